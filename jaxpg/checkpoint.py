@@ -1,0 +1,93 @@
+"""Saving and restoring a run with Orbax: one pytree of arrays, and JSON for what is no array.
+
+The only file that imports Orbax. Nothing here pickles, so that a stranger's checkpoint cannot run code.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import jax
+import orbax.checkpoint as ocp
+from orbax.checkpoint.checkpoint_managers import preservation_policy
+
+from jaxpg.errors import UserError
+
+
+class Checkpoints:
+    """The checkpoints of one run, each in a folder named by its iteration.
+
+    Args:
+      folder: made when missing.
+      keep_newest: how many of the newest are kept.
+      keep_every: iterations that are a multiple of it are kept for good; 0 for none.
+    """
+
+    def __init__(self, folder: Path, *, keep_newest: int = 1, keep_every: int = 0):
+        self.folder = folder.absolute()
+        keep: list[Any] = [preservation_policy.LatestN(keep_newest)]
+        if keep_every:
+            keep.append(preservation_policy.EveryNSteps(keep_every))
+        self._manager = ocp.CheckpointManager(
+            self.folder,
+            options=ocp.CheckpointManagerOptions(
+                preservation_policy=preservation_policy.AnyPreservationPolicy(keep),
+                cleanup_tmp_directories=True,
+                enable_async_checkpointing=False,
+            ),
+        )
+
+    def iterations(self) -> list[int]:
+        """The iterations that have a finished checkpoint, oldest first."""
+        return sorted(self._manager.all_steps())
+
+    def save(self, iteration: int, state: Any, metadata: dict[str, Any]) -> None:
+        """Writes ``state`` (a pytree of arrays) and ``metadata`` (JSON); returns when both are whole on disk."""
+        self._manager.save(
+            iteration,
+            args=ocp.args.Composite(state=ocp.args.StandardSave(state), metadata=ocp.args.JsonSave(metadata)),
+        )
+        self._manager.wait_until_finished()
+
+    def restore(self, iteration: int, like: Any) -> tuple[Any, dict[str, Any]]:
+        """Reads the checkpoint of ``iteration`` into the structure of ``like`` (arrays or their shapes).
+
+        Raises:
+          UserError: there is none, or it holds arrays of another architecture.
+        """
+        known = self.iterations()
+        if iteration not in known:
+            have = f"there are {', '.join(map(str, known))}" if known else "there is none yet"
+            raise UserError(f"{self.folder}: no checkpoint of iteration {iteration}; {have}")
+        like = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), like)
+        self._check_shapes(iteration, like)
+        try:
+            restored = self._manager.restore(
+                iteration,
+                args=ocp.args.Composite(state=ocp.args.StandardRestore(like), metadata=ocp.args.JsonRestore()),
+            )
+        except (ValueError, KeyError, OSError) as error:
+            reason = str(error).splitlines()[0]
+            raise UserError(f"{self.folder / str(iteration)}: the checkpoint cannot be read: {reason}") from error
+        return restored.state, restored.metadata
+
+    def close(self) -> None:
+        """Releases Orbax's threads."""
+        self._manager.close()
+
+    def _check_shapes(self, iteration: int, like: Any) -> None:
+        wanted, stored = _shapes(like), _shapes(self._manager.item_metadata(iteration).state.tree)
+        for name in sorted(wanted.keys() | stored.keys()):
+            if wanted.get(name) != stored.get(name):
+                raise UserError(
+                    f"{self.folder / str(iteration)}: the checkpoint is of another architecture: {name} is "
+                    f"{_describe(stored.get(name))} there, but {_describe(wanted.get(name))} in the configuration"
+                )
+
+
+def _shapes(tree: Any) -> dict[str, tuple[int, ...]]:
+    leaves = jax.tree_util.tree_flatten_with_path(tree)[0]
+    return {jax.tree_util.keystr(path, simple=True, separator="."): tuple(leaf.shape) for path, leaf in leaves}
+
+
+def _describe(shape: tuple[int, ...] | None) -> str:
+    return "absent" if shape is None else f"of shape {list(shape)}"

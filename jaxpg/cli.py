@@ -1,0 +1,90 @@
+"""The command line: a recipe, then flags, each a field of the configuration, read by tyro."""
+
+import contextlib
+import dataclasses
+import io
+import re
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import tyro
+
+from jaxpg.config import Config, check, load_recipe
+from jaxpg.errors import UserError, nearest
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainArguments:
+    """Trains a policy and keeps the run in a folder. Without arguments: REINFORCE on Pong."""
+
+    recipe: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="[RECIPE.yaml]")] = ""
+    """YAML recipe that the flags override."""
+    resume: Annotated[str, tyro.conf.arg(metavar="RUN_DIR")] = ""
+    """Run folder to go on with; its own configuration is the recipe."""
+    config: Annotated[Config, tyro.conf.arg(name="")] = dataclasses.field(default_factory=Config)
+
+
+def parse_train(argv: Sequence[str]) -> TrainArguments:
+    """Reads the command line of ``python -m jaxpg.train``.
+
+    Raises:
+      UserError: a flag, a value, the recipe or the folder to resume is wrong.
+    """
+    first = _parse(argv, TrainArguments())
+    if first.recipe and first.resume:
+        raise UserError("a recipe and --resume exclude each other: a resumed run has its own configuration")
+    if first.resume:
+        recipe = Path(first.resume) / "config.yaml"
+        if not recipe.is_file():
+            raise UserError(f"{first.resume}: no run to resume: it has no config.yaml")
+    elif first.recipe:
+        recipe = Path(first.recipe)
+    else:
+        return dataclasses.replace(first, config=check(first.config))
+    loaded = load_recipe(recipe)
+    arguments = _parse(argv, dataclasses.replace(first, config=loaded))
+    return dataclasses.replace(arguments, config=check(arguments.config))
+
+
+def run_command(command: Callable[[Sequence[str]], int], argv: Sequence[str] | None = None) -> None:
+    """Runs a command and ends the process: a user's mistake is one sentence on stderr and exit code 2."""
+    try:
+        code = command(sys.argv[1:] if argv is None else argv)
+    except UserError as error:
+        print(f"jaxpg: {error}", file=sys.stderr)
+        code = 2
+    sys.exit(code)
+
+
+def _parse(argv: Sequence[str], default: TrainArguments) -> TrainArguments:
+    said = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(said):
+            return tyro.cli(TrainArguments, args=list(argv), default=default, prog="python -m jaxpg.train")
+    except SystemExit as end:
+        if end.code == 0:  # --help
+            raise
+        raise UserError(_one_sentence(said.getvalue())) from end
+
+
+def _one_sentence(box: str) -> str:
+    """Tyro's framed message as one sentence, and for an unknown flag the nearest one."""
+    lines = [line.strip(" │╭╮╰╯─") for line in box.splitlines()[1:]]
+    sentence = " ".join(lines[: lines.index("")] if "" in lines else lines).rstrip(".")
+    unknown = re.match(r"Unrecognized options: (\S+?),?(?:\s|$)", sentence)
+    if unknown is None:
+        return sentence
+    flag = unknown.group(1)
+    if not flag.startswith("--"):
+        return f"unexpected argument {flag!r}; give one recipe, then flags such as --env.game Pong"
+    return f"unknown flag {flag}{nearest(flag, _flags(Config, '--'))}"
+
+
+def _flags(section: Any, prefix: str) -> list[str]:
+    flags = []
+    for field in dataclasses.fields(section):
+        name = prefix + field.name.replace("_", "-")
+        flags += _flags(field.type, name + ".") if dataclasses.is_dataclass(field.type) else [name]
+    return flags

@@ -1,0 +1,160 @@
+"""The whole configuration of a run: nested frozen dataclasses, strict YAML in, YAML out.
+
+Order of precedence: the defaults (which are the Pong recipe), the recipe file, the command line.
+"""
+
+import dataclasses
+import io
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import Field, TypeAdapter, ValidationError
+from ruamel.yaml import YAML
+from ruamel.yaml.error import MarkedYAMLError, YAMLError
+
+from jaxpg.envs.config import EnvConfig
+from jaxpg.errors import UserError, nearest
+from jaxpg.learners.reinforce import ReinforceConfig
+from jaxpg.observations import ObservationConfig
+from jaxpg.optimizers import OptimizerConfig
+from jaxpg.policies import PolicyConfig
+from jaxpg.validation import STRICT, NonNegativeFloat, NonNegativeInt, PositiveInt
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunConfig:
+    """Where the run is kept, its seed, and when it ends."""
+
+    __pydantic_config__ = STRICT
+
+    dir: str = ""
+    """Run folder; empty for a new one under runs/."""
+    seed: Annotated[int, Field(ge=0, lt=2**31)] = 1
+    """A run is a function of its configuration and this number."""
+    budget_agent_steps: Annotated[int, Field(ge=1, le=2**53)] = 3_000_000
+    """Agent steps over all lanes after which the run ends; schedules span it."""
+    budget_seconds: NonNegativeFloat = 0.0
+    """Seconds of training after which the run ends; 0 for no limit."""
+    target_return: float | None = None
+    """Mean return of the last 100 games at which the run ends early."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class CheckpointConfig:
+    """When the run is saved. A save by iterations ends a segment: the emulators are seeded anew."""
+
+    __pydantic_config__ = STRICT
+
+    every_iterations: NonNegativeInt = 500
+    """Iterations from save to save; 0 saves only at the end."""
+    every_seconds: NonNegativeFloat = 0.0
+    """Seconds from save to save besides; 0 turns it off. Such a run cannot be repeated to the bit."""
+    keep_every: NonNegativeInt = 0
+    """Saves whose iteration is a multiple of this are kept for good; 0 keeps only the newest."""
+    keep_newest: PositiveInt = 2
+    """Newest saves that are kept."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    """A whole run."""
+
+    __pydantic_config__ = STRICT
+
+    run: RunConfig = field(default_factory=RunConfig)
+    env: EnvConfig = field(default_factory=EnvConfig)
+    observation: ObservationConfig = field(default_factory=ObservationConfig)
+    policy: PolicyConfig = field(default_factory=PolicyConfig)
+    reinforce: ReinforceConfig = field(default_factory=ReinforceConfig)
+    optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
+    checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
+
+
+_ADAPTER = TypeAdapter(Config)
+MAX_RECIPE_BYTES = 1_000_000
+
+
+def load_recipe(path: Path) -> Config:
+    """Reads a YAML recipe strictly: unknown keys, wrong types and wrong ranges are errors with their place.
+
+    Raises:
+      UserError: no such file, no YAML, or not a configuration.
+    """
+    try:
+        if path.stat().st_size > MAX_RECIPE_BYTES:
+            raise UserError(f"{path}: a recipe of more than {MAX_RECIPE_BYTES} bytes is no recipe")
+        text = path.read_text(encoding="utf-8")
+    except OSError as error:
+        near = nearest(path.name, (p.name for p in path.parent.glob("*.yaml"))) if path.parent.is_dir() else ""
+        raise UserError(f"{path}: cannot read the recipe: {error.strerror}{near}") from error
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path}: the recipe is not UTF-8 text (byte {error.start})") from error
+    try:
+        data: Any = YAML(typ="rt").load(text)  # round-trip mode builds no objects and knows line numbers
+    except MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        place = f":{mark.line + 1}:{mark.column + 1}" if mark else ""
+        raise UserError(f"{path}{place}: not YAML: {error.problem or error.context}") from error
+    except (YAMLError, ValueError, RecursionError) as error:
+        raise UserError(f"{path}: not YAML: {str(error).splitlines()[0] if str(error) else 'too deep'}") from error
+    if data is None:
+        data = {}
+    if not isinstance(data, dict):
+        raise UserError(f"{path}: a recipe is a mapping of sections such as 'env:', not a {type(data).__name__}")
+    return _validate(data, str(path))
+
+
+def check(config: Config) -> Config:
+    """Checks ranges of a config that was made from flags; UserError names the flag."""
+    return _validate(dataclasses.asdict(config), "")
+
+
+def dump(config: Config) -> str:
+    """The whole configuration as YAML that ``load_recipe`` reads back to the same."""
+    stream = io.StringIO()
+    yaml = YAML(typ="safe", pure=True)
+    yaml.default_flow_style = False
+    yaml.sort_base_mapping_type_on_output = False  # type: ignore[assignment]  # ruamel annotates the default
+    yaml.dump(json.loads(json.dumps(dataclasses.asdict(config))), stream)
+    return stream.getvalue()
+
+
+def _validate(data: dict[str, Any], source: str) -> Config:
+    try:
+        return _ADAPTER.validate_json(json.dumps(data), strict=True)
+    except ValidationError as error:
+        first = error.errors()[0]
+        keys = first["loc"]
+        place = f"{source}{_position(data, keys)}: " if source else ""
+        raise UserError(f"{place}{'.'.join(map(str, keys))}: {_sentence(first)}") from error
+    except (TypeError, ValueError, RecursionError) as error:
+        raise UserError(f"{source}: a value is no text, number, list or mapping: {error}") from error
+
+
+def _sentence(error: Any) -> str:
+    keys = error["loc"]
+    if error["type"] == "unexpected_keyword_argument":
+        section: Any = Config
+        for key in keys[:-1]:
+            section = {f.name: f.type for f in dataclasses.fields(section)}[key]
+        return "unknown key" + nearest(str(keys[-1]), (f.name for f in dataclasses.fields(section)))
+    message = error["msg"][0].lower() + error["msg"][1:]
+    value = error["input"]
+    shown = "" if isinstance(value, dict | list) else f", not {value!r}"
+    return f"{message}{shown}"
+
+
+def _position(data: Any, keys: tuple[int | str, ...]) -> str:
+    """Line and column of the innermost key that has one, as ``:3:5``."""
+    found = ""
+    for key in keys:
+        try:
+            marks = data.lc  # ruamel's record of lines and columns
+            line, column = marks.key(key) if isinstance(key, str) else marks.item(key)
+            data = data[key]
+        except (AttributeError, KeyError, IndexError, TypeError):
+            break
+        found = f":{line + 1}:{column + 1}"
+    return found

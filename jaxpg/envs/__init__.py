@@ -1,0 +1,22 @@
+"""The emulators behind one small protocol, ``jaxpg.types.VectorEnv``."""
+
+from collections.abc import Callable
+
+from jaxpg.envs.ale import Ale
+from jaxpg.envs.config import EnvConfig
+from jaxpg.envs.envpool import EnvPool
+from jaxpg.envs.probes import Probe
+from jaxpg.errors import check_name
+from jaxpg.types import EmulatorNeeds, VectorEnv
+
+BACKENDS: dict[str, Callable[[EnvConfig, EmulatorNeeds, int], VectorEnv]] = {
+    "envpool": EnvPool,
+    "ale": Ale,
+    "probe": Probe,
+}
+
+
+def make_env(config: EnvConfig, needs: EmulatorNeeds, num_lanes: int) -> VectorEnv:
+    """Makes ``num_lanes`` lanes of ``config.game``; UserError names what the backend cannot do."""
+    check_name("env.backend", config.backend, BACKENDS)
+    return BACKENDS[config.backend](config, needs, num_lanes)

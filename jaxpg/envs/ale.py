@@ -1,0 +1,105 @@
+"""ALE's own vector environment: the exact Gymnasium protocol, and no EnvPool wheel needed."""
+
+import numpy as np
+
+from jaxpg.envs.actions import ActionTable
+from jaxpg.envs.config import EnvConfig
+from jaxpg.errors import UserError, check_name
+from jaxpg.types import EmulatorNeeds, EnvSpec, TimeStep
+
+
+class Ale:
+    """``N`` lanes of one Atari game in ``ale_py.vector_env.AtariVectorEnv``.
+
+    With frame skip 4, sticky 0.25, no pooling, no no-ops, no FIRE and raw RGB frames every frame,
+    reward and end equals ``gymnasium.make("ALE/<Game>-v5")``.
+
+    Raises:
+      UserError: an unknown game, an observation that ALE cannot give, or a wrong action subset.
+    """
+
+    def __init__(self, config: EnvConfig, needs: EmulatorNeeds, num_lanes: int):
+        from ale_py import roms  # here, because a run on another backend does not need ALE
+        from ale_py.vector_env import AtariVectorEnv
+
+        rom_ids = {_camel_case(rom): rom for rom in roms.get_all_rom_ids()}
+        check_name("env.game", config.game, rom_ids)
+        if needs.kind != "pixels":
+            raise UserError(
+                f"observation.name: the ale backend gives pixels, not {needs.kind}; use --env.backend envpool"
+            )
+        if config.resize != "area" and (needs.height, needs.width) != (210, 160):
+            raise UserError("env.resize: the ale backend scales by area only")
+        self.num_lanes = num_lanes
+        self._env = AtariVectorEnv(
+            rom_ids[config.game],
+            num_lanes,
+            num_threads=config.num_threads,
+            max_num_frames_per_episode=config.max_episode_agent_steps * config.frame_skip,
+            repeat_action_probability=config.sticky_action_probability,
+            full_action_space=config.full_action_space,
+            img_height=needs.height,
+            img_width=needs.width,
+            grayscale=needs.color == "gray",
+            stack_num=needs.stack,
+            frameskip=config.frame_skip,
+            maxpool=config.maxpool,
+            noop_max=config.noop_max,
+            use_fire_reset=config.fire_reset,
+            reward_clipping=False,
+            episodic_life=False,
+        )
+        self._actions = ActionTable(int(self._env.single_action_space.n), config.actions, num_lanes)
+        self.spec = EnvSpec(
+            num_actions=len(self._actions),
+            observation_shape=self._env.single_observation_space.shape,
+            observation_dtype=np.dtype(np.uint8),
+            axes=(0, 1, 2) if needs.color == "gray" else (0, 3, 1, 2),
+            frame_skip=config.frame_skip,
+        )
+        self._lives = np.zeros(num_lanes, np.int32)
+        self._ended = np.ones(num_lanes, bool)
+        self._first: TimeStep | None = None
+
+    def reset(self, seeds: np.ndarray) -> None:
+        observation, info = self._env.reset(seed=np.asarray(seeds, np.int64))
+        none, no = np.zeros(self.num_lanes, np.float32), np.zeros(self.num_lanes, bool)
+        self._ended[:] = False
+        self._lives = info["lives"]
+        self._first = TimeStep(_fill_stack(observation, ~no), none, no, no, no, acted=no)
+
+    def send(self, actions: np.ndarray) -> None:
+        self._env.send(self._actions.translate(actions))
+
+    def recv(self) -> TimeStep:
+        if self._first is not None:
+            first, self._first = self._first, None
+            return first
+        observation, reward, terminated, truncated, info = self._env.recv()
+        acted = ~self._ended
+        self._ended = terminated | truncated
+        life_lost = (info["lives"] < self._lives) & acted & ~self._ended
+        self._lives = info["lives"]
+        return TimeStep(
+            observation=observation if acted.all() else _fill_stack(observation, ~acted),
+            reward=np.where(acted, reward, 0).astype(np.float32),
+            terminated=terminated & acted,
+            truncated=truncated & ~terminated & acted,
+            life_lost=life_lost,
+            acted=acted,
+        )
+
+    def close(self) -> None:
+        self._env.close()
+
+
+def _camel_case(rom_id: str) -> str:
+    """ALE's ROM id as the game's usual name: ``ms_pacman`` -> ``MsPacman``."""
+    return "".join(part.capitalize() for part in rom_id.split("_"))
+
+
+def _fill_stack(observation: np.ndarray, lanes: np.ndarray) -> np.ndarray:
+    """Fills the stack of the given lanes with their newest frame, where ALE leaves older frames black."""
+    filled = observation.copy()
+    filled[lanes] = observation[lanes, -1:]
+    return filled

@@ -1,0 +1,44 @@
+"""What a user chooses about the emulators. Each Atari default cites Machado et al. (2018) or its source."""
+
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from jaxpg.validation import STRICT, Fraction, NonNegativeInt, PositiveInt
+
+
+@dataclass(frozen=True, kw_only=True)
+class EnvConfig:
+    """The game and how it is emulated."""
+
+    __pydantic_config__ = STRICT
+
+    game: str = "Pong"
+    """Atari game in CamelCase (Pong, MsPacman, ...), or CartPole-v1, Acrobot-v1, MountainCar-v0 on EnvPool."""
+    backend: str = "envpool"
+    """Who emulates: envpool, ale (ALE's own vector environment), or probe (tiny known problems)."""
+    num_lanes: Annotated[int, Field(ge=1, le=65_536)] = 64
+    """Emulators stepped together (N)."""
+    num_pools: NonNegativeInt = 0
+    """Groups of lanes in flight at once; 0 means 1 on CPU and 2 on an accelerator, to overlap."""
+    num_threads: NonNegativeInt = 0
+    """Emulator threads; 0 means one for each core."""
+    frame_skip: Annotated[int, Field(ge=1, le=64)] = 4
+    """Emulator frames per agent step (Mnih et al. 2015, Methods)."""
+    sticky_action_probability: Fraction = 0.0
+    """Chance that the emulator repeats the last action (Machado et al. 2018, section 5.3 advises 0.25)."""
+    noop_max: NonNegativeInt = 30
+    """Most no-ops played at the start of a game (Mnih et al. 2015, Methods)."""
+    fire_reset: bool = True
+    """Whether FIRE is pressed at the start of games that wait for it."""
+    maxpool: bool = True
+    """Whether a frame is the maximum of the last two, against flicker (EnvPool always pools)."""
+    resize: Literal["area", "bilinear"] = "area"
+    """How EnvPool scales frames (ALE always uses area)."""
+    full_action_space: bool = False
+    """Whether all 18 actions are offered (Machado et al. 2018, section 5.4) or the game's minimal set."""
+    actions: tuple[int, ...] = ()
+    """Actions of the emulator that the policy may choose, in this order; empty for all."""
+    max_episode_agent_steps: PositiveInt = 27_000
+    """Agent steps until a game is truncated (30 minutes at 60 frames/s and frame skip 4)."""

@@ -1,0 +1,132 @@
+"""EnvPool: C++ threads run the emulators. The default backend, and the one with classic control."""
+
+from typing import Any
+
+import numpy as np
+
+from jaxpg.envs.actions import ActionTable
+from jaxpg.envs.config import EnvConfig
+from jaxpg.errors import UserError, check_name
+from jaxpg.types import EmulatorNeeds, EnvSpec, TimeStep
+
+CLASSIC = ("CartPole-v1", "Acrobot-v1", "MountainCar-v0")
+"""EnvPool's environments besides Atari that run through this backend."""
+
+
+class EnvPool:
+    """``N`` lanes of one EnvPool environment in synchronous mode, which is bit-deterministic.
+
+    EnvPool cannot re-seed a pool, so ``reset`` makes a new one (about 0.1 CPU-seconds an Atari lane).
+
+    Raises:
+      UserError: an unknown game, an observation that EnvPool cannot give, or a wrong action subset.
+    """
+
+    def __init__(self, config: EnvConfig, needs: EmulatorNeeds, num_lanes: int):
+        import envpool  # here, because importing it takes seconds and other backends do not need it
+        from envpool.registration import list_all_envs
+
+        self._make = envpool.make_gymnasium
+        self.num_lanes = num_lanes
+        self._is_atari = config.game not in CLASSIC
+        self._ram = needs.kind == "ram"
+        if self._is_atari:
+            games = [t.removesuffix("-v5") for t in list_all_envs() if t.endswith("-v5") and "/" not in t]
+            check_name("env.game", config.game, [*games, *CLASSIC])
+            self._task = f"{config.game}-v5"
+            self._options = _atari_options(config, needs)
+        else:
+            self._task = config.game
+            self._options = _classic_options(config, needs)
+        self._options |= {"num_threads": config.num_threads}
+        probe = envpool.make_spec(self._task, **self._options)
+        self._actions = ActionTable(probe.action_space.n, config.actions, num_lanes)
+        shape, dtype = _raw_layout(needs, probe.observation_space)
+        self.spec = EnvSpec(
+            num_actions=len(self._actions),
+            observation_shape=shape,
+            observation_dtype=dtype,
+            axes=tuple(range(len(shape))),
+            frame_skip=config.frame_skip if self._is_atari else 1,
+        )
+        self._pool: Any = None
+        self._lives = np.zeros(num_lanes, np.int32)
+        self._ended = np.ones(num_lanes, bool)
+
+    def reset(self, seeds: np.ndarray) -> None:
+        self.close()
+        self._pool = self._make(
+            self._task,
+            num_envs=self.num_lanes,
+            batch_size=self.num_lanes,
+            env_seed=[int(s) for s in seeds],
+            **self._options,
+        )
+        self._ended[:] = True  # the first observation answers no action
+        self._pool.async_reset()
+
+    def send(self, actions: np.ndarray) -> None:
+        self._pool.send(self._actions.translate(actions))
+
+    def recv(self) -> TimeStep:
+        observation, reward, terminated, truncated, info = self._pool.recv()
+        acted = ~self._ended
+        self._ended = terminated | truncated
+        if self._is_atari:
+            lives = info["lives"]
+            life_lost = (lives < self._lives) & acted & ~self._ended
+            self._lives = lives
+        else:
+            life_lost = np.zeros(self.num_lanes, bool)
+        return TimeStep(
+            observation=info["ram"] if self._ram else observation.reshape(self.num_lanes, *self.spec.observation_shape),
+            reward=np.where(acted, reward, 0).astype(np.float32),
+            terminated=terminated & acted,
+            truncated=truncated & acted,
+            life_lost=life_lost,
+            acted=acted,
+        )
+
+    def close(self) -> None:
+        if self._pool is not None:
+            self._pool.close()
+            self._pool = None
+
+
+def _atari_options(config: EnvConfig, needs: EmulatorNeeds) -> dict[str, Any]:
+    if needs.kind == "vector":
+        raise UserError(f"observation.name: 'vector' needs a classic environment, but {config.game} is an Atari game")
+    if not config.maxpool and config.frame_skip > 1:
+        raise UserError("env.maxpool: EnvPool always pools the last two frames; use --env.backend ale to turn it off")
+    if config.noop_max < 1:
+        raise UserError("env.noop_max: EnvPool needs at least 1 (it crashes at 0); use --env.backend ale for 0")
+    frame = {"img_height": needs.height, "img_width": needs.width, "gray_scale": needs.color == "gray"}
+    small = {"img_height": 1, "img_width": 1, "gray_scale": True}  # the RAM is read, the frame thrown away
+    return {
+        **(small if needs.kind == "ram" else frame),
+        "stack_num": needs.stack,
+        "use_inter_area_resize": config.resize == "area",
+        "frame_skip": config.frame_skip,
+        "repeat_action_probability": config.sticky_action_probability,
+        "noop_max": config.noop_max,
+        "use_fire_reset": config.fire_reset,
+        "full_action_space": config.full_action_space,
+        "max_episode_steps": config.max_episode_agent_steps,
+        "reward_clip": False,
+        "episodic_life": False,
+    }
+
+
+def _classic_options(config: EnvConfig, needs: EmulatorNeeds) -> dict[str, Any]:
+    if needs.kind != "vector":
+        raise UserError(f"observation.name: {config.game} gives a vector of numbers; use --observation.name vector")
+    del config
+    return {}
+
+
+def _raw_layout(needs: EmulatorNeeds, space: Any) -> tuple[tuple[int, ...], np.dtype]:
+    if needs.kind == "ram":
+        return (128,), np.dtype(np.uint8)
+    if needs.kind == "pixels" and needs.color == "rgb":
+        return (needs.stack, 3, needs.height, needs.width), np.dtype(np.uint8)
+    return tuple(space.shape), space.dtype

@@ -1,0 +1,70 @@
+"""From a configuration to the pieces that run it; every command that plays a policy starts here."""
+
+import math
+from typing import NamedTuple
+
+import jax
+import numpy as np
+
+from jaxpg.config import Config
+from jaxpg.envs import make_env
+from jaxpg.errors import UserError
+from jaxpg.learners.base import Learner
+from jaxpg.learners.reinforce import make_reinforce
+from jaxpg.observations import input_shape, make_observation
+from jaxpg.optimizers import make_optimizer
+from jaxpg.policies import make_policy
+from jaxpg.rollout import Rollout
+from jaxpg.types import PolicyFunctions
+
+
+class Experiment(NamedTuple):
+    """The pieces of one run."""
+
+    policy: PolicyFunctions
+    learner: Learner
+    rollout: Rollout
+    frame_skip: int
+    """Emulator frames per agent step."""
+    agent_steps_per_iteration: int
+    """T times N."""
+
+
+def build(config: Config) -> Experiment:
+    """Builds the pieces and checks that they fit each other; starts no emulator's game yet.
+
+    Raises:
+      UserError: a name is unknown or two settings contradict each other.
+    """
+    observation = make_observation(config.observation)
+    num_lanes = config.env.num_lanes
+    num_pools = config.env.num_pools or min(1 if jax.default_backend() == "cpu" else 2, num_lanes)
+    if num_lanes % num_pools:
+        raise UserError(f"env.num_pools: {num_pools} pools cannot share {num_lanes} lanes evenly")
+    pools = [make_env(config.env, observation.needs, num_lanes // num_pools) for _ in range(num_pools)]
+    spec = pools[0].spec
+    policy = make_policy(
+        config.policy, input_shape(observation, spec), spec.num_actions, config.reinforce.baseline == "value"
+    )
+    per_iteration = config.reinforce.rollout_agent_steps * num_lanes
+    iterations = math.ceil(config.run.budget_agent_steps / per_iteration)
+    updates = config.reinforce.epochs * math.ceil(
+        per_iteration / (config.reinforce.minibatch_agent_steps or per_iteration)
+    )
+    learner = make_reinforce(
+        config.reinforce,
+        policy,
+        observation,
+        make_optimizer(config.optimizer, iterations * updates),
+        num_lanes=num_lanes,
+        total_iterations=iterations,
+    )
+    rollout = Rollout(pools, policy, observation, keeps_tape=learner.keeps_tape)
+    return Experiment(policy, learner, rollout, spec.frame_skip, per_iteration)
+
+
+def lane_seeds(seed: int, segment: int, num_lanes: int) -> np.ndarray:
+    """The emulators' seeds, ``int64[N]``: a function of the run's seed, the segment and the lane alone."""
+    return np.array(
+        [np.random.SeedSequence((seed, segment, lane)).generate_state(1)[0] >> 1 for lane in range(num_lanes)], np.int64
+    )

@@ -1,0 +1,1 @@
+"""Learners: what happened in, the next population out. They see Experience, never an emulator."""

@@ -1,0 +1,277 @@
+"""REINFORCE (Williams 1992), the population of one that perturbs actions.
+
+With ``epochs: 1`` every agent step is used once, right after it was played, in the plain score-function
+estimator: no ratio, no clipping, no replay. More epochs re-use a batch and then need the clipped ratio.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import partial
+from typing import Annotated, Literal, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from pydantic import Field
+
+from jaxpg import losses
+from jaxpg.errors import UserError
+from jaxpg.learners.base import Learner, Metrics
+from jaxpg.observations import Observation
+from jaxpg.returns import credit, lambda_returns
+from jaxpg.types import Experience, Params, PolicyFunctions, Population, Tape
+from jaxpg.validation import STRICT, Fraction, NonNegativeFloat, NonNegativeInt, PositiveInt
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReinforceConfig:
+    """The policy-gradient learner."""
+
+    __pydantic_config__ = STRICT
+
+    rollout_agent_steps: PositiveInt = 32
+    """Agent steps in every lane between two updates (T)."""
+    discount: Fraction = 0.99
+    """Weight of a reward one agent step later."""
+    td_lambda: Fraction = 1.0
+    """Mix of full returns (1) and values (0) in the return-to-go; below 1 needs the value baseline."""
+    baseline: Literal["none", "batch", "ema", "value"] = "value"
+    """What is subtracted from the return: nothing, the batch's mean, a running mean, or a value network.
+    batch and ema also divide by the standard deviation."""
+    ema_decay: Fraction = 0.99
+    """How slowly the running mean of the ema baseline forgets."""
+    cut_at_reward: bool = True
+    """Whether any nonzero reward ends the credit, as a point does in Pong."""
+    cut_at_life_loss: bool = False
+    """Whether a lost life ends the credit."""
+    clip_reward: bool = False
+    """Whether the learner sees rewards clipped to [-1, 1]; reported returns never are."""
+    normalize_advantage: bool = True
+    """Whether advantages are standardised over the batch (value baseline only)."""
+    entropy_bonus: NonNegativeFloat = 0.01
+    """Weight of the policy's entropy at the start, against premature certainty."""
+    final_entropy_bonus_fraction: Fraction = 0.1
+    """The same at the end of the budget, as a share of the start; linear in between."""
+    value_coefficient: NonNegativeFloat = 0.5
+    """Weight of the value loss."""
+    epochs: PositiveInt = 1
+    """Passes over each batch; 1 is the plain score-function estimator, more use the clipped ratio."""
+    minibatch_agent_steps: NonNegativeInt = 0
+    """Agent steps in one update; 0 for the whole batch. A multiple of the lanes that divides the batch."""
+    clip_epsilon: Annotated[float, Field(gt=0, lt=1)] = 0.2
+    """Half-width of the ratio's interval when epochs > 1."""
+    chunk_agent_steps: PositiveInt = 512
+    """Agent steps differentiated at once on CPU, small enough that buffers stay in cache."""
+
+
+class ReinforceState(NamedTuple):
+    """Everything that learning needs to go on."""
+
+    params: Params
+    optimizer: optax.OptState
+    iteration: jax.Array  # shape=(), dtype=int32
+    ema: jax.Array  # shape=(2,), float32: running mean of the return and of its square
+    key: jax.Array  # typed PRNG key of the shuffles
+
+
+class _Happened(NamedTuple):
+    """The fields of Experience that the returns are made of: ``[T, N]`` each."""
+
+    reward: jax.Array
+    terminated: jax.Array
+    truncated: jax.Array
+    life_lost: jax.Array
+    acted: jax.Array
+
+
+class _Targets(NamedTuple):
+    """What the losses need besides the tape: ``f32[T, N]`` each."""
+
+    advantage: jax.Array
+    value_target: jax.Array
+    weight: jax.Array
+
+
+def make_reinforce(
+    config: ReinforceConfig,
+    policy: PolicyFunctions,
+    observation: Observation,
+    optimizer: optax.GradientTransformation,
+    *,
+    num_lanes: int,
+    total_iterations: int,
+) -> Learner:
+    """Builds the learner.
+
+    Args:
+      config: what the user chose.
+      policy: with a value head exactly when the baseline is ``value``.
+      observation: decodes the tape.
+      optimizer: any Optax chain.
+      num_lanes: N.
+      total_iterations: iterations in the run's budget, for the entropy schedule.
+
+    Raises:
+      UserError: settings that contradict each other.
+    """
+    rows_per_update = _rows_per_update(config, num_lanes)
+    rows_per_chunk = _rows_per_chunk(config, num_lanes, rows_per_update)
+
+    def init(key: jax.Array, params: Params) -> ReinforceState:
+        return ReinforceState(
+            params=params,
+            optimizer=optimizer.init(params),
+            iteration=jnp.zeros((), jnp.int32),
+            ema=jnp.array([0.0, 1.0], jnp.float32),
+            key=key,
+        )
+
+    def ask(state: ReinforceState) -> Population:
+        return jax.tree.map(lambda x: x[None], state.params)
+
+    @jax.jit
+    def prepare(value: jax.Array, ema: jax.Array, happened: _Happened) -> tuple[_Targets, jax.Array, Metrics]:
+        reward, terminated, truncated, life_lost, acted = happened
+        weight = acted.astype(jnp.float32)
+        seen_reward = jnp.clip(reward, -1, 1) if config.clip_reward else reward
+        stream = partial(
+            credit,
+            discount=config.discount,
+            lambda_=config.td_lambda,
+            cut_at_reward=config.cut_at_reward,
+            cut_at_life_loss=config.cut_at_life_loss,
+        )
+        over_lanes = partial(jax.vmap, in_axes=1, out_axes=1)
+        discounts, lambdas = over_lanes(stream)(reward, terminated, truncated, life_lost, acted)
+        returns = over_lanes(lambda_returns)(seen_reward, discounts, value, lambdas)
+        match config.baseline:
+            case "none":
+                advantage = returns
+            case "batch":
+                advantage = losses.standardise(returns, weight)
+            case "ema":
+                batch = jnp.stack([losses.weighted_mean(returns, weight), losses.weighted_mean(returns**2, weight)])
+                advantage = (returns - ema[0]) / jnp.sqrt(jnp.maximum(ema[1] - ema[0] ** 2, 1e-8))
+                ema = config.ema_decay * ema + (1 - config.ema_decay) * batch
+            case "value":
+                advantage = returns - value[:-1]
+                if config.normalize_advantage:
+                    advantage = losses.standardise(advantage, weight)
+        residual = losses.weighted_mean(jnp.square(returns - value[:-1]), weight)
+        centred = returns - losses.weighted_mean(returns, weight)
+        metrics = {
+            "return_to_go_mean": losses.weighted_mean(returns, weight),
+            "explained_variance": 1 - residual / jnp.maximum(losses.weighted_mean(centred**2, weight), 1e-8),
+        }
+        return _Targets(advantage, returns, weight), ema, metrics
+
+    def loss(
+        params: Params, chunk: Tape, targets: _Targets, total_weight: jax.Array, entropy_bonus: jax.Array
+    ) -> tuple[jax.Array, Metrics]:
+        flat = partial(jax.tree.map, lambda x: x.reshape(-1, *x.shape[2:]))
+        chunk, targets = flat(chunk), flat(targets)
+        logits, value = jax.vmap(lambda x: policy.apply(params, observation.decode(x)))(chunk.observation)
+        log_prob = losses.log_prob_of(logits, chunk.action)
+        if config.epochs == 1:
+            policy_loss = losses.policy_gradient_loss(log_prob, targets.advantage, targets.weight)
+        else:
+            policy_loss = losses.clipped_ratio_loss(
+                log_prob, chunk.log_prob, targets.advantage, targets.weight, config.clip_epsilon
+            )
+        entropy = jnp.sum(targets.weight * losses.entropy(logits))
+        value_loss = (
+            losses.value_loss(value, targets.value_target, targets.weight) if policy.has_value else jnp.zeros(())
+        )
+        parts = {
+            "policy_loss": policy_loss,
+            "value_loss": value_loss,
+            "entropy": entropy,
+            "kl": jnp.sum(targets.weight * (chunk.log_prob - log_prob)),
+        }
+        parts = {name: part / total_weight for name, part in parts.items()}
+        total = parts["policy_loss"] + config.value_coefficient * parts["value_loss"] - entropy_bonus * parts["entropy"]
+        return total, parts
+
+    @partial(jax.jit, donate_argnames="sums")
+    def add_gradient(
+        sums: tuple[Params, Metrics] | None,
+        params: Params,
+        tape: Tape,
+        targets: _Targets,
+        rows: np.ndarray,
+        total_weight: float,
+        iteration: jax.Array,
+    ) -> tuple[Params, Metrics]:
+        progress = jnp.minimum(iteration / max(total_iterations, 1), 1.0)
+        bonus = config.entropy_bonus * (1 + progress * (config.final_entropy_bonus_fraction - 1))
+        chunk, chunk_targets = jax.tree.map(lambda x: x[rows], (tape, targets))
+        (_, parts), gradient = jax.value_and_grad(loss, has_aux=True)(params, chunk, chunk_targets, total_weight, bonus)
+        return (gradient, parts) if sums is None else jax.tree.map(jnp.add, sums, (gradient, parts))
+
+    @partial(jax.jit, donate_argnames=("params", "optimizer_state", "gradient"))
+    def apply_gradient(
+        params: Params, optimizer_state: optax.OptState, gradient: Params
+    ) -> tuple[Params, optax.OptState, jax.Array]:
+        updates, optimizer_state = optimizer.update(gradient, optimizer_state, params)
+        return optax.apply_updates(params, updates), optimizer_state, optax.global_norm(gradient)
+
+    def tell(state: ReinforceState, population: Population, experience: Experience) -> tuple[ReinforceState, Metrics]:
+        del population  # of one, and it is state.params
+        tape = experience.tape
+        assert tape is not None, "REINFORCE needs the tape"
+        params, optimizer_state = state.params, state.optimizer
+        targets, ema, metrics = prepare(
+            tape.value, state.ema, _Happened(*(getattr(experience, field) for field in _Happened._fields))
+        )
+        key, shuffle_key = jax.random.split(state.key)
+        updates = list(_minibatches(config, rows_per_update, shuffle_key))
+        totals: Metrics | None = None
+        for rows in updates:
+            total_weight = np.float32(max(experience.acted[rows].sum(), 1))
+            sums: tuple[Params, Metrics] | None = None
+            for chunk in rows.reshape(-1, rows_per_chunk):
+                sums = add_gradient(sums, params, tape, targets, chunk, total_weight, state.iteration)
+            assert sums is not None
+            gradient, parts = sums
+            params, optimizer_state, norm = apply_gradient(params, optimizer_state, gradient)
+            parts["gradient_norm"] = norm
+            totals = parts if totals is None else jax.tree.map(jnp.add, totals, parts)
+        metrics |= jax.tree.map(lambda x: x / len(updates), totals)
+        return ReinforceState(params, optimizer_state, state.iteration + 1, ema, key), metrics
+
+    return Learner(init=init, ask=ask, tell=tell, keeps_tape=True)
+
+
+def _minibatches(config: ReinforceConfig, rows_per_update: int, key: jax.Array) -> Iterator[np.ndarray]:
+    """Rows (agent steps of all lanes) of each update: in order for a whole batch, else shuffled each epoch."""
+    steps = config.rollout_agent_steps
+    for epoch in range(config.epochs):
+        order = np.arange(steps)
+        if rows_per_update < steps:
+            order = np.asarray(jax.random.permutation(jax.random.fold_in(key, epoch), steps))
+        yield from order.reshape(-1, rows_per_update)
+
+
+def _rows_per_update(config: ReinforceConfig, num_lanes: int) -> int:
+    if config.td_lambda < 1 and config.baseline != "value":
+        raise UserError(
+            f"reinforce.td_lambda: {config.td_lambda} needs reinforce.baseline value, not {config.baseline!r}; use 1.0"
+        )
+    steps = config.rollout_agent_steps
+    if config.minibatch_agent_steps == 0:
+        return steps
+    rows, rest = divmod(config.minibatch_agent_steps, num_lanes)
+    if rest or rows == 0 or steps % rows:
+        raise UserError(
+            f"reinforce.minibatch_agent_steps: {config.minibatch_agent_steps} must be a multiple of the {num_lanes} "
+            f"lanes and divide the batch of {steps * num_lanes} agent steps"
+        )
+    return rows
+
+
+def _rows_per_chunk(config: ReinforceConfig, num_lanes: int, rows_per_update: int) -> int:
+    if jax.default_backend() != "cpu":
+        return rows_per_update
+    most = max(config.chunk_agent_steps // num_lanes, 1)
+    return max(rows for rows in range(1, min(most, rows_per_update) + 1) if rows_per_update % rows == 0)

@@ -1,0 +1,174 @@
+"""What a policy sees, in pure JAX, for ONE lane; the kernel vmaps.
+
+An observation is encoded once, when it arrives, into the small array that the tape keeps, and
+decoded into the policy's float input wherever it is used. Splitting the two keeps the tape four to
+eight times smaller than keeping raw frames or floats.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Annotated, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from pydantic import Field
+
+from jaxpg.errors import UserError, check_name
+from jaxpg.types import EmulatorNeeds, EnvSpec
+from jaxpg.validation import STRICT, Fraction, PositiveFloat
+
+Byte = Annotated[int, Field(ge=0, le=255)]
+Pixels = Annotated[int, Field(ge=1, le=1024)]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ObservationConfig:
+    """What the policy sees. The fields after ``name`` belong to ``gray_difference``."""
+
+    __pydantic_config__ = STRICT
+
+    name: str = "gray_difference"
+    """stack84, gray_difference, red_difference, flat_gray, vector or ram."""
+    height: Pixels = 70
+    """Rows that the emulator scales a frame to."""
+    width: Pixels = 40
+    """Columns that the emulator scales a frame to."""
+    first_row: Annotated[int, Field(ge=0)] = 11
+    """First row kept (Pong: below the score)."""
+    end_row: Pixels = 65
+    """Row after the last one kept (Pong: above the lower border)."""
+    background: Byte = 87
+    """Gray value set to 0 before the difference (Pong's field is 87)."""
+    memory: Fraction = 1.0
+    """Share of the previous frame that is subtracted; below 1, things that stand still stay visible."""
+    gain: PositiveFloat = 8.0
+    """Factor on the difference. Few pixels move, so that inputs in [-1, 1] are far smaller than the unit
+    variance that a network's initialisation counts on, and learning is slow."""
+
+
+class Observation(NamedTuple):
+    """One way of seeing, as two pure functions and what they need."""
+
+    needs: EmulatorNeeds
+    encode: Callable[[jax.Array], jax.Array]
+    """Canonical raw observation (see EnvSpec.axes) -> small array for the tape."""
+    decode: Callable[[jax.Array], jax.Array]
+    """Encoded observation -> the policy's input, float32."""
+
+
+def stack84(config: ObservationConfig) -> Observation:
+    """Four gray 84x84 frames in [0, 1], channels last (Mnih et al. 2015, Methods): ``f32[84, 84, 4]``."""
+    del config
+    return Observation(
+        EmulatorNeeds(kind="pixels", height=84, width=84, stack=4),
+        encode=lambda raw: jnp.moveaxis(raw, 0, -1),
+        decode=lambda frames: frames.astype(jnp.float32) / 255.0,
+    )
+
+
+def gray_difference(config: ObservationConfig) -> Observation:
+    """Newest gray frame minus the one before, background removed: ``f32[rows, columns]`` in [-gain, gain].
+
+    Frames are scaled by the emulator and halved so that the difference fits a signed byte. On an
+    episode's first step both frames are equal, so that with ``memory`` 1 the input is 0.
+    """
+    if config.first_row >= config.end_row or config.end_row > config.height:
+        raise UserError(
+            f"observation.first_row: rows {config.first_row} to {config.end_row} are not inside 0 to {config.height}"
+        )
+
+    def encode(raw: jax.Array) -> jax.Array:
+        frames = raw[:, config.first_row : config.end_row]
+        frames = jnp.where(frames == config.background, 0, frames)
+        newest = (frames[1] >> 1).astype(jnp.int8)
+        previous = (frames[0] >> 1).astype(jnp.int8)
+        if config.memory < 1:
+            previous = (previous * jnp.float32(config.memory)).astype(jnp.int8)
+        return newest - previous
+
+    return Observation(
+        EmulatorNeeds(kind="pixels", height=config.height, width=config.width, stack=2),
+        encode=encode,
+        decode=lambda difference: difference.astype(jnp.float32) * (config.gain / 127.0),
+    )
+
+
+def red_difference(config: ObservationConfig) -> Observation:
+    """Karpathy's Pong input as a Keras notebook made it: ``f32[80, 80]`` in [-1, 1].
+
+    Red channel; background 144 and 109 set to 0; new frame minus last; rows 35:195; every second
+    pixel; divided by the largest absolute value. 0 on an episode's first step.
+    """
+    del config
+
+    def encode(raw: jax.Array) -> jax.Array:
+        red = raw[:, 0, 35:195:2, ::2].astype(jnp.int16)
+        red = jnp.where((red == 144) | (red == 109), 0, red)
+        return red[1] - red[0]
+
+    def decode(difference: jax.Array) -> jax.Array:
+        difference = difference.astype(jnp.float32)
+        return difference / jnp.maximum(jnp.max(jnp.abs(difference)), 1.0)
+
+    return Observation(EmulatorNeeds(kind="pixels", height=210, width=160, color="rgb", stack=2), encode, decode)
+
+
+def flat_gray(config: ObservationConfig) -> Observation:
+    """The whole frame in gray, as pixel values 0 to 255: ``f32[33600]``.
+
+    Pixel for pixel Gymnasium's GrayscaleObservation, which weights red, green and blue by 0.2125,
+    0.7154 and 0.0721 and truncates.
+    """
+    del config
+
+    def encode(raw: jax.Array) -> jax.Array:
+        red, green, blue = raw[0].astype(jnp.float32)
+        gray = red * 0.2125 + green * 0.7154 + blue * 0.0721
+        return gray.astype(jnp.uint8).reshape(-1)
+
+    return Observation(
+        EmulatorNeeds(kind="pixels", height=210, width=160, color="rgb"),
+        encode,
+        decode=lambda gray: gray.astype(jnp.float32),
+    )
+
+
+def vector(config: ObservationConfig) -> Observation:
+    """The numbers that a classic environment gives, unchanged: ``f32[D]``."""
+    del config
+    return Observation(EmulatorNeeds(kind="vector"), encode=lambda raw: raw, decode=lambda x: x.astype(jnp.float32))
+
+
+def ram(config: ObservationConfig) -> Observation:
+    """The console's 128 bytes of memory, scaled to [-1, 1]: ``f32[128]``."""
+    del config
+    return Observation(
+        EmulatorNeeds(kind="ram"), encode=lambda raw: raw, decode=lambda x: x.astype(jnp.float32) / 127.5 - 1.0
+    )
+
+
+OBSERVATIONS: dict[str, Callable[[ObservationConfig], Observation]] = {
+    "stack84": stack84,
+    "gray_difference": gray_difference,
+    "red_difference": red_difference,
+    "flat_gray": flat_gray,
+    "vector": vector,
+    "ram": ram,
+}
+
+
+def make_observation(config: ObservationConfig) -> Observation:
+    """Builds the observation named in ``config``; UserError gives the nearest name."""
+    check_name("observation.name", config.name, OBSERVATIONS)
+    return OBSERVATIONS[config.name](config)
+
+
+def encoded_shape(observation: Observation, spec: EnvSpec) -> jax.ShapeDtypeStruct:
+    """Shape and dtype of one lane's encoded observation."""
+    raw = jax.ShapeDtypeStruct(spec.observation_shape, spec.observation_dtype)
+    return jax.eval_shape(lambda x: observation.encode(jnp.transpose(x, spec.axes)), raw)
+
+
+def input_shape(observation: Observation, spec: EnvSpec) -> tuple[int, ...]:
+    """Shape of one policy input."""
+    return jax.eval_shape(observation.decode, encoded_shape(observation, spec)).shape

@@ -1,0 +1,209 @@
+"""Policies: Flax modules that act on ONE observation and return logits and a value."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from itertools import pairwise
+from math import prod
+from typing import Annotated
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from pydantic import Field
+
+from jaxpg.errors import UserError, check_name
+from jaxpg.types import Params, PolicyFunctions
+from jaxpg.validation import STRICT
+
+Width = Annotated[int, Field(ge=1, le=65_536)]
+
+
+@dataclass(frozen=True, kw_only=True)
+class PolicyConfig:
+    """The network."""
+
+    __pydantic_config__ = STRICT
+
+    name: str = "mlp"
+    """linear, mlp, conv3x3, dqn2013 or nature."""
+    hidden: tuple[Width, ...] = (200,)
+    """Units of each hidden layer (mlp only)."""
+    bias: bool = True
+    """Whether layers have a bias (linear and mlp only)."""
+
+
+def _orthogonal(scale: float) -> nnx.Initializer:
+    return nnx.initializers.orthogonal(scale)
+
+
+RELU_GAIN = 2**0.5
+"""Orthogonal gain that keeps the variance through ReLU layers (Saxe et al. 2014; He et al. 2015)."""
+
+
+class Heads(nnx.Module):
+    """Linear heads: logits almost 0 at the start, so that the first policy is near uniform, and a value."""
+
+    def __init__(self, features: int, num_actions: int, value: bool, *, bias: bool = True, rngs: nnx.Rngs):
+        self.logits = nnx.Linear(features, num_actions, use_bias=bias, kernel_init=_orthogonal(0.01), rngs=rngs)
+        self.value = nnx.Linear(features, 1, kernel_init=_orthogonal(1.0), rngs=rngs) if value else None
+
+    def __call__(self, features: jax.Array) -> tuple[jax.Array, jax.Array]:
+        value = jnp.zeros((), features.dtype) if self.value is None else self.value(features)[0]
+        return self.logits(features), value
+
+
+class Linear(nnx.Module):
+    """One weight matrix from the flattened observation to the logits."""
+
+    def __init__(self, shape: tuple[int, ...], num_actions: int, value: bool, config: PolicyConfig, rngs: nnx.Rngs):
+        self.heads = Heads(prod(shape), num_actions, value, bias=config.bias, rngs=rngs)
+
+    def __call__(self, observation: jax.Array) -> tuple[jax.Array, jax.Array]:
+        return self.heads(observation.reshape(-1))
+
+
+class MLP(nnx.Module):
+    """ReLU layers on the flattened observation."""
+
+    def __init__(self, shape: tuple[int, ...], num_actions: int, value: bool, config: PolicyConfig, rngs: nnx.Rngs):
+        sizes = [prod(shape), *config.hidden]
+        self.layers = nnx.List(
+            nnx.Linear(a, b, use_bias=config.bias, kernel_init=_orthogonal(RELU_GAIN), rngs=rngs)
+            for a, b in pairwise(sizes)
+        )
+        self.heads = Heads(sizes[-1], num_actions, value, bias=config.bias, rngs=rngs)
+
+    def __call__(self, observation: jax.Array) -> tuple[jax.Array, jax.Array]:
+        x = observation.reshape(-1)
+        for layer in self.layers:
+            x = nnx.relu(layer(x))
+        return self.heads(x)
+
+
+class _Conv(nnx.Module):
+    """Convolutions, one hidden layer, heads: the trunk that the three networks below share."""
+
+    def __init__(
+        self,
+        shape: tuple[int, ...],
+        num_actions: int,
+        value: bool,
+        rngs: nnx.Rngs,
+        *,
+        layers: tuple[tuple[int, int, int], ...],  # (features, kernel, stride)
+        padding: str,
+        hidden: int,
+        activate: bool,
+        pool: bool,
+    ):
+        self._activate, self._pool = activate, pool
+        rows, columns, channels = shape if len(shape) == 3 else (*shape, 1)
+        convolutions = []
+        for features, kernel, stride in layers:
+            convolutions.append(
+                nnx.Conv(
+                    channels,
+                    features,
+                    (kernel, kernel),
+                    strides=stride,
+                    padding=padding,
+                    kernel_init=_orthogonal(RELU_GAIN),
+                    rngs=rngs,
+                )
+            )
+            channels = features
+        self.convolutions = nnx.List(convolutions)
+        flat = jax.eval_shape(
+            self._trunk, jax.ShapeDtypeStruct((rows, columns, convolutions[0].in_features), jnp.float32)
+        )
+        self.hidden = nnx.Linear(flat.size, hidden, kernel_init=_orthogonal(RELU_GAIN), rngs=rngs)
+        self.heads = Heads(hidden, num_actions, value, rngs=rngs)
+
+    def _trunk(self, x: jax.Array) -> jax.Array:
+        for convolution in self.convolutions:
+            x = convolution(x)
+            x = nnx.relu(x) if self._activate else x
+        if self._pool:
+            x = nnx.max_pool(x, (2, 2), (2, 2))
+        return x.reshape(-1)
+
+    def __call__(self, observation: jax.Array) -> tuple[jax.Array, jax.Array]:
+        x = observation if observation.ndim == 3 else observation[..., None]
+        return self.heads(nnx.relu(self.hidden(self._trunk(x))))
+
+
+class Conv3x3(_Conv):
+    """Two 3x3 convolutions of 32 filters without activation, 2x2 max-pool, 32 ReLU units."""
+
+    def __init__(self, shape: tuple[int, ...], num_actions: int, value: bool, config: PolicyConfig, rngs: nnx.Rngs):
+        layers = ((32, 3, 1), (32, 3, 1))
+        super().__init__(
+            shape, num_actions, value, rngs, layers=layers, padding="SAME", hidden=32, activate=False, pool=True
+        )
+
+
+class DQN2013(_Conv):
+    """The smaller network of Mnih et al. (2013), section 5.1."""
+
+    def __init__(self, shape: tuple[int, ...], num_actions: int, value: bool, config: PolicyConfig, rngs: nnx.Rngs):
+        layers = ((16, 8, 4), (32, 4, 2))
+        super().__init__(
+            shape, num_actions, value, rngs, layers=layers, padding="VALID", hidden=256, activate=True, pool=False
+        )
+
+
+class Nature(_Conv):
+    """The network of Mnih et al. (2015), Methods, "Model architecture"."""
+
+    def __init__(self, shape: tuple[int, ...], num_actions: int, value: bool, config: PolicyConfig, rngs: nnx.Rngs):
+        layers = ((32, 8, 4), (64, 4, 2), (64, 3, 1))
+        super().__init__(
+            shape, num_actions, value, rngs, layers=layers, padding="VALID", hidden=512, activate=True, pool=False
+        )
+
+
+POLICIES: dict[str, Callable[..., nnx.Module]] = {
+    "linear": Linear,
+    "mlp": MLP,
+    "conv3x3": Conv3x3,
+    "dqn2013": DQN2013,
+    "nature": Nature,
+}
+"""Policies by name. A policy of your own: put your class here, then call ``jaxpg.train.main()``."""
+
+
+def make_policy(config: PolicyConfig, shape: tuple[int, ...], num_actions: int, value: bool) -> PolicyFunctions:
+    """Builds the pure functions of the policy named in ``config``.
+
+    Args:
+      config: its name and options.
+      shape: shape of one observation, as ``Observation.decode`` gives it.
+      num_actions: A.
+      value: whether the policy also estimates the return-to-go.
+
+    Returns:
+      ``init(key) -> params``, a nested dict of arrays, and ``apply(params, observation) ->
+      (logits f32[A], value f32[])``; the value is 0 without a value head.
+
+    Raises:
+      UserError: an unknown name, or a convolution over an observation that is no picture.
+    """
+    check_name("policy.name", config.name, POLICIES)
+    module_class = POLICIES[config.name]
+    if isinstance(module_class, type) and issubclass(module_class, _Conv) and len(shape) not in (2, 3):
+        raise UserError(
+            f"policy.name: {config.name!r} needs a picture, but the observation is a vector; use linear or mlp"
+        )
+
+    def build(key: jax.Array) -> nnx.Module:
+        return module_class(shape, num_actions, value, config, nnx.Rngs(key))
+
+    graphdef, _ = nnx.split(nnx.eval_shape(lambda: build(jax.random.key(0))))
+
+    def init(key: jax.Array) -> Params:
+        return nnx.to_pure_dict(nnx.state(build(key), nnx.Param))
+
+    def apply(params: Params, observation: jax.Array) -> tuple[jax.Array, jax.Array]:
+        return nnx.merge(graphdef, params)(observation)
+
+    return PolicyFunctions(init=init, apply=apply, has_value=value)

@@ -1,0 +1,81 @@
+"""What a person sees of a run: a live display on a terminal, plain lines elsewhere."""
+
+import sys
+import time
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from jaxpg.metrics import EpisodeRow, Record
+
+SECONDS_BETWEEN_LINES = 10.0
+
+
+class PlainProgress:
+    """``key=value`` lines on stdout, at most one every ten seconds besides the first and the last."""
+
+    def __init__(self) -> None:
+        self._last_seconds = float("-inf")
+        self._unsaid: Record | None = None
+
+    def write(self, record: Record, episodes: list[EpisodeRow]) -> None:
+        self._unsaid = record
+        if time.monotonic() - self._last_seconds >= SECONDS_BETWEEN_LINES:
+            self._say()
+
+    def close(self) -> None:
+        self._say()
+
+    def _say(self) -> None:
+        if self._unsaid is None:
+            return
+        shown = ("iteration", "agent_steps", "episodes", "wall_seconds", "agent_steps_per_second", "return_mean_100")
+        print(" ".join(f"{name}={_short(self._unsaid[name])}" for name in shown), flush=True)
+        self._unsaid = None
+        self._last_seconds = time.monotonic()
+
+
+class LiveProgress:
+    """A bar over the budget with speed, the mean return of the last 100 games, and the time left."""
+
+    def __init__(self, console: Console, budget_agent_steps: int, done_agent_steps: int):
+        self._progress = Progress(
+            TextColumn("[bold]{task.description}"),
+            BarColumn(),
+            TextColumn("{task.completed:,.0f} of {task.total:,.0f} agent steps"),
+            TextColumn("{task.fields[speed]} /s"),
+            TextColumn("return {task.fields[mean]} over {task.fields[games]} games"),
+            TimeElapsedColumn(),
+            TextColumn("left"),
+            TimeRemainingColumn(),
+            console=console,
+        )
+        self._task = self._progress.add_task(
+            "training", total=budget_agent_steps, completed=done_agent_steps, speed="-", mean="-", games=0
+        )
+        self._progress.start()
+
+    def write(self, record: Record, episodes: list[EpisodeRow]) -> None:
+        self._progress.update(
+            self._task,
+            completed=record["agent_steps"],
+            speed=_short(record["agent_steps_per_second"]),
+            mean=_short(record["return_mean_100"]),
+            games=record["episodes"],
+        )
+
+    def close(self) -> None:
+        self._progress.stop()
+
+
+def make_progress(budget_agent_steps: int, done_agent_steps: int) -> PlainProgress | LiveProgress:
+    """A live display where stdout is a terminal, plain lines otherwise."""
+    if sys.stdout.isatty():
+        return LiveProgress(Console(), budget_agent_steps, done_agent_steps)
+    return PlainProgress()
+
+
+def _short(value: float | int | None) -> str:
+    if value is None:
+        return "-"
+    return str(value) if isinstance(value, int) else f"{value:.2f}" if abs(value) < 1000 else f"{value:.0f}"

@@ -1,0 +1,70 @@
+"""Returns for one stream of agent steps; the caller vmaps over lanes."""
+
+import jax
+import jax.numpy as jnp
+
+
+def lambda_returns(reward: jax.Array, discount: jax.Array, value: jax.Array, lambda_: jax.Array) -> jax.Array:
+    """TD(λ) returns-to-go, which trade the variance of the full return against the bias of the value.
+
+    ``G_t = r_t + γ_t · ((1 − λ_t) · V_{t+1} + λ_t · G_{t+1})``, with ``G_T = V_T``. With λ = 1 and V = 0
+    it is the discounted return-to-go; with λ = 0 the one-step target. A discount of 0 ends the credit.
+
+    Args:
+      reward: ``f32[T]``, of agent steps 0 to T-1.
+      discount: ``f32[T]``, γ_t, which weighs what follows agent step t.
+      value: ``f32[T+1]``, of the observations 0 to T; the last one is the bootstrap.
+      lambda_: ``f32[T]`` in [0, 1].
+
+    Returns:
+      ``f32[T]``. Source: Sutton and Barto (2018), section 12.1 and equation 12.18.
+    """
+
+    def step(following: jax.Array, inputs: tuple[jax.Array, ...]) -> tuple[jax.Array, jax.Array]:
+        r, gamma, next_value, lam = inputs
+        result = r + gamma * ((1 - lam) * next_value + lam * following)
+        return result, result
+
+    _, returns = jax.lax.scan(step, value[-1], (reward, discount, value[1:], lambda_), reverse=True)
+    return returns
+
+
+def credit(
+    reward: jax.Array,
+    terminated: jax.Array,
+    truncated: jax.Array,
+    life_lost: jax.Array,
+    acted: jax.Array,
+    *,
+    discount: float,
+    lambda_: float,
+    cut_at_reward: bool,
+    cut_at_life_loss: bool,
+) -> tuple[jax.Array, jax.Array]:
+    """Discounts and lambdas that end the credit where it has to end.
+
+    - Termination, and by option a life loss or any nonzero reward (in Pong a point), ends the credit: γ_t = 0.
+    - Truncation bootstraps fully from the value of the last observation: λ_t = 0. The emulator gives
+      that observation at the autoreset step t+1, so ``value[t+1]`` is the one that is needed.
+    - The autoreset step itself gives and passes nothing: γ_t = 0 (its weight in every loss is 0).
+
+    Args:
+      reward: ``f32[T]``.
+      terminated: ``bool[T]``, the game is over.
+      truncated: ``bool[T]``, the time limit cut the game.
+      life_lost: ``bool[T]``, a life was lost and the game goes on.
+      acted: ``bool[T]``, False on autoreset steps.
+      discount: γ where the credit goes on.
+      lambda_: λ where nothing is truncated.
+      cut_at_reward: whether a nonzero reward ends the credit.
+      cut_at_life_loss: whether a lost life does.
+
+    Returns:
+      ``(discount f32[T], lambda f32[T])`` for ``lambda_returns``.
+    """
+    ends = terminated | ~acted
+    if cut_at_reward:
+        ends = ends | (reward != 0)
+    if cut_at_life_loss:
+        ends = ends | life_lost
+    return jnp.where(ends, 0.0, discount), jnp.where(truncated, 0.0, lambda_)

@@ -1,0 +1,268 @@
+"""``python -m jaxpg.train``: configuration -> pieces -> the training loop -> the run folder."""
+
+import collections
+import dataclasses
+import math
+import os
+import signal
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import jax
+import platformdirs
+
+from jaxpg.checkpoint import Checkpoints
+from jaxpg.cli import parse_train, run_command
+from jaxpg.config import Config
+from jaxpg.errors import UserError
+from jaxpg.experiment import Experiment, build, lane_seeds
+from jaxpg.metrics import EpisodeRow, EpisodesCsv, JsonLines, Record, TensorBoard, Writer, write_json
+from jaxpg.progress import make_progress
+from jaxpg.rollout import Seconds
+from jaxpg.runfolder import make_run_folder, new_run_folder
+from jaxpg.types import Episodes
+
+
+@dataclasses.dataclass
+class Progress:
+    """Where a run stands besides its arrays: the metadata of a checkpoint."""
+
+    iteration: int = 0
+    agent_steps: int = 0
+    """Agent steps over all lanes, autoreset steps included."""
+    episodes: int = 0
+    wall_seconds: float = 0.0
+    """Seconds of training, over all the processes that worked on the run."""
+    segment: int = 0
+    """How often the emulators were seeded anew."""
+    last_returns: collections.deque[float] = dataclasses.field(default_factory=lambda: collections.deque(maxlen=100))
+
+    @property
+    def return_mean_100(self) -> float | None:
+        """Mean return of the last 100 games, of fewer at the start."""
+        return sum(self.last_returns) / len(self.last_returns) if self.last_returns else None
+
+    def to_json(self) -> dict[str, Any]:
+        return {**vars(self), "last_returns": list(self.last_returns)}
+
+    @classmethod
+    def from_json(cls, data: dict[str, Any]) -> "Progress":
+        return cls(**{**data, "last_returns": collections.deque(data["last_returns"], maxlen=100)})
+
+
+class Stop:
+    """Notes SIGTERM and Ctrl-C, so that the loop ends after the iteration; a second one ends at once."""
+
+    def __init__(self) -> None:
+        self.signal: int | None = None
+        self._previous = {number: signal.signal(number, self._note) for number in (signal.SIGTERM, signal.SIGINT)}
+
+    def _note(self, number: int, frame: FrameType | None) -> None:
+        self.signal = number
+        self.restore()
+
+    def restore(self) -> None:
+        for number, handler in self._previous.items():
+            signal.signal(number, handler)
+
+
+class Training:
+    """One process's work on a run: the state, the loop, and what is written on the way."""
+
+    def __init__(self, config: Config, folder: Path, experiment: Experiment, *, resume: bool):
+        self.config, self.folder, self.experiment = config, folder, experiment
+        seed_key = jax.random.key(config.run.seed)
+        init_key, learner_key, self._act_key = jax.random.split(seed_key, 3)
+        params = jax.jit(experiment.policy.init)(init_key)
+        self.state = experiment.learner.init(learner_key, params)
+        self.progress = Progress()
+        self.checkpoints = Checkpoints(
+            folder / "checkpoints",
+            keep_newest=config.checkpoint.keep_newest,
+            keep_every=config.checkpoint.keep_every,
+        )
+        if resume:
+            self._restore()
+        last, agent_steps = self.progress.iteration, self.progress.agent_steps
+        self._writers: list[Writer] = [
+            JsonLines(folder / "metrics.jsonl", last),
+            EpisodesCsv(folder / "episodes.csv", agent_steps),
+            TensorBoard(folder / "tensorboard", agent_steps),
+            make_progress(config.run.budget_agent_steps, agent_steps),
+        ]
+
+    def run(self, stop: Stop) -> str:
+        """Trains until the budget, the target or a signal ends it; returns why it ended."""
+        progress, checkpoint = self.progress, self.config.checkpoint
+        saved_iteration, saved_at = -1, time.perf_counter()
+        self._seed_emulators()
+        while (reason := self._reason_to_end(stop)) is None:
+            self._iterate()
+            if checkpoint.every_iterations and progress.iteration % checkpoint.every_iterations == 0:
+                progress.segment += 1
+                self.save()
+                saved_iteration, saved_at = progress.iteration, time.perf_counter()
+                if self._reason_to_end(stop) is None:
+                    self._seed_emulators()
+            elif checkpoint.every_seconds and time.perf_counter() - saved_at >= checkpoint.every_seconds:
+                self._save_within_segment()
+                saved_iteration, saved_at = progress.iteration, time.perf_counter()
+        if saved_iteration != progress.iteration:
+            self._save_within_segment()
+        return reason
+
+    def save(self) -> None:
+        """Writes a checkpoint of the state and the progress."""
+        self.checkpoints.save(self.progress.iteration, self.state, self.progress.to_json())
+
+    def close(self) -> None:
+        for writer in self._writers:
+            writer.close()
+        self.checkpoints.close()
+        self.experiment.rollout.close()
+
+    def _save_within_segment(self) -> None:
+        """Saves while games go on here: whoever resumes starts the next segment."""
+        self.progress.segment += 1
+        self.save()
+
+    def _restore(self) -> None:
+        iterations = self.checkpoints.iterations()
+        if not iterations:
+            raise UserError(f"{self.folder}: no checkpoint to resume from")
+        self.state, metadata = self.checkpoints.restore(iterations[-1], self.state)
+        self.progress = Progress.from_json(metadata)
+
+    def _seed_emulators(self) -> None:
+        config = self.config
+        self.experiment.rollout.reset(lane_seeds(config.run.seed, self.progress.segment, config.env.num_lanes))
+
+    def _reason_to_end(self, stop: Stop) -> str | None:
+        run, progress = self.config.run, self.progress
+        if stop.signal is not None:
+            return signal.Signals(stop.signal).name
+        if run.target_return is not None and len(progress.last_returns) == 100:
+            mean = progress.return_mean_100
+            if mean is not None and mean >= run.target_return:
+                return "target return reached"
+        if progress.agent_steps >= run.budget_agent_steps:
+            return "budget of agent steps used"
+        if run.budget_seconds and progress.wall_seconds >= run.budget_seconds:
+            return "budget of seconds used"
+        return None
+
+    def _iterate(self) -> None:
+        progress, learner = self.progress, self.experiment.learner
+        t0 = time.perf_counter()
+        population = learner.ask(self.state)
+        key = jax.random.fold_in(self._act_key, progress.iteration)
+        experience, seconds = self.experiment.rollout.collect(
+            population, self.config.reinforce.rollout_agent_steps, key
+        )
+        t1 = time.perf_counter()
+        self.state, on_device = learner.tell(self.state, population, experience)
+        metrics = {name: float(value) for name, value in jax.device_get(on_device).items()}
+        t2 = time.perf_counter()
+        agent_steps_before = progress.agent_steps
+        progress.iteration += 1
+        progress.agent_steps += self.experiment.agent_steps_per_iteration
+        progress.episodes += len(experience.episodes.lane)
+        progress.last_returns.extend(experience.episodes.episode_return.tolist())
+        self._check_finite(metrics)
+        wall = t2 - t0
+        progress.wall_seconds += wall
+        record = self._record(metrics, seconds, learn=t2 - t1, wall=wall)
+        rows = self._episode_rows(experience.episodes, agent_steps_before)
+        for writer in self._writers:
+            writer.write(record, rows)
+        progress.wall_seconds += time.perf_counter() - t2
+
+    def _record(self, metrics: dict[str, float], seconds: Seconds, *, learn: float, wall: float) -> Record:
+        progress = self.progress
+        return {
+            "iteration": progress.iteration,
+            "agent_steps": progress.agent_steps,
+            "frames": progress.agent_steps * self.experiment.frame_skip,
+            "episodes": progress.episodes,
+            "wall_seconds": round(progress.wall_seconds, 3),
+            "agent_steps_per_second": round(self.experiment.agent_steps_per_iteration / wall, 1),
+            "return_mean_100": progress.return_mean_100,
+            **metrics,
+            "emulate_seconds": round(seconds.emulate, 6),
+            "act_seconds": round(seconds.act, 6),
+            "learn_seconds": round(learn, 6),
+            "other_seconds": round(wall - seconds.emulate - seconds.act - learn, 6),
+        }
+
+    def _episode_rows(self, episodes: Episodes, agent_steps_before: int) -> list[EpisodeRow]:
+        num_lanes, wall = self.experiment.rollout.num_lanes, round(self.progress.wall_seconds, 3)
+        return [
+            EpisodeRow(agent_steps_before + (step + 1) * num_lanes, wall, lane, 0, episode_return, length)
+            for step, lane, episode_return, length in zip(*(column.tolist() for column in episodes), strict=True)
+        ]
+
+    def _check_finite(self, metrics: dict[str, float]) -> None:
+        for name, value in metrics.items():
+            if not math.isfinite(value):
+                good = self.checkpoints.iterations()
+                last = f"the last good checkpoint is iteration {good[-1]}" if good else "there is no checkpoint yet"
+                raise UserError(
+                    f"{self.folder}: {name} became {value} in iteration {self.progress.iteration}; {last}; "
+                    "a smaller optimizer.learning_rate often helps"
+                )
+
+
+def train(argv: Sequence[str]) -> int:
+    """Runs the command and returns its exit code: 0, or 128 plus the number of the signal that ended it."""
+    stop = Stop()
+    arguments = parse_train(argv)
+    config = arguments.config
+    _keep_compiled_code()
+    experiment = build(config)
+    folder = Path(arguments.resume) if arguments.resume else new_run_folder(config)
+    make_run_folder(folder, config)
+    device = jax.devices()[0]
+    print(
+        f"jaxpg: {config.env.game} on {config.env.backend}, {config.env.num_lanes} lanes, "
+        f"{device.platform} ({device.device_kind}), run folder {folder}",
+        flush=True,
+    )
+    training = Training(config, folder, experiment, resume=bool(arguments.resume))
+    try:
+        reason = training.run(stop)
+    finally:
+        training.close()
+        stop.restore()
+    progress = training.progress
+    write_json(folder / "summary.json", {"ended": reason, **_without_returns(progress)})
+    mean = "-" if progress.return_mean_100 is None else f"{progress.return_mean_100:.2f}"
+    print(
+        f"jaxpg: {reason}; {progress.agent_steps:,} agent steps, {progress.episodes:,} games in "
+        f"{progress.wall_seconds:.0f} s; mean return of the last 100 games {mean}; all of it in {folder}"
+    )
+    return 128 + stop.signal if stop.signal is not None else 0
+
+
+def _without_returns(progress: Progress) -> dict[str, Any]:
+    data = progress.to_json()
+    del data["last_returns"]
+    return {**data, "return_mean_100": progress.return_mean_100}
+
+
+def _keep_compiled_code() -> None:
+    """Keeps compiled code in the user's cache folder, so that a second start is quick."""
+    if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
+        jax.config.update("jax_compilation_cache_dir", str(platformdirs.user_cache_path("jaxpg") / "xla"))
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """The command; ends the process."""
+    run_command(train, argv)
+
+
+if __name__ == "__main__":
+    main()

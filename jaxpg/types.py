@@ -1,0 +1,126 @@
+"""What travels between the rooms of jaxpg, with one legend for every axis.
+
+| letter | axis                                                                          |
+|--------|-------------------------------------------------------------------------------|
+| ``T``  | agent steps in one rollout (one agent step = ``frame_skip`` emulator frames)   |
+| ``P``  | population members (always present; 1 for a gradient learner)                  |
+| ``E``  | environments per member                                                        |
+| ``N``  | lanes, ``N = P * E``; lane ``n`` belongs to member ``n // E``                  |
+| ``A``  | actions                                                                        |
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal, NamedTuple, Protocol
+
+import jax
+import numpy as np
+
+Params = Any
+"""A pytree of arrays: the weights of one policy."""
+
+Population = Any
+"""The same pytree with every leaf led by the axis ``P``."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class EmulatorNeeds:
+    """What an observation asks of the emulator, so that a wrong pairing fails at start."""
+
+    kind: Literal["pixels", "ram", "vector"]
+    height: int = 0
+    """Rows of a frame in pixels (only for pixels)."""
+    width: int = 0
+    """Columns of a frame in pixels (only for pixels)."""
+    color: Literal["gray", "rgb"] = "gray"
+    stack: int = 1
+    """Frames given at each agent step, oldest first."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class EnvSpec:
+    """What an environment gives and takes."""
+
+    num_actions: int
+    observation_shape: tuple[int, ...]
+    """Shape of one lane's raw observation, without the lane axis."""
+    observation_dtype: np.dtype
+    axes: tuple[int, ...]
+    """Transposition of one raw observation into ``[stack, H, W]``, ``[stack, 3, H, W]`` or ``[D]``."""
+    frame_skip: int = 1
+    """Emulator frames per agent step."""
+
+
+class TimeStep(NamedTuple):
+    """One agent step of all lanes, as host arrays.
+
+    An episode ends with ``terminated`` or ``truncated``. The emulator ignores the next action and
+    answers with the first observation of a new episode: there ``acted`` is False, the reward is 0,
+    and the transition has no weight in any loss.
+    """
+
+    observation: np.ndarray  # [N, ...], raw, as EnvSpec says
+    reward: np.ndarray  # f32[N], unclipped game score of this agent step
+    terminated: np.ndarray  # bool[N], the game is over
+    truncated: np.ndarray  # bool[N], the time limit cut the game
+    life_lost: np.ndarray  # bool[N], a life was lost and the game goes on
+    acted: np.ndarray  # bool[N], False where the action was ignored
+
+
+class VectorEnv(Protocol):
+    """``N`` emulators stepped together. After ``reset`` and after each ``send`` comes one ``recv``."""
+
+    num_lanes: int
+    spec: EnvSpec
+
+    def reset(self, seeds: np.ndarray) -> None:
+        """Starts every lane anew; ``seeds`` is ``int64[N]`` within the range of int32, one a lane."""
+
+    def send(self, actions: np.ndarray) -> None:
+        """Sends ``int[N]`` actions in ``[0, A)``; raises ValueError before an emulator sees others."""
+
+    def recv(self) -> TimeStep:
+        """Waits for all lanes."""
+
+    def close(self) -> None:
+        """Ends the emulators' threads."""
+
+
+class Tape(NamedTuple):
+    """What acting leaves on the device. Row ``T`` holds only the bootstrap observation and value."""
+
+    observation: jax.Array  # [T+1, N, ...], encoded
+    action: jax.Array  # i32[T+1, N]
+    log_prob: jax.Array  # f32[T+1, N]
+    value: jax.Array  # f32[T+1, N], 0 where the policy has no value head
+
+
+class Episodes(NamedTuple):
+    """The whole games that ended in a rollout, in the order of their ends."""
+
+    step: np.ndarray  # i64[K], agent step of the rollout (0 .. T-1) at which the game ended
+    lane: np.ndarray  # i64[K]
+    episode_return: np.ndarray  # f64[K], unclipped game score over the whole game
+    length_agent_steps: np.ndarray  # i64[K]
+
+
+class Experience(NamedTuple):
+    """All that a learner is told of a rollout."""
+
+    tape: Tape | None  # None where the learner keeps none
+    reward: np.ndarray  # f32[T, N]
+    terminated: np.ndarray  # bool[T, N]
+    truncated: np.ndarray  # bool[T, N]
+    life_lost: np.ndarray  # bool[T, N]
+    acted: np.ndarray  # bool[T, N], False on autoreset steps, which have no weight
+    episodes: Episodes
+
+
+class PolicyFunctions(NamedTuple):
+    """A policy as two pure functions."""
+
+    init: Callable[[jax.Array], Params]
+    """``key -> params``"""
+    apply: Callable[[Params, jax.Array], tuple[jax.Array, jax.Array]]
+    """``(params, one observation) -> (logits f32[A], value f32[])``"""
+    has_value: bool
