@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import io
+import os
 import re
 import sys
 from collections.abc import Callable, Sequence
@@ -37,7 +38,7 @@ def parse_train(argv: Sequence[str]) -> TrainArguments:
         raise UserError("a recipe and --resume exclude each other: a resumed run has its own configuration")
     if first.resume:
         recipe = Path(first.resume) / "config.yaml"
-        if not recipe.is_file():
+        if not os.path.isfile(recipe):  # unlike Path.is_file, also False where the folder cannot be read
             raise UserError(f"{first.resume}: no run to resume: it has no config.yaml")
     elif first.recipe:
         recipe = Path(first.recipe)
@@ -71,8 +72,9 @@ def _parse(argv: Sequence[str], default: TrainArguments) -> TrainArguments:
 
 def _one_sentence(box: str) -> str:
     """Tyro's framed message as one sentence, and for an unknown flag the nearest one."""
-    lines = [line.strip(" │╭╮╰╯─") for line in box.splitlines()[1:]]
-    sentence = " ".join(lines[: lines.index("")] if "" in lines else lines).rstrip(".")
+    lines = [line.strip().strip("│|").strip() for line in box.splitlines()[1:]]  # "|" where stdout is not UTF-8
+    end = next((i for i, line in enumerate(lines) if not line.strip("─-╰╯+")), len(lines))
+    sentence = " ".join(lines[:end]).rstrip(".")
     unknown = re.match(r"Unrecognized options: (\S+?),?(?:\s|$)", sentence)
     if unknown is None:
         return sentence

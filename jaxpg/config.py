@@ -13,6 +13,7 @@ from typing import Annotated, Any
 from pydantic import Field, TypeAdapter, ValidationError
 from ruamel.yaml import YAML
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
+from ruamel.yaml.tokens import AliasToken
 
 from jaxpg.envs.config import EnvConfig
 from jaxpg.errors import UserError, nearest
@@ -83,9 +84,11 @@ def load_recipe(path: Path) -> Config:
       UserError: no such file, no YAML, or not a configuration.
     """
     try:
-        if path.stat().st_size > MAX_RECIPE_BYTES:
+        with path.open("rb") as file:
+            content = file.read(MAX_RECIPE_BYTES + 1)
+        if len(content) > MAX_RECIPE_BYTES:
             raise UserError(f"{path}: a recipe of more than {MAX_RECIPE_BYTES} bytes is no recipe")
-        text = path.read_text(encoding="utf-8")
+        text = content.decode("utf-8")
     except OSError as error:
         near = nearest(path.name, (p.name for p in path.parent.glob("*.yaml"))) if path.parent.is_dir() else ""
         raise UserError(f"{path}: cannot read the recipe: {error.strerror}{near}") from error
@@ -93,6 +96,7 @@ def load_recipe(path: Path) -> Config:
         raise UserError(f"{path}: the recipe is not UTF-8 text (byte {error.start})") from error
     try:
         data: Any = YAML(typ="rt").load(text)  # round-trip mode builds no objects and knows line numbers
+        _refuse_aliases(path, text)
     except MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         place = f":{mark.line + 1}:{mark.column + 1}" if mark else ""
@@ -102,7 +106,8 @@ def load_recipe(path: Path) -> Config:
     if data is None:
         data = {}
     if not isinstance(data, dict):
-        raise UserError(f"{path}: a recipe is a mapping of sections such as 'env:', not a {type(data).__name__}")
+        kind = "list" if isinstance(data, list) else "single value"
+        raise UserError(f"{path}: a recipe is a mapping of sections such as 'env:', not a {kind}")
     return _validate(data, str(path))
 
 
@@ -121,11 +126,22 @@ def dump(config: Config) -> str:
     return stream.getvalue()
 
 
+def _refuse_aliases(path: Path, text: str) -> None:
+    """A few lines of aliases of aliases would expand to more than fits into memory."""
+    for token in YAML(typ="rt").scan(text):
+        if isinstance(token, AliasToken):
+            mark = token.start_mark
+            raise UserError(f"{path}:{mark.line + 1}:{mark.column + 1}: a recipe has no aliases; write *{token.value} out")
+
+
 def _validate(data: dict[str, Any], source: str) -> Config:
     try:
         return _ADAPTER.validate_json(json.dumps(data), strict=True)
     except ValidationError as error:
         first = error.errors()[0]
+        if first["type"] == "json_invalid":
+            place = source or "command line"
+            raise UserError(f"{place}: a text is not Unicode, or values are nested too deep") from error
         keys = first["loc"]
         place = f"{source}{_position(data, keys)}: " if source else ""
         raise UserError(f"{place}{'.'.join(map(str, keys))}: {_sentence(first)}") from error

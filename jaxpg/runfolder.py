@@ -12,16 +12,20 @@ def new_run_folder(config: Config) -> Path:
     """The folder that a new run will use; nothing is made yet.
 
     Raises:
-      UserError: the folder holds something already.
+      UserError: the folder holds something already or cannot be read.
     """
     if not config.run.dir:
         name = f"{config.env.game}-seed{config.run.seed}-{time.strftime('%Y%m%d-%H%M%S')}"
         folder = Path("runs") / name
     else:
         folder = Path(config.run.dir)
-    if (folder / "config.yaml").exists():
+    try:
+        holds_run, holds_files = (folder / "config.yaml").exists(), folder.is_dir() and any(folder.iterdir())
+    except OSError as error:
+        raise UserError(f"run.dir: cannot read {folder}: {error.strerror}") from error
+    if holds_run:
         raise UserError(f"run.dir: {folder} holds a run already; go on with --resume {folder} or choose another folder")
-    if folder.is_dir() and any(folder.iterdir()):
+    if holds_files:
         raise UserError(f"run.dir: {folder} is not empty; choose another folder")
     return folder
 
@@ -37,3 +41,5 @@ def make_run_folder(folder: Path, config: Config) -> None:
         write_text(folder / "config.yaml", dump(config))
     except OSError as error:
         raise UserError(f"run.dir: cannot write {folder}: {error.strerror}") from error
+    except ValueError as error:  # a NUL in the name
+        raise UserError(f"run.dir: {str(folder)!r} is no name of a folder") from error

@@ -12,6 +12,7 @@ from types import FrameType
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import platformdirs
 
 from jaxpg.checkpoint import Checkpoints
@@ -115,7 +116,9 @@ class Training:
         return reason
 
     def save(self) -> None:
-        """Writes a checkpoint of the state and the progress."""
+        """Writes a checkpoint of the state and the progress; UserError rather than one that is of no use."""
+        if not _all_finite(self.state):
+            raise self._not_finite("a weight became infinite or NaN")
         self.checkpoints.save(self.progress.iteration, self.state, self.progress.to_json())
 
     def close(self) -> None:
@@ -207,23 +210,36 @@ class Training:
     def _check_finite(self, metrics: dict[str, float]) -> None:
         for name, value in metrics.items():
             if not math.isfinite(value):
-                good = self.checkpoints.iterations()
-                last = f"the last good checkpoint is iteration {good[-1]}" if good else "there is no checkpoint yet"
-                raise UserError(
-                    f"{self.folder}: {name} became {value} in iteration {self.progress.iteration}; {last}; "
-                    "a smaller optimizer.learning_rate often helps"
-                )
+                raise self._not_finite(f"{name} became {value}")
+
+    def _not_finite(self, what: str) -> UserError:
+        good = self.checkpoints.iterations()
+        last = f"the last good checkpoint is iteration {good[-1]}" if good else "there is no checkpoint yet"
+        return UserError(
+            f"{self.folder}: {what} in iteration {self.progress.iteration}; {last}; "
+            "a smaller optimizer.learning_rate often helps"
+        )
 
 
 def train(argv: Sequence[str]) -> int:
     """Runs the command and returns its exit code: 0, or 128 plus the number of the signal that ended it."""
     stop = Stop()
+    try:
+        return _train(argv, stop)
+    finally:
+        stop.restore()
+
+
+def _train(argv: Sequence[str], stop: Stop) -> int:
     arguments = parse_train(argv)
     config = arguments.config
     _keep_compiled_code()
     experiment = build(config)
-    folder = Path(arguments.resume) if arguments.resume else new_run_folder(config)
-    make_run_folder(folder, config)
+    if arguments.resume:
+        folder = Path(arguments.resume)
+    else:
+        folder = new_run_folder(config)
+        make_run_folder(folder, config)
     device = jax.devices()[0]
     print(
         f"jaxpg: {config.env.game} on {config.env.backend}, {config.env.num_lanes} lanes, "
@@ -231,11 +247,12 @@ def train(argv: Sequence[str]) -> int:
         flush=True,
     )
     training = Training(config, folder, experiment, resume=bool(arguments.resume))
+    if arguments.resume:
+        make_run_folder(folder, config)  # with the new flags, now that they fit the checkpoint
     try:
         reason = training.run(stop)
     finally:
         training.close()
-        stop.restore()
     progress = training.progress
     write_json(folder / "summary.json", {"ended": reason, **_without_returns(progress)})
     mean = "-" if progress.return_mean_100 is None else f"{progress.return_mean_100:.2f}"
@@ -244,6 +261,11 @@ def train(argv: Sequence[str]) -> int:
         f"{progress.wall_seconds:.0f} s; mean return of the last 100 games {mean}; all of it in {folder}"
     )
     return 128 + stop.signal if stop.signal is not None else 0
+
+
+def _all_finite(state: Any) -> bool:
+    floats = [x for x in jax.tree.leaves(state) if jnp.issubdtype(x.dtype, jnp.floating)]
+    return all(jax.device_get([jnp.isfinite(x).all() for x in floats]))
 
 
 def _without_returns(progress: Progress) -> dict[str, Any]:
