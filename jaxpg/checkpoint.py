@@ -29,6 +29,10 @@ class Checkpoints:
             keep.append(preservation_policy.EveryNSteps(keep_every))
         self._manager = ocp.CheckpointManager(
             self.folder,
+            item_handlers={  # named here, so that a checkpoint of another process can be looked into
+                "state": ocp.StandardCheckpointHandler(),
+                "metadata": ocp.JsonCheckpointHandler(),
+            },
             options=ocp.CheckpointManagerOptions(
                 preservation_policy=preservation_policy.AnyPreservationPolicy(keep),
                 cleanup_tmp_directories=True,
@@ -59,8 +63,8 @@ class Checkpoints:
             have = f"there are {', '.join(map(str, known))}" if known else "there is none yet"
             raise UserError(f"{self.folder}: no checkpoint of iteration {iteration}; {have}")
         like = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), like)
-        self._check_shapes(iteration, like)
         try:
+            self._check_shapes(iteration, like)
             restored = self._manager.restore(
                 iteration,
                 args=ocp.args.Composite(state=ocp.args.StandardRestore(like), metadata=ocp.args.JsonRestore()),
@@ -86,7 +90,14 @@ class Checkpoints:
 
 def _shapes(tree: Any) -> dict[str, tuple[int, ...]]:
     leaves = jax.tree_util.tree_flatten_with_path(tree)[0]
-    return {jax.tree_util.keystr(path, simple=True, separator="."): tuple(leaf.shape) for path, leaf in leaves}
+    return {jax.tree_util.keystr(path, simple=True, separator="."): _stored_shape(leaf) for path, leaf in leaves}
+
+
+def _stored_shape(leaf: Any) -> tuple[int, ...]:
+    """The shape on disk, where a typed PRNG key is its plain numbers."""
+    if jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key):
+        leaf = jax.eval_shape(jax.random.key_data, leaf)
+    return tuple(leaf.shape)
 
 
 def _describe(shape: tuple[int, ...] | None) -> str:

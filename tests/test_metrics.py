@@ -1,0 +1,179 @@
+"""What a run writes: JSON lines, games as CSV, TensorBoard files; and what a resumed run cuts off."""
+
+import csv
+import json
+import os
+import struct
+from pathlib import Path
+
+import pytest
+from tensorboardX.proto.event_pb2 import Event
+
+from jaxpg import metrics
+from jaxpg.metrics import EpisodeRow, EpisodesCsv, JsonLines, TensorBoard, write_json, write_text
+
+
+def record(iteration: int, **more) -> dict:
+    return {"iteration": iteration, "agent_steps": iteration * 100, "return_mean_100": None, "loss": 0.1, **more}
+
+
+def game(agent_steps: int, episode_return: float = 1.0) -> EpisodeRow:
+    return EpisodeRow(agent_steps, 0.5, lane=3, candidate=0, episode_return=episode_return, length_agent_steps=7)
+
+
+def write_iterations(writer, iterations: range) -> None:
+    for i in iterations:
+        writer.write(record(i), [game(i * 100 - 50), game(i * 100)])
+    writer.close()
+
+
+def events(folder: Path) -> list[Event]:
+    """Every event of a folder, read record by record: length, its checksum, the event, its checksum."""
+    found = []
+    for path in sorted(folder.iterdir()):
+        content = path.read_bytes()
+        while content:
+            (length,) = struct.unpack("<Q", content[:8])
+            found.append(Event.FromString(content[12 : 12 + length]))
+            content = content[16 + length :]
+    return found
+
+
+def scalars(folder: Path) -> list[tuple[str, int, float]]:
+    return [(v.tag, e.step, round(v.simple_value, 5)) for e in events(folder) for v in e.summary.value]
+
+
+def test_every_iteration_is_one_json_object(tmp_path):
+    path = tmp_path / "metrics.jsonl"
+    write_iterations(JsonLines(path, 0), range(1, 4))
+    lines = path.read_text().split("\n")
+    assert lines.pop() == ""
+    assert [json.loads(line) for line in lines] == [record(1), record(2), record(3)]
+    assert '"return_mean_100": null' in lines[0]
+
+
+def test_every_game_is_one_line_under_the_header(tmp_path):
+    path = tmp_path / "episodes.csv"
+    writer = EpisodesCsv(path, 0)
+    writer.write(record(1), [game(96, -21.0), game(128, 3.5)])
+    writer.write(record(2), [])
+    writer.close()
+    assert path.read_text() == (
+        "agent_steps,wall_seconds,lane,candidate,return,length_agent_steps\n96,0.5,3,0,-21.0,7\n128,0.5,3,0,3.5,7\n"
+    )
+
+
+@pytest.mark.parametrize(("kind", "name"), [(JsonLines, "metrics.jsonl"), (EpisodesCsv, "episodes.csv")])
+def test_lines_can_be_read_while_the_run_goes_on(kind, name, tmp_path):
+    writer = kind(tmp_path / name, 0)
+    writer.write(record(1), [game(100)])
+    content = (tmp_path / name).read_text()
+    writer.close()
+    assert content.endswith("\n")
+    assert content == (tmp_path / name).read_text()
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])
+def test_a_number_that_json_lacks_is_refused(value, tmp_path):
+    writer = JsonLines(tmp_path / "metrics.jsonl", 0)
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        writer.write(record(1, loss=value), [])
+    writer.close()
+    assert (tmp_path / "metrics.jsonl").read_text() == ""
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        write_json(tmp_path / "summary.json", {"loss": value})
+    assert not (tmp_path / "summary.json").exists()
+
+
+def test_a_resumed_run_writes_iterations_after_the_checkpoint_again_and_once(tmp_path):
+    path = tmp_path / "metrics.jsonl"
+    write_iterations(JsonLines(path, 0), range(1, 13))
+    write_iterations(JsonLines(path, 9), range(10, 13))
+    assert [json.loads(line)["iteration"] for line in path.read_text().splitlines()] == list(range(1, 13))
+
+
+def test_a_resumed_run_writes_games_after_the_checkpoint_again_and_once(tmp_path):
+    path = tmp_path / "episodes.csv"
+    write_iterations(EpisodesCsv(path, 0), range(1, 13))
+    write_iterations(EpisodesCsv(path, 900), range(10, 13))
+    with path.open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [int(row["agent_steps"]) for row in rows] == list(range(50, 1250, 50))
+
+
+@pytest.mark.parametrize("cut", [1, 2, 20])
+def test_a_last_line_that_was_cut_off_is_dropped(cut, tmp_path):
+    """Even one that lacks only its line feed: its last digits may be missing."""
+    jsonl, episodes = tmp_path / "metrics.jsonl", tmp_path / "episodes.csv"
+    write_iterations(JsonLines(jsonl, 0), range(1, 4))
+    write_iterations(EpisodesCsv(episodes, 0), range(1, 4))
+    for path in (jsonl, episodes):
+        path.write_bytes(path.read_bytes()[:-cut])
+    JsonLines(jsonl, 3).close()
+    EpisodesCsv(episodes, 300).close()
+    assert [json.loads(line)["iteration"] for line in jsonl.read_text().splitlines()] == [1, 2]
+    kept = [int(line.split(",")[0]) for line in episodes.read_text().splitlines()[1:]]
+    assert kept == [50, 100, 150, 200, 250][: 5 if cut < 20 else len(kept)]
+    assert episodes.read_text().endswith("\n")
+
+
+@pytest.mark.parametrize("content", ["", "agent_st", "agent_steps,wall_seconds,lane,candidate,return,length_agent_steps"])
+def test_a_header_that_was_cut_off_is_written_anew(content, tmp_path):
+    path = tmp_path / "episodes.csv"
+    path.write_text(content)
+    EpisodesCsv(path, 0).close()
+    assert path.read_text() == "agent_steps,wall_seconds,lane,candidate,return,length_agent_steps\n"
+
+
+def test_tensorboard_gets_every_number_over_agent_steps(tmp_path):
+    writer = TensorBoard(tmp_path, 0)
+    writer.write(record(1), [game(60, -21.0)])
+    writer.write(record(2, return_mean_100=-20.5), [])
+    writer.close()
+    assert scalars(tmp_path) == [
+        ("iteration", 100, 1.0),
+        ("loss", 100, 0.1),
+        ("episode/return", 60, -21.0),
+        ("iteration", 200, 2.0),
+        ("return_mean_100", 200, -20.5),
+        ("loss", 200, 0.1),
+    ]
+
+
+def test_tensorboard_is_told_where_a_resumed_run_starts(tmp_path):
+    TensorBoard(tmp_path, 900).close()
+    starts = [event.step for event in events(tmp_path) if event.HasField("session_log")]
+    assert starts == [901]  # TensorBoard drops what older files hold from this step on
+
+
+def test_write_text_replaces_the_whole_file_and_leaves_nothing_else(tmp_path):
+    path = tmp_path / "config.yaml"
+    write_text(path, "old, and much longer\n")
+    write_text(path, "neu: ä\n")
+    assert path.read_bytes() == "neu: ä\n".encode()
+    assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("breaks", ["os.replace", "Path.write_text"])
+def test_a_write_that_breaks_off_leaves_the_old_file_whole(breaks, tmp_path, monkeypatch):
+    path = tmp_path / "summary.json"
+    write_json(path, {"iteration": 1})
+
+    def half(self, text, **kwargs):
+        self.write_bytes(text[:3].encode())
+        raise OSError("disk full")
+
+    def no_replace(source, target):
+        raise OSError("killed")
+
+    with monkeypatch.context() as patch:
+        if breaks == "os.replace":
+            patch.setattr(metrics.os, "replace", no_replace)
+        else:
+            patch.setattr(Path, "write_text", half)
+        with pytest.raises(OSError, match="killed|disk full"):
+            write_json(path, {"iteration": 2})
+    assert json.loads(path.read_text()) == {"iteration": 1}
+    write_json(path, {"iteration": 3})
+    assert json.loads(path.read_text()) == {"iteration": 3}
+    assert os.listdir(tmp_path) == ["summary.json"]

@@ -1,0 +1,107 @@
+"""What a person sees: lines that a script can read, and a live display on a terminal."""
+
+import io
+import sys
+
+import pytest
+from rich.console import Console
+
+from jaxpg import progress
+from jaxpg.progress import LiveProgress, PlainProgress, make_progress
+
+
+def record(iteration: int, mean: float | None = None) -> dict:
+    return {
+        "iteration": iteration,
+        "agent_steps": iteration * 2048,
+        "frames": iteration * 8192,
+        "episodes": 5,
+        "wall_seconds": 1.2345,
+        "agent_steps_per_second": 4567.8,
+        "return_mean_100": mean,
+        "policy_loss": 0.1,
+    }
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    """A clock that the test sets, in seconds."""
+    now = [1000.0]
+    monkeypatch.setattr(progress.time, "monotonic", lambda: now[0])
+    return now
+
+
+def lines(capsys) -> list[dict[str, str]]:
+    return [dict(pair.split("=") for pair in line.split(" ")) for line in capsys.readouterr().out.splitlines()]
+
+
+def test_a_plain_line_is_key_value_pairs(clock, capsys):
+    PlainProgress().write(record(3, mean=-20.456), [])
+    assert lines(capsys) == [
+        {
+            "iteration": "3",
+            "agent_steps": "6144",
+            "episodes": "5",
+            "wall_seconds": "1.23",
+            "agent_steps_per_second": "4568",
+            "return_mean_100": "-20.46",
+        }
+    ]
+
+
+def test_before_the_first_game_the_mean_return_is_a_dash(clock, capsys):
+    PlainProgress().write(record(1), [])
+    assert lines(capsys)[0]["return_mean_100"] == "-"
+
+
+def test_plain_lines_are_ten_seconds_apart_besides_the_first_and_the_last(clock, capsys):
+    plain = PlainProgress()
+    for iteration, seconds in enumerate([0.0, 3.0, 9.9, 10.0, 12.0, 19.9, 20.5, 21.0], start=1):
+        clock[0] = 1000.0 + seconds
+        plain.write(record(iteration), [])
+    plain.close()
+    assert [line["iteration"] for line in lines(capsys)] == ["1", "4", "7", "8"]
+
+
+def test_the_last_plain_line_is_not_said_twice(clock, capsys):
+    plain = PlainProgress()
+    plain.write(record(1), [])
+    plain.close()
+    plain.close()
+    assert len(lines(capsys)) == 1
+    PlainProgress().close()
+    assert lines(capsys) == []
+
+
+def test_the_live_display_shows_steps_speed_and_return():
+    screen = io.StringIO()
+    console = Console(file=screen, force_terminal=True, width=160, legacy_windows=False)
+    live = LiveProgress(console, 1_000_000, 0)
+    live.write(record(10, mean=12.25), [])
+    live.close()
+    shown = screen.getvalue()
+    for part in ("20,480 of 1,000,000 agent steps", "4568 /s", "return 12.25 over 5 games"):
+        assert part in shown
+    assert "\x1b[?25h" in shown  # the cursor is given back
+
+
+def test_the_live_display_of_a_resumed_run_starts_where_it_stood():
+    screen = io.StringIO()
+    live = LiveProgress(Console(file=screen, force_terminal=True, width=160), 1_000_000, 500_000)
+    live.close()
+    assert "500,000 of 1,000,000 agent steps" in screen.getvalue()
+    assert "return - over 0 games" in screen.getvalue()
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def test_the_display_is_live_exactly_on_a_terminal(monkeypatch):
+    monkeypatch.setattr(sys, "stdout", Terminal())
+    live = make_progress(100, 0)
+    live.close()
+    monkeypatch.setattr(sys, "stdout", io.StringIO())
+    plain = make_progress(100, 0)
+    assert (type(live), type(plain)) == (LiveProgress, PlainProgress)
