@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import io
+import itertools
 import os
 import re
 import sys
@@ -72,9 +73,9 @@ def _parse(argv: Sequence[str], default: TrainArguments) -> TrainArguments:
 
 def _one_sentence(box: str) -> str:
     """Tyro's framed message as one sentence, and for an unknown flag the nearest one."""
-    lines = [line.strip().strip("│|").strip() for line in box.splitlines()[1:]]  # "|" where stdout is not UTF-8
-    end = next((i for i, line in enumerate(lines) if not line.strip("─-╰╯+")), len(lines))
-    sentence = " ".join(lines[:end]).rstrip(".")
+    lines = [line.strip(" │") for line in box.splitlines()[1:]]
+    text = itertools.dropwhile(_is_frame, lines)  # a rule under the title is drawn where stdout is not UTF-8
+    sentence = " ".join(itertools.takewhile(lambda line: not _is_frame(line), text)).rstrip(".")
     unknown = re.match(r"Unrecognized options: (\S+?),?(?:\s|$)", sentence)
     if unknown is None:
         return sentence
@@ -82,6 +83,10 @@ def _one_sentence(box: str) -> str:
     if not flag.startswith("--"):
         return f"unexpected argument {flag!r}; give one recipe, then flags such as --env.game Pong"
     return f"unknown flag {flag}{nearest(flag, _flags(Config, '--'))}"
+
+
+def _is_frame(line: str) -> bool:
+    return not line.strip("─-╰╯")
 
 
 def _flags(section: Any, prefix: str) -> list[str]:

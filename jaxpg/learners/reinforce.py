@@ -214,7 +214,7 @@ def make_reinforce(
         params: Params, optimizer_state: optax.OptState, gradient: Params
     ) -> tuple[Params, optax.OptState, jax.Array]:
         updates, optimizer_state = optimizer.update(gradient, optimizer_state, params)
-        return optax.apply_updates(params, updates), optimizer_state, optax.global_norm(gradient)
+        return optax.apply_updates(params, updates), optimizer_state, optax.tree.norm(gradient)
 
     def tell(state: ReinforceState, population: Population, experience: Experience) -> tuple[ReinforceState, Metrics]:
         del population  # of one, and it is state.params

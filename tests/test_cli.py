@@ -1,0 +1,286 @@
+"""The command line: flags over recipe over defaults, help for every setting, one sentence for every mistake."""
+
+import dataclasses
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from jaxpg import train as train_module
+from jaxpg.cli import parse_train, run_command
+from jaxpg.config import Config, dump
+from jaxpg.errors import UserError
+from jaxpg.train import main
+
+SMALL = [
+    *("--env.game", "Count", "--env.backend", "probe", "--observation.name", "vector", "--policy.hidden", "4"),
+    *("--env.num-lanes", "2", "--reinforce.rollout-agent-steps", "4", "--run.budget-agent-steps", "8"),
+]
+"""A run of one iteration that needs no emulator."""
+
+
+def settings(section=Config, prefix="") -> list[tuple[str, str]]:
+    """Every flag with the docstring under its field."""
+    found = []
+    source = Path(sys.modules[section.__module__].__file__).read_text()
+    body = source[source.index(f"class {section.__name__}") :]
+    for field in dataclasses.fields(section):
+        if dataclasses.is_dataclass(field.type):
+            found += settings(field.type, f"{prefix}{field.name}.")
+        else:
+            docstring = re.search(rf'\n    {field.name}: [^\n]*\n    """(.*?)"""', body, re.DOTALL)
+            assert docstring, f"{section.__name__}.{field.name} has no docstring"
+            found.append((f"--{prefix}{field.name}".replace("_", "-"), " ".join(docstring[1].split())))
+    return found
+
+
+def squeezed(text: str) -> str:
+    """Text without frames, line ends and spaces, which depend on the terminal's width."""
+    return re.sub(r"[\s│|╭╮╰╯─]", "", text)
+
+
+def tree(folder: Path) -> dict[str, bytes]:
+    return {str(p.relative_to(folder)): p.read_bytes() if p.is_file() else b"" for p in folder.rglob("*")}
+
+
+@pytest.fixture
+def refusal(tmp_path, monkeypatch, capfd):
+    """Runs the command, checks that it refused in one sentence and left nothing behind; gives the sentence."""
+    monkeypatch.chdir(tmp_path)
+
+    def run(*argv: str) -> str:
+        before = tree(tmp_path)
+        capfd.readouterr()
+        with pytest.raises(SystemExit) as end:
+            main(argv)
+        said = capfd.readouterr().err
+        assert end.value.code == 2, said
+        assert said.startswith("jaxpg: ")
+        assert said.count("\n") == 1
+        assert said.endswith("\n")
+        assert tree(tmp_path) == before
+        return said.removeprefix("jaxpg: ").rstrip("\n")
+
+    return run
+
+
+@pytest.fixture
+def run_folder(tmp_path):
+    """The folder of a finished small run."""
+    folder = tmp_path / "run"
+    with pytest.raises(SystemExit) as end:
+        main([*SMALL, "--run.dir", str(folder)])
+    assert end.value.code == 0
+    return folder
+
+
+def test_without_arguments_the_run_is_the_default():
+    assert parse_train([]).config == Config()
+
+
+def test_flags_go_over_the_recipe_and_the_recipe_over_the_defaults(tmp_path):
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text("env: {game: Breakout, num_lanes: 8, actions: [0, 1]}\npolicy: {hidden: [64, 64], bias: false}\n")
+    argv = ["--env.num-lanes", "16", str(recipe), "--policy.bias", "--optimizer.options", "eps", "1e-5"]
+    config = parse_train(argv).config
+    assert (config.env.game, config.env.num_lanes, config.env.actions) == ("Breakout", 16, (0, 1))
+    assert (config.policy.hidden, config.policy.bias) == ((64, 64), True)
+    assert config.optimizer.options == {"eps": 1e-5}
+    assert config.run == Config().run
+
+
+def test_a_flag_can_go_back_to_the_default_that_the_recipe_changed(tmp_path):
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text("env: {num_lanes: 8}\nrun: {target_return: 5.0}\n")
+    config = parse_train([str(recipe), "--env.num-lanes", "64", "--run.target-return", "None"]).config
+    assert (config.env.num_lanes, config.run.target_return) == (64, None)
+
+
+def test_flags_go_over_the_configuration_of_a_resumed_run(tmp_path):
+    config = Config()
+    (tmp_path / "config.yaml").write_text(dump(dataclasses.replace(config, env=dataclasses.replace(config.env, num_lanes=8))))
+    arguments = parse_train(["--resume", str(tmp_path), "--run.seed", "7"])
+    assert arguments.resume == str(tmp_path)
+    assert (arguments.config.env.num_lanes, arguments.config.run.seed) == (8, 7)
+
+
+def test_every_setting_has_a_flag_and_its_docstring_as_help(capsys):
+    with pytest.raises(SystemExit) as end:
+        main(["--help"])
+    assert end.value.code == 0
+    shown = squeezed(capsys.readouterr().out)
+    expected = settings()
+    assert len(expected) > 40
+    for flag, docstring in expected:
+        assert squeezed(flag) in shown.replace("--no-", "--"), flag
+        assert squeezed(docstring) in shown, flag
+    assert "--resumeRUN_DIR" in shown
+    assert "[RECIPE.yaml]" in shown
+
+
+NEAREST = [
+    (["--env.game", "Pnog"], "env.game: unknown name 'Pnog'; did you mean 'Pong'?"),
+    (["--env.game", "pong"], "env.game: unknown name 'pong'; did you mean 'Pong'?"),
+    (["--env.backend", "ale", "--env.game", "Pnog"], "env.game: unknown name 'Pnog'; did you mean 'Pong'?"),
+    (["--env.backend", "envpol"], "env.backend: unknown name 'envpol'; did you mean 'envpool'?"),
+    (["--env.backend", "x"], "env.backend: unknown name 'x'; valid names are ale, envpool, probe"),
+    (["--policy.name", "mpl"], "policy.name: unknown name 'mpl'; did you mean 'mlp'?"),
+    (["--observation.name", "gray_diference"], "observation.name: unknown name 'gray_diference'; did you mean 'gray_difference'?"),
+    (["--optimizer.name", "adm"], "optimizer.name: unknown name 'adm'; did you mean 'adam'?"),
+    (["--optimizer.options", "epz", "1"], "optimizer.options of adam: unknown name 'epz'; did you mean 'eps'?"),
+    (["--env.gmae", "Pong"], "unknown flag --env.gmae; did you mean '--env.game'?"),
+    (["--learning-rate", "1"], "unknown flag --learning-rate; did you mean '--optimizer.learning-rate'?"),
+    (["--run.seed", "1", "--env.lanes=3"], "unknown flag --env.lanes=3; did you mean '--env.num-lanes'?"),
+]
+
+
+@pytest.mark.parametrize(("argv", "sentence"), NEAREST, ids=lambda x: " ".join(x) if isinstance(x, list) else "")
+def test_an_unknown_name_is_refused_with_the_nearest(argv, sentence, refusal):
+    assert refusal(*argv) == sentence
+
+
+WRONG = [
+    (["--reinforce.baseline", "mean"], "'mean' for argument '--reinforce.baseline'. Expected one of ('none', 'batch',"),
+    (["--env.num-lanes", "many"], "Error parsing --env.num-lanes: invalid literal for int() with base 10: 'many'"),
+    (["--run.target-return", "x"], "Error parsing --run.target-return: "),
+    (["--env.game"], "Missing value for argument '--env.game'. Expected 1 values"),
+    (["--env.num-lanes", "0"], "env.num_lanes: input should be greater than or equal to 1, not 0"),
+    (["--optimizer.learning-rate", "-0.1"], "optimizer.learning_rate: input should be greater than 0, not -0.1"),
+    (["--optimizer.learning-rate", "nan"], "optimizer.learning_rate: input should be a finite number, not nan"),
+    (["--observation.name", "vector"], "observation.name: 'vector' needs a classic environment, but Pong is an Atari"),
+    (["--env.game", "CartPole-v1"], "observation.name: CartPole-v1 gives a vector of numbers; use --observation.name v"),
+    (["--env.backend", "ale", "--observation.name", "ram"], "observation.name: the ale backend gives pixels, not ram;"),
+    (["--env.backend", "probe", "--env.game", "Count"], "observation.name: a probe gives a vector, not pixels;"),
+    (["--reinforce.minibatch-agent-steps", "100"], "reinforce.minibatch_agent_steps: 100 must be a multiple of the 64"),
+    (["--reinforce.minibatch-agent-steps", "192"], "must be a multiple of the 64 lanes and divide the batch of 2048"),
+    (["--reinforce.td-lambda", "0.9", "--reinforce.baseline", "ema"], "reinforce.td_lambda: 0.9 needs reinforce.basel"),
+    (["--env.num-pools", "3"], "env.num_pools: 3 pools cannot share 64 lanes evenly"),
+    (["--env.actions", "0", "9"], "env.actions: 9 is no action of this game, which has 0 to 5"),
+    (["--env.actions", "2", "2"], "env.actions: [2, 2] names an action twice"),
+    (["--observation.first-row", "65"], "observation.first_row: rows 65 to 65 are not inside 0 to 70"),
+    (["--env.noop-max", "0"], "env.noop_max: EnvPool needs at least 1"),
+    (["--resume", "nowhere"], "nowhere: no run to resume: it has no config.yaml"),
+    (["--resume", "x" * 300], "no run to resume: it has no config.yaml"),
+    (["--resume", "a", "b.yaml"], "a recipe and --resume exclude each other"),
+    (["nowhere.yaml"], "nowhere.yaml: cannot read the recipe: No such file or directory"),
+    (["a.yaml", "b.yaml"], "unexpected argument 'b.yaml'; give one recipe, then flags such as --env.game Pong"),
+]
+
+
+@pytest.mark.parametrize(("argv", "sentence"), WRONG, ids=lambda x: " ".join(x)[:60] if isinstance(x, list) else "")
+def test_a_wrong_setting_is_refused(argv, sentence, refusal):
+    assert sentence in refusal(*argv)
+
+
+def test_the_sentence_is_the_same_on_a_narrow_terminal_and_where_stdout_is_not_utf8(refusal, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "40")
+    assert refusal("--env.gmae", "Pong") == "unknown flag --env.gmae; did you mean '--env.game'?"
+    assert refusal("--env.num-lanes", "x") == (
+        "Error parsing --env.num-lanes: invalid literal for int() with base 10: 'x'"
+    )
+    monkeypatch.setattr(sys, "stdout", open("/dev/null", "w", encoding="ascii"))  # noqa: SIM115, PLW1514
+    try:
+        assert refusal("--env.gmae", "Pong") == "unknown flag --env.gmae; did you mean '--env.game'?"
+        assert refusal("--env.game") == "Missing value for argument '--env.game'. Expected 1 values"
+    finally:
+        sys.stdout.close()
+
+
+def test_a_recipe_that_is_not_yaml_is_refused(refusal, tmp_path):
+    (tmp_path / "bad.yaml").write_text("env: [\n")
+    assert refusal("bad.yaml").startswith("bad.yaml:2:1: not YAML: ")
+    (tmp_path / "typo.yaml").write_text("env:\n  gmae: Pong\n")
+    assert refusal("typo.yaml") == "typo.yaml:2:3: env.gmae: unknown key; did you mean 'game'?"
+
+
+@pytest.mark.parametrize(
+    ("folder", "sentence"),
+    [
+        ("file/run", "run.dir: cannot write file/run: Not a directory"),
+        ("file", "run.dir: cannot write file: File exists"),
+        ("/proc/jaxpg/run", "run.dir: cannot write /proc/jaxpg/run: No such file or directory"),
+        ("x" * 300, "File name too long"),
+        ("used", "run.dir: used is not empty; choose another folder"),
+    ],
+)
+def test_a_folder_that_cannot_hold_the_run_is_refused(folder, sentence, refusal, tmp_path):
+    (tmp_path / "file").touch()
+    (tmp_path / "used").mkdir()
+    (tmp_path / "used" / "notes.txt").touch()
+    assert sentence in refusal(*SMALL, "--run.dir", folder)
+
+
+def test_a_name_that_no_folder_can_have_is_refused(refusal, tmp_path):
+    (tmp_path / "recipe.yaml").write_text('run: {dir: "a\\0b"}\n')
+    assert refusal("recipe.yaml", *SMALL) == "run.dir: 'a\\x00b' is no name of a folder"
+
+
+def test_a_folder_that_holds_a_run_is_refused_and_stays_as_it_was(refusal, run_folder):
+    sentence = refusal(*SMALL, "--run.dir", "run")
+    assert sentence == "run.dir: run holds a run already; go on with --resume run or choose another folder"
+
+
+def test_another_architecture_on_resume_is_refused_and_the_run_stays_as_it_was(refusal, run_folder):
+    sentence = refusal("--resume", "run", "--policy.hidden", "5")
+    assert re.search(r"another architecture: \S+ is of shape \[4, 2\] there, but of shape \[5, 2\] in the conf", sentence)
+
+
+def test_a_run_without_a_checkpoint_cannot_be_resumed(refusal, run_folder):
+    (iteration,) = (run_folder / "checkpoints").iterdir()
+    for path in sorted(iteration.rglob("*"), reverse=True):
+        path.rmdir() if path.is_dir() else path.unlink()
+    iteration.rmdir()
+    assert refusal("--resume", "run") == "run: no checkpoint to resume from"
+
+
+def test_what_is_no_mistake_of_the_user_keeps_its_traceback():
+    def broken(argv):
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        run_command(broken, [])
+
+
+@pytest.mark.parametrize("code", [0, 130, 143])
+def test_the_command_ends_with_its_exit_code(code):
+    with pytest.raises(SystemExit) as end:
+        run_command(lambda argv: code, [])
+    assert end.value.code == code
+
+
+def test_a_mistake_leaves_no_signal_handler_behind(refusal):
+    before = [train_module.signal.getsignal(number) for number in (2, 15)]
+    refusal("--env.num-lanes", "0")
+    assert [train_module.signal.getsignal(number) for number in (2, 15)] == before
+
+
+def test_parse_train_raises_instead_of_ending_the_process():
+    with pytest.raises(UserError, match="unknown flag"):
+        parse_train(["--nonsense"])
+
+
+def command(*argv: str, cwd: Path) -> subprocess.CompletedProcess:
+    """The real command in a process of its own."""
+    return subprocess.run(
+        [sys.executable, "-m", "jaxpg.train", *argv], cwd=cwd, capture_output=True, text=True, timeout=100, check=False
+    )
+
+
+def test_a_real_process_refuses_in_one_sentence(tmp_path):
+    done = command("--env.game", "Pnog", cwd=tmp_path)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == "jaxpg: env.game: unknown name 'Pnog'; did you mean 'Pong'?\n"
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_real_process_trains_and_says_nothing_on_stderr(tmp_path):
+    done = command(*SMALL, cwd=tmp_path)
+    assert (done.returncode, done.stderr) == (0, "")
+    (folder,) = (tmp_path / "runs").iterdir()
+    assert folder.name.startswith("Count-seed1-")
+    first, line, last = done.stdout.splitlines()
+    assert first.startswith("jaxpg: Count on probe, 2 lanes, ")
+    assert line.startswith("iteration=1 agent_steps=8 ")
+    assert last.startswith("jaxpg: budget of agent steps used; 8 agent steps, ")
