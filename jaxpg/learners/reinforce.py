@@ -209,12 +209,12 @@ def make_reinforce(
         (_, parts), gradient = jax.value_and_grad(loss, has_aux=True)(params, chunk, chunk_targets, total_weight, bonus)
         return (gradient, parts) if sums is None else jax.tree.map(jnp.add, sums, (gradient, parts))
 
-    @partial(jax.jit, donate_argnames=("params", "optimizer_state", "gradient"))
+    @partial(jax.jit, donate_argnames=("params", "optimizer_state"))
     def apply_gradient(
         params: Params, optimizer_state: optax.OptState, gradient: Params
     ) -> tuple[Params, optax.OptState, jax.Array]:
         updates, optimizer_state = optimizer.update(gradient, optimizer_state, params)
-        return optax.apply_updates(params, updates), optimizer_state, optax.global_norm(gradient)
+        return optax.apply_updates(params, updates), optimizer_state, optax.tree.norm(gradient)
 
     def tell(state: ReinforceState, population: Population, experience: Experience) -> tuple[ReinforceState, Metrics]:
         del population  # of one, and it is state.params
