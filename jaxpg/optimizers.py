@@ -31,11 +31,16 @@ class OptimizerConfig:
     """Other numbers that the optimizer takes, such as {eps: 1.0e-5} or {momentum: 0.9}."""
 
 
-def _optimizers() -> dict[str, Callable[..., optax.GradientTransformation]]:
+_NOT_OFFERED = ("noisy_sgd", "optimistic_adam", "rprop", "sm3")
+"""Optax's optimizers that need a key, are deprecated, or take no learning-rate schedule."""
+
+
+def available() -> dict[str, Callable[..., optax.GradientTransformation]]:
+    """Every Optax optimizer that needs a learning rate and nothing else, by name."""
     found: dict[str, Callable[..., optax.GradientTransformation]] = {}
     for name in dir(optax):
         candidate = getattr(optax, name)
-        if not inspect.isfunction(candidate) or name.startswith(("inject", "scale")):
+        if not inspect.isfunction(candidate) or name in _NOT_OFFERED:
             continue
         parameters = inspect.signature(candidate).parameters
         required = [p.name for p in parameters.values() if p.default is p.empty and p.kind is p.POSITIONAL_OR_KEYWORD]
@@ -54,7 +59,7 @@ def make_optimizer(config: OptimizerConfig, total_updates: int) -> optax.Gradien
     Raises:
       UserError: an unknown optimizer or option.
     """
-    optimizers = _optimizers()
+    optimizers = available()
     check_name("optimizer.name", config.name, optimizers)
     make = optimizers[config.name]
     for option in config.options:

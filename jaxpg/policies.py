@@ -30,6 +30,8 @@ class PolicyConfig:
     """Units of each hidden layer (mlp only)."""
     bias: bool = True
     """Whether layers have a bias (linear and mlp only)."""
+    layer_norm: bool = False
+    """Whether each hidden layer is normalised before its ReLU (mlp only; Ba et al. 2016)."""
 
 
 def _orthogonal(scale: float) -> nnx.Initializer:
@@ -71,12 +73,14 @@ class MLP(nnx.Module):
             nnx.Linear(a, b, use_bias=config.bias, kernel_init=_orthogonal(RELU_GAIN), rngs=rngs)
             for a, b in pairwise(sizes)
         )
+        self.norms = nnx.List(nnx.LayerNorm(b, rngs=rngs) if config.layer_norm else None for b in config.hidden)
         self.heads = Heads(sizes[-1], num_actions, value, bias=config.bias, rngs=rngs)
 
     def __call__(self, observation: jax.Array) -> tuple[jax.Array, jax.Array]:
         x = observation.reshape(-1)
-        for layer in self.layers:
-            x = nnx.relu(layer(x))
+        for layer, norm in zip(self.layers, self.norms, strict=True):
+            x = layer(x)
+            x = nnx.relu(x if norm is None else norm(x))
         return self.heads(x)
 
 

@@ -36,8 +36,8 @@ def make_act(
 
     It acts for ``n`` lanes, a whole number for each of ``num_members`` members (P): ``raw`` is
     ``[n, ...]`` as the emulator gives it, and lane ``first_lane + i`` is the i-th. Each lane draws from its
-    own key, a function of ``key`` and the lane's number alone, so that a lane acts the same beside any
-    other lanes. ``tape`` (donated; None keeps nothing) gets its row ``row`` written for these lanes.
+    own key, a function of ``key``, the row and the lane's number alone, so that a lane acts the same
+    beside any other lanes. ``tape`` (donated; None keeps nothing) gets its row ``row`` written for these lanes.
     """
 
     def act_one(params: Population, raw: jax.Array, key: jax.Array) -> tuple[jax.Array, ...]:
@@ -53,7 +53,7 @@ def make_act(
         population: Population, raw: jax.Array, key: jax.Array, tape: Tape | None, row: int, first_lane: int
     ) -> tuple[jax.Array, Tape | None]:
         lanes = first_lane + jnp.arange(raw.shape[0])
-        keys = jax.vmap(partial(jax.random.fold_in, key))(lanes)
+        keys = jax.vmap(partial(jax.random.fold_in, jax.random.fold_in(key, row)))(lanes)
         by_member = partial(jax.tree.map, lambda x: x.reshape(num_members, -1, *x.shape[1:]))
         results = act_members(population, by_member(raw), by_member(keys))
         flat = Tape(*(x.reshape(-1, *x.shape[2:]) for x in results))
@@ -167,11 +167,10 @@ class Rollout:
         tape, self._tape = self._take_tape(num_agent_steps), None
         clock = _Clock()
         for row in range(num_agent_steps):
-            row_key = jax.random.fold_in(key, row)
             for i, pool in enumerate(self.pools):
                 step = self._observe(i, row - 1, outcomes)
                 clock.lap("emulate")
-                actions, tape = self._act(population, step.observation, row_key, tape, row, self._first_lanes[i])
+                actions, tape = self._act(population, step.observation, key, tape, row, self._first_lanes[i])
                 pool.send(np.asarray(actions))
                 self._current[i] = None
                 clock.lap("act")

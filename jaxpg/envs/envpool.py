@@ -1,5 +1,8 @@
 """EnvPool: C++ threads run the emulators. The default backend, and the one with classic control."""
 
+import contextlib
+import warnings
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -39,9 +42,10 @@ class EnvPool:
             self._task = config.game
             self._options = _classic_options(config, needs)
         self._options |= {"num_threads": config.num_threads}
-        probe = envpool.make_spec(self._task, **self._options)
-        self._actions = ActionTable(probe.action_space.n, config.actions, num_lanes)
-        shape, dtype = _raw_layout(needs, probe.observation_space)
+        with _unbounded_spaces():
+            probe = envpool.make_spec(self._task, **self._options)
+            self._actions = ActionTable(int(probe.action_space.n), config.actions, num_lanes)
+            shape, dtype = _raw_layout(needs, probe.observation_space)
         self.spec = EnvSpec(
             num_actions=len(self._actions),
             observation_shape=shape,
@@ -55,13 +59,15 @@ class EnvPool:
 
     def reset(self, seeds: np.ndarray) -> None:
         self.close()
-        self._pool = self._make(
-            self._task,
-            num_envs=self.num_lanes,
-            batch_size=self.num_lanes,
-            env_seed=[int(s) for s in seeds],
-            **self._options,
-        )
+        with _unbounded_spaces():
+            self._pool = self._make(
+                self._task,
+                num_envs=self.num_lanes,
+                batch_size=self.num_lanes,
+                env_seed=[int(s) for s in seeds],
+                **self._options,
+            )
+            _ = self._pool.observation_space  # made now, because the first recv would make it
         self._ended[:] = True  # the first observation answers no action
         self._pool.async_reset()
 
@@ -91,6 +97,14 @@ class EnvPool:
         if self._pool is not None:
             self._pool.close()
             self._pool = None
+
+
+@contextlib.contextmanager
+def _unbounded_spaces() -> Iterator[None]:
+    """Silences Gymnasium about classic control's float64 bounds, which EnvPool casts and nobody reads."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=".*precision lowered by casting to float32")
+        yield
 
 
 def _atari_options(config: EnvConfig, needs: EmulatorNeeds) -> dict[str, Any]:

@@ -1,0 +1,217 @@
+"""Both real backends keep the same promises, on real games."""
+
+from dataclasses import replace
+
+import gymnasium
+import numpy as np
+import pytest
+
+from jaxpg.envs import make_env
+from jaxpg.envs.config import EnvConfig
+from jaxpg.errors import UserError
+from jaxpg.types import EmulatorNeeds, TimeStep, VectorEnv
+
+GRAY = EmulatorNeeds(kind="pixels", height=84, width=84, stack=2)
+RGB = EmulatorNeeds(kind="pixels", height=210, width=160, color="rgb")
+VECTOR = EmulatorNeeds(kind="vector")
+BACKENDS = ["envpool", "ale"]
+
+
+def _steps(env: VectorEnv, actions: np.ndarray) -> list[TimeStep]:
+    """The first time step and one for each row of ``actions`` ([T, N])."""
+    steps = [env.recv()]
+    for row in actions:
+        env.send(row)
+        steps.append(env.recv())
+    return steps
+
+
+def _random_actions(env: VectorEnv, num_agent_steps: int) -> np.ndarray:
+    return np.random.default_rng(0).integers(env.spec.num_actions, size=(num_agent_steps, env.num_lanes))
+
+
+def _lane(steps: list[TimeStep], lane: int) -> list[np.ndarray]:
+    return [np.stack([getattr(step, field)[lane] for step in steps]) for field in TimeStep._fields]
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_a_lane_is_a_function_of_its_own_seed_and_actions(backend: str) -> None:
+    config = EnvConfig(game="MsPacman", backend=backend, num_threads=2, sticky_action_probability=0.25)
+    env = make_env(config, GRAY, 3)
+    actions = _random_actions(env, 60)
+    env.reset(np.array([5, 6, 5]))
+    first = _steps(env, np.stack([actions[:, 0]] * 3, axis=1))
+    env.reset(np.array([5, 6, 5]))
+    again = _steps(env, np.stack([actions[:, 0]] * 3, axis=1))
+    env.close()
+    alone = make_env(config, GRAY, 1)
+    alone.reset(np.array([6]))
+    single = _steps(alone, actions[:, :1])
+    alone.close()
+    for lane in range(3):
+        assert all(np.array_equal(a, b) for a, b in zip(_lane(first, lane), _lane(again, lane), strict=True))
+    assert all(np.array_equal(a, b) for a, b in zip(_lane(first, 0), _lane(first, 2), strict=True))
+    assert not np.array_equal(_lane(first, 0)[0], _lane(first, 1)[0]), "another seed is another game"
+    assert all(np.array_equal(a, b) for a, b in zip(_lane(first, 1), _lane(single, 0), strict=True))
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_life_loss_game_over_and_autoreset_are_told_apart(backend: str) -> None:
+    env = make_env(EnvConfig(game="Breakout", backend=backend), GRAY, 2)
+    env.reset(np.array([1, 2]))
+    actions = np.ones((1500, 2), int)  # FIRE at every step: serves the ball and never moves
+    life_losses = np.zeros(2, int)
+    games = np.zeros(2, int)
+    previous = env.recv()
+    assert not previous.acted.any()
+    for row in actions:
+        env.send(row)
+        step = env.recv()
+        for lane in range(2):
+            ended = previous.terminated[lane] or previous.truncated[lane]
+            assert step.acted[lane] != ended, "the step after an end ignores its action, no other does"
+            if ended:
+                newest, before = step.observation[lane, 1], step.observation[lane, 0]
+                assert np.array_equal(newest, before), "the stack of a new game is filled with its first frame"
+                assert step.reward[lane] == 0
+                assert not (step.terminated[lane] or step.truncated[lane] or step.life_lost[lane])
+            if step.terminated[lane]:
+                assert life_losses[lane] == 4, "five lives: four losses, and the fifth ends the game"
+                assert not step.life_lost[lane]
+                life_losses[lane] = 0
+                games[lane] += 1
+            life_losses[lane] += step.life_lost[lane]
+        previous = step
+        if games.min() >= 2:
+            break
+    env.close()
+    assert games.min() >= 2
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_the_time_limit_truncates_and_does_not_terminate(backend: str) -> None:
+    env = make_env(EnvConfig(game="Pong", backend=backend, max_episode_agent_steps=30), GRAY, 2)
+    env.reset(np.array([1, 2]))
+    steps = _steps(env, _random_actions(env, 80))
+    env.close()
+    truncated = np.array([step.truncated for step in steps])
+    acted = np.array([step.acted for step in steps])
+    assert truncated.sum(axis=0).min() >= 2
+    assert not np.array([step.terminated for step in steps]).any()
+    assert np.array_equal(acted[1:], ~truncated[:-1])
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_rewards_are_the_unclipped_score(backend: str) -> None:
+    env = make_env(EnvConfig(game="MsPacman", backend=backend), GRAY, 2)
+    env.reset(np.array([1, 2]))
+    rewards = {float(r) for step in _steps(env, np.full((120, 2), 3)) for r in step.reward}
+    env.close()
+    assert 10.0 in rewards, "a pellet is worth 10"
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_an_action_subset_reaches_the_emulator_translated(backend: str) -> None:
+    config = EnvConfig(game="Pong", backend=backend)
+    whole, subset = make_env(config, GRAY, 1), make_env(replace(config, actions=(3, 2)), GRAY, 1)
+    streams = []
+    for env, actions in ((whole, [3] * 20 + [2] * 20), (subset, [0] * 20 + [1] * 20)):
+        env.reset(np.array([9]))
+        streams.append(_lane(_steps(env, np.array(actions)[:, None]), 0))
+        env.close()
+    assert subset.spec.num_actions == 2
+    assert all(np.array_equal(a, b) for a, b in zip(*streams, strict=True))
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_wrong_actions_raise_and_the_lanes_live_on(backend: str) -> None:
+    env = make_env(EnvConfig(game="Pong", backend=backend), GRAY, 2)
+    env.reset(np.array([1, 2]))
+    env.recv()
+    for wrong in (np.array([0, -1]), np.array([0, 6]), np.array([0.0, 1.0]), np.array([0])):
+        with pytest.raises(ValueError, match="actions must"):
+            env.send(wrong)
+    env.send(np.array([0, 5]))
+    assert env.recv().acted.all()
+    env.close()
+
+
+def test_ale_is_gymnasiums_v5_environment_frame_by_frame() -> None:
+    seed = 8  # whose emulator seed is not negative: ALE's vector environment draws its own for those
+    config = EnvConfig(
+        game="MsPacman", backend="ale", sticky_action_probability=0.25, maxpool=False, noop_max=0, fire_reset=False
+    )
+    env = make_env(config, RGB, 1)
+    lane_seed = np.random.SeedSequence(seed).generate_state(2)[1].astype(np.int32)
+    env.reset(np.array([lane_seed], np.int64))
+    actions = _random_actions(env, 400)
+    single = gymnasium.make("ALE/MsPacman-v5")
+    observation, _ = single.reset(seed=seed)
+    step = env.recv()
+    assert np.array_equal(step.observation[0, 0], observation)
+    rewards = 0.0
+    for row in actions:
+        env.send(row)
+        step = env.recv()
+        observation, reward, terminated, truncated, _ = single.step(row[0])
+        assert step.reward[0] == reward
+        assert (step.terminated[0], step.truncated[0]) == (terminated, truncated)
+        rewards += float(reward)
+        if terminated or truncated:
+            break
+        assert np.array_equal(step.observation[0, 0], observation)
+    assert rewards > 0
+    single.close()
+    env.close()
+
+
+@pytest.mark.parametrize(
+    ("game", "num_actions", "size"), [("CartPole-v1", 2, 4), ("Acrobot-v1", 3, 6), ("MountainCar-v0", 3, 2)]
+)
+def test_classic_control_runs_on_envpool(game: str, num_actions: int, size: int) -> None:
+    env = make_env(EnvConfig(game=game), VECTOR, 2)
+    env.reset(np.array([1, 2]))
+    steps = _steps(env, _random_actions(env, 250))
+    env.close()
+    assert env.spec.num_actions == num_actions
+    assert steps[0].observation.shape == (2, size)
+    assert env.spec.frame_skip == 1
+    ended = np.array([s.terminated | s.truncated for s in steps])
+    assert ended.any() == (game != "Acrobot-v1"), "CartPole falls, MountainCar times out after 200, Acrobot after 500"
+
+
+def test_ram_is_given_by_envpool() -> None:
+    env = make_env(EnvConfig(game="MsPacman"), EmulatorNeeds(kind="ram"), 2)
+    env.reset(np.array([1, 2]))
+    steps = _steps(env, _random_actions(env, 5))
+    env.close()
+    assert steps[-1].observation.shape == (2, 128)
+    assert (steps[-1].observation != steps[1].observation).any()
+
+
+def test_every_game_of_ale_has_a_name_and_a_wrong_one_gets_the_nearest() -> None:
+    for backend in BACKENDS:
+        with pytest.raises(UserError, match="did you mean 'Breakout'"):
+            make_env(EnvConfig(game="breakuot", backend=backend), GRAY, 1)
+    for game in ("TicTacToe3d", "UpNDown", "Pitfall2", "MrDo"):
+        make_env(EnvConfig(game=game, backend="ale"), GRAY, 1).close()
+
+
+@pytest.mark.parametrize(
+    ("config", "needs", "key"),
+    [
+        (EnvConfig(backend="envpol"), GRAY, "env.backend: .*'envpool'"),
+        (EnvConfig(game="CartPole-v1"), GRAY, "observation.name: .*vector"),
+        (EnvConfig(game="Pong"), VECTOR, "observation.name: .*Atari"),
+        (EnvConfig(game="Pong", backend="ale"), EmulatorNeeds(kind="ram"), "observation.name: .*envpool"),
+        (EnvConfig(game="Pong", backend="ale", resize="bilinear"), GRAY, "env.resize"),
+        (EnvConfig(game="Pong", noop_max=0), GRAY, "env.noop_max"),
+        (EnvConfig(game="Pong", maxpool=False), GRAY, "env.maxpool"),
+        (EnvConfig(game="Pong", actions=(2, 17)), GRAY, "env.actions"),
+        (EnvConfig(game="Match", backend="probe"), GRAY, "observation.name"),
+        (EnvConfig(game="Mtach", backend="probe"), VECTOR, "env.game: .*'Match'"),
+    ],
+)
+def test_what_a_backend_cannot_do_is_said_at_once(config: EnvConfig, needs: EmulatorNeeds, key: str) -> None:
+    with pytest.raises(UserError, match=key):
+        make_env(config, needs, 1)

@@ -1,0 +1,255 @@
+"""REINFORCE: every variant on every probe, the estimator against a hand-made gradient, and its knobs."""
+
+from dataclasses import replace
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from jaxpg.errors import UserError
+from jaxpg.experiment import build
+from jaxpg.learners.reinforce import ReinforceConfig, make_reinforce
+from jaxpg.observations import Observation
+from jaxpg.types import EmulatorNeeds, Episodes, Experience, PolicyFunctions, Tape
+from tests.helpers import counted_compilations, learn, learn_probe, probe_config
+
+PLAIN = ReinforceConfig(
+    rollout_agent_steps=16, discount=0.9, cut_at_reward=False, entropy_bonus=0.003, baseline="value"
+)
+VARIANTS = {
+    "value": PLAIN,
+    "value, lambda 0.8": replace(PLAIN, td_lambda=0.8),
+    "none": replace(PLAIN, baseline="none"),
+    "batch": replace(PLAIN, baseline="batch"),
+    "ema": replace(PLAIN, baseline="ema", ema_decay=0.9),
+    "clipped epochs": replace(PLAIN, epochs=3, minibatch_agent_steps=64),
+    "credit cut at reward": replace(PLAIN, cut_at_reward=True),
+}
+
+
+@pytest.mark.parametrize("game", ["Bandit", "Match", "Recall"])
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_every_variant_solves_every_probe_of_control(variant: str, game: str) -> None:
+    *_, returns = learn_probe(game, VARIANTS[variant])
+    assert abs(returns[:20].mean() - 0.5) < 0.4, "the first policy is near uniform"
+    assert returns[-50:].mean() >= 0.95
+
+
+def _value(experiment, state, observation: list[float]) -> float:
+    return float(experiment.policy.apply(state.params, jnp.array(observation))[1])
+
+
+@pytest.mark.parametrize("td_lambda", [1.0, 0.5, 0.0])
+def test_the_value_of_every_probe_is_the_known_one(td_lambda: float) -> None:
+    config = replace(PLAIN, td_lambda=td_lambda, rollout_agent_steps=32, normalize_advantage=False)
+    experiment, state, *_ = learn_probe("Constant", config)
+    assert _value(experiment, state, [1, 1]) == pytest.approx(1.0, abs=0.05)
+    experiment, state, *_ = learn_probe("Sign", config)
+    assert _value(experiment, state, [1, 1]) == pytest.approx(1.0, abs=0.1)
+    assert _value(experiment, state, [-1, 1]) == pytest.approx(-1.0, abs=0.1)
+    experiment, state, *_ = learn_probe("Delay", config)
+    assert _value(experiment, state, [1, 1.0]) == pytest.approx(0.9, abs=0.05), "one step before the reward"
+    assert _value(experiment, state, [1, 0.5]) == pytest.approx(1.0, abs=0.05)
+
+
+def test_truncation_bootstraps_so_that_an_endless_world_has_its_endless_value() -> None:
+    experiment, state, *_ = learn_probe("Endless", replace(PLAIN, td_lambda=0.9, discount=0.8), iterations=300)
+    assert _value(experiment, state, [1, 1]) == pytest.approx(1 / (1 - 0.8), rel=0.05)
+
+
+def test_reported_returns_are_of_whole_games() -> None:
+    *_, returns = learn_probe("Count", replace(PLAIN, clip_reward=True), iterations=10)
+    assert set(returns) == {1 + 2 + 3 + 4 + 5}, "the score is unclipped and counts every step once"
+
+
+def test_the_second_iteration_compiles_nothing() -> None:
+    for variant in (PLAIN, VARIANTS["clipped epochs"]):
+        config = probe_config("Match", variant)
+        experiment = build(config)
+        learn(experiment, config, 2)
+        with counted_compilations() as compiled:
+            learn(experiment, config, 4)
+        # params are initialised outside of jit here, by functions that are compiled already
+        assert compiled == []
+
+
+# The estimator itself, against a gradient written by hand for a softmax-linear policy.
+
+STEPS, LANES, FEATURES, ACTIONS = 4, 3, 5, 3
+
+
+def _linear_policy(has_value: bool) -> PolicyFunctions:
+    def apply(params, x):
+        return x @ params["w"], (x @ params["v"] if has_value else jnp.zeros(()))
+
+    def init(key):
+        del key
+        params = {"w": jnp.zeros((FEATURES, ACTIONS))}
+        return params | ({"v": jnp.zeros(FEATURES)} if has_value else {})
+
+    return PolicyFunctions(init, apply, has_value)
+
+
+def _as_it_is() -> Observation:
+    return Observation(EmulatorNeeds(kind="vector"), encode=lambda x: x, decode=lambda x: x)
+
+
+def _experience(seed: int = 0, lanes: int = LANES) -> Experience:
+    rng = np.random.default_rng(seed)
+    tape = Tape(
+        observation=jnp.asarray(rng.normal(size=(STEPS + 1, lanes, FEATURES)), jnp.float32),
+        action=jnp.asarray(rng.integers(ACTIONS, size=(STEPS + 1, lanes)), jnp.int32),
+        log_prob=jnp.full((STEPS + 1, lanes), -np.log(ACTIONS), jnp.float32),
+        value=jnp.zeros((STEPS + 1, lanes), jnp.float32),
+    )
+    no = np.zeros((STEPS, lanes), bool)
+    nothing = Episodes(*(np.zeros(0, int) for _ in Episodes._fields))
+    reward = rng.normal(size=(STEPS, lanes)).astype(np.float32)
+    return Experience(tape, reward, no, no.copy(), no.copy(), ~no, nothing)
+
+
+def _tell(config: ReinforceConfig, experience: Experience, learning_rate: float = 1.0, has_value: bool = False):
+    learner = make_reinforce(
+        config, _linear_policy(has_value), _as_it_is(), optax.sgd(learning_rate), num_lanes=experience.reward.shape[1],
+        total_iterations=10,
+    )  # fmt: skip
+    state = learner.init(jax.random.key(0), _linear_policy(has_value).init(jax.random.key(0)))
+    return learner.tell(state, learner.ask(state), experience)
+
+
+def _gradient_by_hand(experience: Experience, discount: float, weight: np.ndarray) -> np.ndarray:
+    """Sum over agent steps of (one_hot(a) - pi) x observation x return-to-go, over the weight; pi is uniform."""
+    total = np.zeros((FEATURES, ACTIONS))
+    for lane in range(experience.reward.shape[1]):
+        following = 0.0
+        for t in reversed(range(STEPS)):
+            following = experience.reward[t, lane] + discount * following
+            score = np.eye(ACTIONS)[experience.tape.action[t, lane]] - 1 / ACTIONS
+            total += weight[t, lane] * np.outer(experience.tape.observation[t, lane], score) * following
+    return total / weight.sum()
+
+
+BARE = ReinforceConfig(rollout_agent_steps=STEPS, baseline="none", cut_at_reward=False, entropy_bonus=0.0, discount=0.9)
+
+
+def test_one_pass_is_the_plain_score_function_estimator() -> None:
+    experience = _experience()
+    state, metrics = _tell(BARE, experience)
+    by_hand = _gradient_by_hand(experience, 0.9, np.ones((STEPS, LANES)))
+    np.testing.assert_allclose(state.params["w"], by_hand, rtol=1e-5)  # plain SGD, rate 1, from weights 0
+    assert metrics["gradient_norm"] == pytest.approx(np.linalg.norm(by_hand), rel=1e-5)
+    assert metrics["entropy"] == pytest.approx(np.log(ACTIONS), rel=1e-5)
+
+
+def test_autoreset_steps_have_no_weight_whatever_they_hold() -> None:
+    experience = _experience()
+    weight = np.ones((STEPS, LANES), bool)
+    weight[2, 1] = False
+    reward = experience.reward.copy()
+    reward[2, 1] = 0.0
+    experience = experience._replace(acted=weight, reward=reward)
+    poisoned = experience._replace(
+        tape=experience.tape._replace(observation=experience.tape.observation.at[2, 1].set(1e6))
+    )
+    state, _ = _tell(BARE, experience)
+    state_of_poisoned, _ = _tell(BARE, poisoned)
+    np.testing.assert_array_equal(state.params["w"], state_of_poisoned.params["w"])
+
+
+@pytest.mark.parametrize("chunk_agent_steps", [LANES, 2 * LANES, 512])
+def test_the_gradient_does_not_depend_on_how_the_batch_is_cut_for_the_cache(chunk_agent_steps: int) -> None:
+    whole, _ = _tell(BARE, _experience())
+    cut, _ = _tell(replace(BARE, chunk_agent_steps=chunk_agent_steps), _experience())
+    np.testing.assert_allclose(cut.params["w"], whole.params["w"], rtol=1e-5, atol=1e-7)
+
+
+def test_the_first_clipped_epoch_is_reinforce() -> None:
+    plain, _ = _tell(BARE, _experience())
+    # Two epochs from one batch: with a tiny step the second gradient equals the first.
+    clipped, _ = _tell(replace(BARE, epochs=2), _experience(), learning_rate=1e-4)
+    np.testing.assert_allclose(clipped.params["w"] / 2e-4, plain.params["w"], rtol=2e-3, atol=1e-4)
+
+
+def test_the_clip_stops_what_has_moved_far() -> None:
+    free, _ = _tell(replace(BARE, epochs=8, clip_epsilon=0.99), _experience(), learning_rate=1.0)
+    held, metrics = _tell(replace(BARE, epochs=8, clip_epsilon=0.05), _experience(), learning_rate=1.0)
+    assert np.abs(held.params["w"]).max() < np.abs(free.params["w"]).max()
+    assert np.isfinite(metrics["kl"])
+
+
+def test_batch_baseline_standardises_over_the_batch() -> None:
+    experience = _experience()
+    shifted = experience._replace(reward=experience.reward)
+    config = replace(BARE, baseline="batch", discount=0.0)
+    a, _ = _tell(config, experience)
+    b, _ = _tell(config, shifted._replace(reward=experience.reward * 7 + 3))
+    np.testing.assert_allclose(a.params["w"], b.params["w"], rtol=1e-4, atol=1e-6)
+
+
+def test_ema_baseline_follows_the_running_mean_of_returns() -> None:
+    config = replace(BARE, baseline="ema", ema_decay=0.75, discount=0.0)
+    experience = _experience()
+    state, _ = _tell(config, experience)
+    mean, square = experience.reward.mean(), np.square(experience.reward).mean()
+    np.testing.assert_allclose(state.ema, [0.25 * mean, 0.75 + 0.25 * square], rtol=1e-5)
+
+
+def test_entropy_bonus_shrinks_linearly_to_its_final_share() -> None:
+    experience = _experience()._replace(reward=np.zeros((STEPS, LANES), np.float32))
+    config = replace(BARE, entropy_bonus=1.0, final_entropy_bonus_fraction=0.5)
+    policy = _linear_policy(False)
+    learner = make_reinforce(config, policy, _as_it_is(), optax.sgd(1.0), num_lanes=LANES, total_iterations=10)
+    params = {"w": jnp.asarray(np.random.default_rng(1).normal(size=(FEATURES, ACTIONS)), jnp.float32)}
+    steps = {}
+    for iteration in (0, 5, 10, 20):
+        state = learner.init(jax.random.key(0), jax.tree.map(jnp.copy, params))
+        state = state._replace(iteration=jnp.asarray(iteration))
+        moved, _ = learner.tell(state, learner.ask(state), experience)
+        steps[iteration] = np.asarray(moved.params["w"] - params["w"])
+    np.testing.assert_allclose(steps[5], 0.75 * steps[0], rtol=1e-3, atol=1e-6)
+    np.testing.assert_allclose(steps[10], 0.5 * steps[0], rtol=1e-3, atol=1e-6)
+    np.testing.assert_allclose(steps[20], steps[10], rtol=1e-3, atol=1e-6)
+
+
+def test_minibatches_use_every_agent_step_once_an_epoch() -> None:
+    experience = _experience()
+    tiny = 1e-4
+    config = replace(BARE, minibatch_agent_steps=LANES)
+    state, _ = _tell(config, experience, learning_rate=tiny)
+    by_hand = _gradient_by_hand(experience, 0.9, np.ones((STEPS, LANES)))
+    # STEPS updates of tiny size, each the mean over its own rows: together STEPS times the batch's mean
+    np.testing.assert_allclose(state.params["w"] / tiny, STEPS * by_hand, rtol=1e-2, atol=1e-3)
+
+
+def test_settings_that_contradict_each_other_are_errors() -> None:
+    wrong = [
+        (replace(BARE, td_lambda=0.9), "reinforce.td_lambda"),
+        (replace(BARE, minibatch_agent_steps=5), "reinforce.minibatch_agent_steps"),
+        (replace(BARE, minibatch_agent_steps=3 * LANES), "reinforce.minibatch_agent_steps"),
+    ]
+    for config, key in wrong:
+        with pytest.raises(UserError, match=key):
+            _tell(config, _experience())
+
+
+def test_the_same_seed_learns_the_same_and_another_seed_does_not() -> None:
+    config = probe_config("Match", PLAIN)
+    runs = []
+    for seed in (1, 1, 2):
+        seeded = replace(config, run=replace(config.run, seed=seed))
+        experiment = build(seeded)
+        state, *_ = learn(experiment, seeded, 3)
+        runs.append(jax.tree.leaves(state.params))
+    assert all(np.array_equal(a, b) for a, b in zip(runs[0], runs[1], strict=True))
+    assert not all(np.array_equal(a, b) for a, b in zip(runs[0], runs[2], strict=True))
+
+
+def test_observations_are_decoded_for_learning_as_for_acting() -> None:
+    """With epochs the ratio of the first pass is 1 exactly, so KL is 0: acting and learning see the same."""
+    config = probe_config("Match", replace(PLAIN, epochs=2))
+    config = replace(config, optimizer=replace(config.optimizer, learning_rate=1e-12))
+    experiment = build(config)
+    _, metrics, _ = learn(experiment, config, 1)
+    assert abs(metrics["kl"]) < 1e-6

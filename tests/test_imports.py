@@ -1,0 +1,74 @@
+"""The direction of imports, read from the source: a room may use only what stands before it."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+import jaxpg
+
+ROOT = Path(jaxpg.__file__).parent
+FILES = {str(path.relative_to(ROOT)): path for path in ROOT.rglob("*.py")}
+BASE = {"errors", "types", "validation"}
+MAY_IMPORT = {
+    "errors": set(),
+    "validation": set(),
+    "types": set(),
+    "envs": BASE,
+    "observations": BASE,
+    "policies": BASE,
+    "returns": BASE,
+    "losses": BASE,
+    "optimizers": BASE,
+    "rollout": BASE | {"observations", "losses"},
+    "learners": BASE | {"observations", "returns", "losses"},
+    "checkpoint": BASE,
+    "metrics": BASE,
+    "progress": {"metrics"},
+    "config": BASE | {"envs", "observations", "policies", "learners", "optimizers"},
+    "experiment": BASE | {"config", "envs", "observations", "policies", "learners", "optimizers", "rollout"},
+    "cli": {"config", "errors"},
+    "runfolder": {"config", "errors", "metrics"},
+}
+COMMANDS = {"train"}
+
+
+def _room(name: str) -> str:
+    return name.removesuffix(".py").split("/")[0]
+
+
+def _imports(path: Path) -> set[str]:
+    names: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: relative imports hide the direction"
+            names |= {f"{node.module}.{alias.name}" for alias in node.names}
+    return names
+
+
+@pytest.mark.parametrize("name", sorted(FILES))
+def test_a_room_imports_only_what_stands_before_it(name: str) -> None:
+    room = _room(name)
+    rooms = {imported.split(".")[1] for imported in _imports(FILES[name]) if imported.startswith("jaxpg.")}
+    if room in COMMANDS or name == "__init__.py":
+        return
+    assert rooms - {room} <= MAY_IMPORT[room]
+
+
+def test_every_room_is_on_the_map() -> None:
+    assert {_room(name) for name in FILES} == set(MAY_IMPORT) | COMMANDS | {"__init__"}
+
+
+def test_only_the_checkpoint_room_knows_orbax_and_nobody_pickles() -> None:
+    for name, path in FILES.items():
+        top = {imported.split(".")[0] for imported in _imports(path)}
+        assert ("orbax" in top) == (name == "checkpoint.py")
+        assert not top & {"pickle", "cloudpickle", "dill", "joblib", "marshal", "shelve"}
+
+
+def test_files_stay_small() -> None:
+    lines = {name: len(path.read_text(encoding="utf-8").splitlines()) for name, path in FILES.items()}
+    assert max(lines.values()) <= 400
+    assert sorted(lines.values())[len(lines) // 2] < 200

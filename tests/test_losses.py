@@ -1,0 +1,88 @@
+"""Losses against rlax and by hand; steps without weight change nothing."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import rlax
+
+from jaxpg import losses
+
+B, A = 20, 4
+RNG = np.random.default_rng(0)
+LOGITS = RNG.normal(size=(B, A)).astype(np.float32)
+ACTION = RNG.integers(A, size=B)
+ADVANTAGE = RNG.normal(size=B).astype(np.float32)
+ONES = np.ones(B, np.float32)
+
+
+def _log_prob(logits: jax.Array) -> jax.Array:
+    return losses.log_prob_of(logits, ACTION)
+
+
+def test_log_prob_by_hand() -> None:
+    probability = np.exp(LOGITS) / np.exp(LOGITS).sum(axis=1, keepdims=True)
+    np.testing.assert_allclose(_log_prob(LOGITS), np.log(probability[np.arange(B), ACTION]), rtol=1e-5)
+
+
+def test_policy_gradient_is_rlaxs() -> None:
+    def ours(logits):
+        return losses.policy_gradient_loss(_log_prob(logits), ADVANTAGE, ONES) / B
+
+    def theirs(logits):
+        return rlax.policy_gradient_loss(logits, ACTION, ADVANTAGE, ONES)
+
+    np.testing.assert_allclose(ours(LOGITS), theirs(LOGITS), rtol=1e-5)
+    np.testing.assert_allclose(jax.grad(ours)(LOGITS), jax.grad(theirs)(LOGITS), rtol=1e-4, atol=1e-7)
+
+
+@pytest.mark.parametrize("epsilon", [0.1, 0.3])
+def test_clipped_ratio_is_rlaxs(epsilon: float) -> None:
+    old = _log_prob(LOGITS + RNG.normal(scale=0.3, size=(B, A)).astype(np.float32))
+
+    def ours(logits):
+        return losses.clipped_ratio_loss(_log_prob(logits), old, ADVANTAGE, ONES, epsilon) / B
+
+    def theirs(logits):
+        return rlax.clipped_surrogate_pg_loss(jnp.exp(_log_prob(logits) - old), ADVANTAGE, epsilon)
+
+    np.testing.assert_allclose(ours(LOGITS), theirs(LOGITS), rtol=1e-5)
+    np.testing.assert_allclose(jax.grad(ours)(LOGITS), jax.grad(theirs)(LOGITS), rtol=1e-4, atol=1e-7)
+
+
+def test_at_ratio_one_the_clipped_gradient_is_reinforce() -> None:
+    old = _log_prob(LOGITS)
+    clipped = jax.grad(lambda x: losses.clipped_ratio_loss(_log_prob(x), old, ADVANTAGE, ONES, 0.2))(LOGITS)
+    plain = jax.grad(lambda x: losses.policy_gradient_loss(_log_prob(x), ADVANTAGE, ONES))(LOGITS)
+    np.testing.assert_allclose(clipped, plain, rtol=1e-5, atol=1e-7)
+
+
+def test_entropy_is_rlaxs_and_log_a_when_uniform() -> None:
+    np.testing.assert_allclose(losses.entropy(LOGITS), rlax.softmax().entropy(LOGITS), rtol=1e-5)
+    np.testing.assert_allclose(losses.entropy(jnp.zeros((1, A))), np.log(A), rtol=1e-6)
+
+
+def test_value_loss_and_its_gradient_by_hand() -> None:
+    value, target, weight = jnp.array([1.0, 2.0, 5.0]), jnp.array([3.0, 2.0, 1.0]), jnp.array([1.0, 1.0, 0.0])
+    assert losses.value_loss(value, target, weight) == 2.0
+    gradient = jax.grad(losses.value_loss, argnums=(0, 1))(value, target, weight)
+    assert gradient[0].tolist() == [-2.0, 0.0, 0.0]
+    assert gradient[1].tolist() == [0.0, 0.0, 0.0]
+
+
+def test_steps_without_weight_change_nothing() -> None:
+    padding = np.full(7, 1e3, np.float32)
+    x, weight = np.concatenate([ADVANTAGE, padding]), np.concatenate([ONES, 0 * padding])
+    assert losses.weighted_mean(x, weight) == pytest.approx(ADVANTAGE.mean(), rel=1e-5)
+    np.testing.assert_allclose(losses.standardise(x, weight)[:B], losses.standardise(ADVANTAGE, ONES), rtol=1e-4)
+    for loss in (losses.policy_gradient_loss, losses.value_loss):
+        padded = loss(np.concatenate([_log_prob(LOGITS), padding]), x, weight)
+        np.testing.assert_allclose(padded, loss(_log_prob(LOGITS), ADVANTAGE, ONES), rtol=1e-5)
+    assert losses.weighted_mean(ADVANTAGE, 0 * ONES) == 0.0
+
+
+def test_standardise_gives_mean_0_and_deviation_1() -> None:
+    result = losses.standardise(jnp.asarray(ADVANTAGE * 9 + 4), ONES)
+    assert result.mean() == pytest.approx(0, abs=1e-5)
+    assert result.std() == pytest.approx(1, rel=1e-4)
+    assert not losses.standardise(jnp.full(5, 3.0), jnp.ones(5)).any(), "nothing to scale is no NaN"

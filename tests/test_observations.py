@@ -1,0 +1,165 @@
+"""Each observation against a plain numpy computation, on random and on real frames."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxpg.envs import make_env
+from jaxpg.envs.config import EnvConfig
+from jaxpg.errors import UserError
+from jaxpg.observations import (
+    OBSERVATIONS,
+    Observation,
+    ObservationConfig,
+    encoded_shape,
+    input_shape,
+    make_observation,
+)
+
+
+def _see(observation: Observation, raw: np.ndarray) -> np.ndarray:
+    """What the policy sees of ``[N, ...]`` canonical raw observations, jitted and vmapped as in the kernel."""
+    return np.asarray(jax.jit(jax.vmap(lambda x: observation.decode(observation.encode(x))))(jnp.asarray(raw)))
+
+
+def _random_frames(*shape: int) -> np.ndarray:
+    return np.random.default_rng(0).integers(0, 256, size=shape, dtype=np.uint8)
+
+
+def _real_frames(observation: Observation, game: str, num_agent_steps: int = 40) -> np.ndarray:
+    env = make_env(EnvConfig(game=game), observation.needs, 2)
+    env.reset(np.array([3, 4]))
+    step = env.recv()
+    rng = np.random.default_rng(1)
+    for _ in range(num_agent_steps):
+        env.send(rng.integers(env.spec.num_actions, size=2))
+        step = env.recv()
+    env.close()
+    return step.observation
+
+
+def _red_difference_in_numpy(previous: np.ndarray, newest: np.ndarray) -> np.ndarray:
+    frames = []
+    for frame in (previous, newest):  # [3, 210, 160]
+        red = frame[0].astype(float)
+        red[(red == 144) | (red == 109)] = 0
+        frames.append(red)
+    difference = (frames[1] - frames[0])[35:195][::2, ::2]
+    largest = np.abs(difference).max()
+    return difference / largest if largest > 0 else difference
+
+
+def test_red_difference_is_the_notebooks() -> None:
+    observation = make_observation(ObservationConfig(name="red_difference"))
+    background = _random_frames(4, 2, 3, 210, 160)
+    background[:, :, :, ::3] = 144
+    background[:, :, :, 1::7] = 109
+    for raw in (background, _real_frames(observation, "Pong")):
+        by_hand = np.stack([_red_difference_in_numpy(lane[0], lane[1]) for lane in raw])
+        np.testing.assert_allclose(_see(observation, raw), by_hand, atol=1e-6)
+        assert np.abs(by_hand).max() == 1.0
+
+
+def test_differences_are_zero_where_nothing_moved_as_on_a_first_step() -> None:
+    for name in ("red_difference", "gray_difference"):
+        observation = make_observation(ObservationConfig(name=name))
+        env = make_env(EnvConfig(game="Pong"), observation.needs, 2)
+        env.reset(np.array([1, 2]))
+        assert not _see(observation, env.recv().observation).any()
+        env.close()
+
+
+@pytest.mark.parametrize("memory", [1.0, 0.5, 0.0])
+def test_gray_difference_in_numpy(memory: float) -> None:
+    config = ObservationConfig(
+        name="gray_difference", height=20, width=10, first_row=3, end_row=17, background=87, memory=memory, gain=2.0
+    )
+    raw = _random_frames(3, 2, 20, 10)
+    raw[:, :, ::2] = 87
+    kept = np.where(raw == 87, 0, raw)[:, :, 3:17] // 2
+    by_hand = (kept[:, 1].astype(float) - np.trunc(kept[:, 0] * memory)) * 2.0 / 127
+    np.testing.assert_allclose(_see(make_observation(config), raw), by_hand, atol=1e-6)
+
+
+def test_gray_difference_sees_the_ball_and_the_paddles_of_pong() -> None:
+    observation = make_observation(ObservationConfig(name="gray_difference", gain=1.0))
+    seen = _see(observation, _real_frames(observation, "Pong", 60))
+    moved = (seen != 0).sum(axis=(1, 2))
+    assert (moved > 0).all()
+    assert (moved < 120).all(), "almost all of the field is background"
+    assert np.abs(seen).max() <= 1.0
+
+
+def test_gray_difference_refuses_rows_outside_the_frame() -> None:
+    with pytest.raises(UserError, match="observation.first_row"):
+        make_observation(ObservationConfig(name="gray_difference", height=50, first_row=0, end_row=51))
+    with pytest.raises(UserError, match="observation.first_row"):
+        make_observation(ObservationConfig(name="gray_difference", height=50, first_row=20, end_row=20))
+
+
+def _gray_by_gymnasium(frames: np.ndarray) -> np.ndarray:
+    """``u8[..., H, W, 3]`` as gymnasium.wrappers.GrayscaleObservation computes it."""
+    return np.sum(np.multiply(frames, np.array([0.2125, 0.7154, 0.0721])), axis=-1).astype(np.uint8)
+
+
+@pytest.mark.parametrize("game", ["Pong", "MsPacman", "Breakout", "Seaquest", "Qbert", "SpaceInvaders"])
+def test_flat_gray_is_gymnasiums_on_real_frames(game: str) -> None:
+    observation = make_observation(ObservationConfig(name="flat_gray"))
+    env = make_env(EnvConfig(game=game, backend="ale"), observation.needs, 2)
+    env.reset(np.array([3, 4]))
+    env.recv()
+    for action in [1] * 30:
+        env.send(np.full(2, action))
+        raw = env.recv().observation
+    env.close()
+    seen = _see(observation, np.transpose(raw, (0, *(1 + axis for axis in env.spec.axes))))
+    assert np.array_equal(seen, _gray_by_gymnasium(raw[:, 0]).reshape(2, -1))
+
+
+def test_flat_gray_differs_from_gymnasiums_at_most_where_float64_rounds_down_a_whole_number() -> None:
+    colours = np.random.default_rng(0).integers(0, 256, size=(10, 210, 160, 3), dtype=np.uint8)
+    observation = make_observation(ObservationConfig(name="flat_gray"))
+    seen = _see(observation, np.moveaxis(colours, -1, 1)[:, None])
+    differs = seen.reshape(10, 210, 160) != _gray_by_gymnasium(colours)
+    assert ((colours[differs].astype(int) @ [2125, 7154, 721]) % 10_000 == 0).all()
+    assert differs.sum() <= 10
+
+
+def test_stack84_is_four_frames_in_0_to_1_newest_last() -> None:
+    observation = make_observation(ObservationConfig(name="stack84"))
+    raw = _random_frames(2, 4, 84, 84)
+    seen = _see(observation, raw)
+    assert seen.shape == (2, 84, 84, 4)
+    np.testing.assert_allclose(seen[..., 3], raw[:, 3] / 255, atol=1e-6)
+    np.testing.assert_allclose(seen[..., 0], raw[:, 0] / 255, atol=1e-6)
+
+
+def test_ram_and_vector() -> None:
+    ram = _random_frames(2, 128)
+    np.testing.assert_allclose(_see(make_observation(ObservationConfig(name="ram")), ram), ram / 127.5 - 1, atol=1e-6)
+    numbers = np.random.default_rng(0).normal(size=(2, 4)).astype(np.float32)
+    assert np.array_equal(_see(make_observation(ObservationConfig(name="vector")), numbers), numbers)
+
+
+@pytest.mark.parametrize(
+    ("name", "dtype", "shape"),
+    [
+        ("stack84", np.uint8, (84, 84, 4)),
+        ("gray_difference", np.int8, (54, 40)),
+        ("red_difference", np.int16, (80, 80)),
+        ("flat_gray", np.uint8, (33_600,)),
+        ("ram", np.uint8, (128,)),
+    ],
+)
+def test_what_the_tape_keeps_is_small(name: str, dtype: type, shape: tuple[int, ...]) -> None:
+    observation = make_observation(ObservationConfig(name=name))
+    env = make_env(EnvConfig(game="Pong"), observation.needs, 1)
+    assert encoded_shape(observation, env.spec).dtype == dtype
+    assert input_shape(observation, env.spec) == shape
+
+
+def test_names() -> None:
+    assert set(OBSERVATIONS) == {"stack84", "gray_difference", "red_difference", "flat_gray", "vector", "ram"}
+    with pytest.raises(UserError, match="did you mean 'stack84'"):
+        make_observation(ObservationConfig(name="stack48"))

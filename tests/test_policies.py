@@ -1,0 +1,112 @@
+"""The networks: shapes, sizes counted by hand, and forward passes written in numpy."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxpg.errors import UserError
+from jaxpg.policies import POLICIES, PolicyConfig, make_policy
+
+PICTURE, VECTOR = (84, 84, 4), (6,)
+CASES = [(name, PICTURE) for name in POLICIES] + [("linear", VECTOR), ("mlp", VECTOR), ("conv3x3", (80, 80))]
+
+
+def _params(policy, seed: int = 0):
+    return jax.jit(policy.init)(jax.random.key(seed))
+
+
+def _shapes(policy):
+    return jax.eval_shape(policy.init, jax.random.key(0))
+
+
+def _size(params) -> int:
+    return sum(x.size for x in jax.tree.leaves(params))
+
+
+@pytest.mark.parametrize(("name", "shape"), CASES)
+def test_every_policy_starts_near_uniform_and_has_a_value_only_when_asked(name: str, shape: tuple[int, ...]) -> None:
+    observation = jnp.asarray(np.random.default_rng(0).uniform(size=shape), jnp.float32)
+    with_value = make_policy(PolicyConfig(name=name), shape, 3, value=True)
+    logits, value = with_value.apply(_params(with_value), observation)
+    assert logits.shape == (3,)
+    assert value.shape == ()
+    assert value != 0
+    assert jnp.abs(jax.nn.softmax(logits) - 1 / 3).max() < 0.1
+    without = make_policy(PolicyConfig(name=name), shape, 3, value=False)
+    head = _size(_shapes(with_value)["heads"]["value"])
+    assert _size(_shapes(with_value)) - _size(_shapes(without)) == head
+    zeros = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), _shapes(without))
+    assert without.apply(zeros, observation)[1] == 0
+
+
+@pytest.mark.parametrize(
+    ("name", "parameters"),
+    [
+        ("nature", (8 * 8 * 4 + 1) * 32 + (4 * 4 * 32 + 1) * 64 + (3 * 3 * 64 + 1) * 64 + (3136 + 1) * 512 + 513 * 6),
+        ("dqn2013", (8 * 8 * 4 + 1) * 16 + (4 * 4 * 16 + 1) * 32 + (2592 + 1) * 256 + 257 * 6),
+    ],
+)
+def test_the_published_networks_have_their_published_size(name: str, parameters: int) -> None:
+    policy = make_policy(PolicyConfig(name=name), PICTURE, 6, value=False)
+    assert _size(_shapes(policy)) == parameters
+
+
+def test_the_notebooks_networks_have_their_size() -> None:
+    mlp = make_policy(PolicyConfig(name="mlp", hidden=(200,), bias=False), (80, 80), 2, value=False)
+    assert _size(_shapes(mlp)) == 6_400 * 200 + 200 * 2
+    conv = make_policy(PolicyConfig(name="conv3x3"), (80, 80), 2, value=False)
+    assert _size(_shapes(conv)) == 9 * 32 + 32 + 9 * 32 * 32 + 32 + 40 * 40 * 32 * 32 + 32 + 33 * 2
+    linear = make_policy(PolicyConfig(name="linear", bias=False), (33_600,), 9, value=False)
+    assert _size(_shapes(linear)) == 33_600 * 9
+
+
+@pytest.mark.parametrize("layer_norm", [False, True])
+def test_mlp_in_numpy(layer_norm: bool) -> None:
+    policy = make_policy(PolicyConfig(name="mlp", hidden=(7, 5), layer_norm=layer_norm), (2, 3), 4, value=True)
+    params = _params(policy)
+    x = np.random.default_rng(0).normal(size=(2, 3)).astype(np.float32)
+    logits, value = policy.apply(params, jnp.asarray(x))
+    h = x.reshape(-1).astype(float)
+    for i in range(2):
+        h = h @ np.asarray(params["layers"][i]["kernel"], float) + np.asarray(params["layers"][i]["bias"], float)
+        if layer_norm:
+            h = (h - h.mean()) / np.sqrt(h.var() + 1e-6)
+        h = np.maximum(h, 0)
+    heads = jax.tree.map(lambda w: np.asarray(w, float), params["heads"])
+    np.testing.assert_allclose(logits, h @ heads["logits"]["kernel"] + heads["logits"]["bias"], rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(value, (h @ heads["value"]["kernel"] + heads["value"]["bias"])[0], rtol=1e-4, atol=1e-6)
+
+
+def _convolve(x: np.ndarray, kernel: np.ndarray, bias: np.ndarray, stride: int) -> np.ndarray:
+    size, features = kernel.shape[0], kernel.shape[-1]
+    rows, columns = (x.shape[0] - size) // stride + 1, (x.shape[1] - size) // stride + 1
+    out = np.zeros((rows, columns, features))
+    for i in range(rows):
+        for j in range(columns):
+            patch = x[i * stride : i * stride + size, j * stride : j * stride + size]
+            out[i, j] = np.tensordot(patch, kernel, 3) + bias
+    return out
+
+
+def test_dqn2013_in_numpy() -> None:
+    policy = make_policy(PolicyConfig(name="dqn2013"), PICTURE, 4, value=False)
+    params = _params(policy)
+    x = np.random.default_rng(0).uniform(size=PICTURE).astype(np.float32)
+    logits, _ = policy.apply(params, jnp.asarray(x))
+    w = jax.tree.map(lambda leaf: np.asarray(leaf, float), params)
+    h = np.maximum(_convolve(x, w["convolutions"][0]["kernel"], w["convolutions"][0]["bias"], 4), 0)
+    h = np.maximum(_convolve(h, w["convolutions"][1]["kernel"], w["convolutions"][1]["bias"], 2), 0)
+    h = np.maximum(h.reshape(-1) @ w["hidden"]["kernel"] + w["hidden"]["bias"], 0)
+    by_hand = h @ w["heads"]["logits"]["kernel"] + w["heads"]["logits"]["bias"]
+    np.testing.assert_allclose(logits, by_hand, rtol=1e-3, atol=1e-5)
+
+
+def test_a_convolution_needs_a_picture() -> None:
+    with pytest.raises(UserError, match="policy.name: 'nature' needs a picture"):
+        make_policy(PolicyConfig(name="nature"), (128,), 9, value=False)
+
+
+def test_names() -> None:
+    with pytest.raises(UserError, match="did you mean 'nature'"):
+        make_policy(PolicyConfig(name="natrue"), PICTURE, 3, value=False)

@@ -1,0 +1,212 @@
+"""The kernel: lanes, members, keys, pools and the tape."""
+
+from dataclasses import replace
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxpg.envs import make_env
+from jaxpg.envs.config import EnvConfig
+from jaxpg.experiment import lane_seeds
+from jaxpg.observations import ObservationConfig, input_shape, make_observation
+from jaxpg.policies import PolicyConfig, make_policy
+from jaxpg.rollout import Rollout, make_act, play_games
+from tests.helpers import counted_compilations
+
+PONG = EnvConfig(game="Pong", actions=(2, 3))
+PROBE = EnvConfig(backend="probe", game="Count")
+SMALL = ObservationConfig(name="gray_difference", height=35, width=40, first_row=5, end_row=33)
+VECTOR = ObservationConfig(name="vector")
+
+
+def _rollout(
+    env: EnvConfig, num_lanes: int, *, num_pools: int = 1, value: bool = True, hidden: int = 8, **options
+) -> tuple[Rollout, object]:
+    observation = make_observation(VECTOR if env.backend == "probe" or env.game.endswith("v1") else SMALL)
+    pools = [make_env(env, observation.needs, num_lanes // num_pools) for _ in range(num_pools)]
+    spec = pools[0].spec
+    policy = make_policy(PolicyConfig(hidden=(hidden,)), input_shape(observation, spec), spec.num_actions, value)
+    return Rollout(pools, policy, observation, **options), policy
+
+
+def _population(policy, num_members: int):
+    return jax.vmap(policy.init)(jax.random.split(jax.random.key(0), num_members))
+
+
+def _equal(a, b) -> bool:
+    return all(np.array_equal(x, y) for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True))
+
+
+def _played(rollout: Rollout, population, num_agent_steps: int, times: int = 2):
+    rollout.reset(lane_seeds(1, 0, rollout.num_lanes))
+    results = []
+    for i in range(times):
+        experience, _ = rollout.collect(population, num_agent_steps, jax.random.fold_in(jax.random.key(7), i))
+        results.append(jax.device_get(experience))
+    rollout.close()
+    return results
+
+
+def test_two_pools_in_flight_play_exactly_what_one_pool_plays() -> None:
+    one, policy = _rollout(PONG, 4)
+    two, _ = _rollout(PONG, 4, num_pools=2)
+    population = _population(policy, 1)
+    assert _equal(_played(one, population, 30), _played(two, population, 30))
+
+
+def test_a_member_alone_plays_as_it_plays_inside_a_population() -> None:
+    many, policy = _rollout(PONG, 4, num_members=2)
+    alone, _ = _rollout(PONG, 4)
+    population = _population(policy, 2)
+    together = _played(many, population, 25)
+    for member, lanes in ((0, slice(0, 2)), (1, slice(2, 4))):
+        single = _played(_rollout(PONG, 4)[0], jax.tree.map(lambda x, m=member: x[m : m + 1], population), 25)
+        for a, b in zip(together, single, strict=True):
+            assert np.array_equal(a.tape.action[:, lanes], b.tape.action[:, lanes])
+            np.testing.assert_allclose(a.tape.log_prob[:, lanes], b.tape.log_prob[:, lanes], rtol=1e-4, atol=1e-6)
+    alone.close()
+    assert not np.array_equal(together[0].tape.action[:, :2], together[0].tape.action[:, 2:])
+
+
+@pytest.mark.parametrize(("num_members", "num_lanes"), [(1, 8), (8, 8), (4, 8)])
+def test_one_function_acts_for_every_split_into_members(num_members: int, num_lanes: int) -> None:
+    rollout, policy = _rollout(PROBE, num_lanes)
+    population = _population(policy, num_members)
+    act = make_act(policy, make_observation(VECTOR), (0,), num_members, greedy=True)
+    raw = np.random.default_rng(0).normal(size=(num_lanes, 2)).astype(np.float32)
+    actions, tape = act(population, raw, jax.random.key(0), None, 0, 0)
+    assert tape is None
+    for lane in range(num_lanes):
+        params = jax.tree.map(lambda x, m=lane // (num_lanes // num_members): x[m], population)
+        assert actions[lane] == jnp.argmax(policy.apply(params, jnp.asarray(raw[lane]))[0])
+    rollout.close()
+
+
+def test_a_population_of_one_costs_what_no_population_costs() -> None:
+    rollout, policy = _rollout(PONG, 1, hidden=64)
+    rollout.close()
+    observation = make_observation(SMALL)
+    raw = jnp.zeros((16, 2, 35, 40), jnp.uint8)
+    population = _population(policy, 1)
+
+    def bare(params, raw, key):
+        def one(x, lane):
+            logits, value = policy.apply(params, observation.decode(observation.encode(x)))
+            action = jax.random.categorical(jax.random.fold_in(key, lane), logits)
+            return action, jax.nn.log_softmax(logits)[action], value
+
+        return jax.vmap(one)(raw, jnp.arange(16))
+
+    act = make_act(policy, observation, (0, 1, 2), 1, greedy=False)
+    ours = act.lower(population, raw, jax.random.key(0), None, 0, 0).compile()
+    theirs = jax.jit(bare).lower(jax.tree.map(lambda x: x[0], population), raw, jax.random.key(0)).compile()
+    assert ours.cost_analysis()["flops"] <= 1.01 * theirs.cost_analysis()["flops"]
+    products = [line for line in ours.as_text().splitlines() if " dot(" in line or "__onednn$matmul" in line]
+    assert products, "the compiled text names its matrix products"
+    assert not any("batch_dims" in line for line in products), "P = 1 left a batched product behind"
+
+
+def test_sampling_follows_the_policy_and_greedy_takes_the_most_probable() -> None:
+    rollout, policy = _rollout(PROBE, 2)
+    rollout.close()
+    population = jax.tree.map(lambda x: 0 * x, _population(policy, 1))
+    population["heads"]["logits"]["bias"] = jnp.log(jnp.array([[0.2, 0.8]]))
+    raw = np.zeros((4000, 2), np.float32)
+    sampled, _ = make_act(policy, make_observation(VECTOR), (0,), 1, greedy=False)(
+        population, raw, jax.random.key(1), None, 0, 0
+    )
+    greedy, _ = make_act(policy, make_observation(VECTOR), (0,), 1, greedy=True)(
+        population, raw, jax.random.key(1), None, 0, 0
+    )
+    assert np.mean(sampled) == pytest.approx(0.8, abs=4 * np.sqrt(0.16 / 4000))
+    assert np.asarray(greedy).all()
+
+
+@pytest.mark.parametrize("num_lanes", [1, 3])
+def test_what_is_kept_belongs_together(num_lanes: int) -> None:
+    rollout, policy = _rollout(PROBE, num_lanes)
+    population = _population(policy, 1)
+    first, second = _played(rollout, population, 8)
+    # Count pays 1, 2, 3, 4, 5, then ignores an action: the streams go on from rollout to rollout
+    rewards = np.concatenate([first.reward, second.reward])
+    assert rewards[:, 0].tolist() == [1, 2, 3, 4, 5, 0, 1, 2, 3, 4, 5, 0, 1, 2, 3, 4]
+    assert np.array_equal(np.concatenate([first.acted, second.acted])[:, 0], rewards[:, 0] > 0)
+    np.testing.assert_array_equal(first.tape.observation[8], second.tape.observation[0])
+    params = jax.tree.map(lambda x: x[0], population)
+    for t in range(9):
+        logits, value = policy.apply(params, jnp.asarray(first.tape.observation[t, 0]))
+        np.testing.assert_allclose(first.tape.value[t, 0], value, rtol=1e-5, atol=1e-6)
+        action = first.tape.action[t, 0]
+        np.testing.assert_allclose(first.tape.log_prob[t, 0], jax.nn.log_softmax(logits)[action], rtol=1e-4)
+    time_left = first.tape.observation[:, 0, 1]
+    np.testing.assert_allclose(time_left, [1, 0.8, 0.6, 0.4, 0.2, 0, 1, 0.8, 0.6], atol=1e-6)
+
+
+def test_episodes_are_whole_games_with_their_step_lane_return_and_length() -> None:
+    rollout, policy = _rollout(PROBE, 3, num_pools=3)
+    first, second = _played(rollout, _population(policy, 1), 8)
+    assert first.episodes.step.tolist() == [4, 4, 4]
+    assert first.episodes.lane.tolist() == [0, 1, 2]
+    assert second.episodes.step.tolist() == [2, 2, 2], "agent step 10 of the stream"
+    for episodes in (first.episodes, second.episodes):
+        assert episodes.episode_return.tolist() == [15.0] * 3
+        assert episodes.length_agent_steps.tolist() == [5] * 3
+
+
+def test_games_cut_short_by_a_reset_are_not_reported() -> None:
+    rollout, policy = _rollout(PROBE, 2)
+    population = _population(policy, 1)
+    rollout.reset(lane_seeds(1, 0, 2))
+    rollout.collect(population, 3, jax.random.key(0))
+    rollout.reset(lane_seeds(1, 1, 2))
+    experience, _ = rollout.collect(population, 5, jax.random.key(0))
+    assert experience.episodes.episode_return.tolist() == [15.0, 15.0]
+    rollout.close()
+
+
+def test_lane_seeds_depend_on_run_segment_and_lane_alone() -> None:
+    seeds = lane_seeds(3, 2, 100)
+    assert np.array_equal(seeds[:10], lane_seeds(3, 2, 10))
+    others = np.concatenate([seeds, lane_seeds(3, 3, 100), lane_seeds(4, 2, 100)])
+    assert len(set(others.tolist())) == 300
+    assert seeds.min() >= 0
+    assert seeds.max() < 2**31
+
+
+def test_a_rollout_without_tape_keeps_nothing_and_plays_the_same() -> None:
+    with_tape, policy = _rollout(PONG, 2)
+    without, _ = _rollout(PONG, 2, keeps_tape=False)
+    population = _population(policy, 1)
+    kept, bare = _played(with_tape, population, 20), _played(without, population, 20)
+    assert all(experience.tape is None for experience in bare)
+    assert all(np.array_equal(a.reward, b.reward) for a, b in zip(kept, bare, strict=True))
+
+
+def test_playing_games_counts_the_first_of_every_lane() -> None:
+    config = replace(EnvConfig(), game="CartPole-v1")
+    rollout, policy = _rollout(config, 4, keeps_tape=False, greedy=True)
+    rollout.reset(lane_seeds(0, 0, 4))
+    episodes = play_games(rollout, _population(policy, 1), 3, jax.random.key(0))
+    rollout.close()
+    assert sorted(episodes.lane.tolist()) == sorted([0, 1, 2, 3] * 3)
+    assert np.array_equal(episodes.episode_return, episodes.length_agent_steps), "CartPole pays 1 a step"
+    for lane in range(4):
+        mine = episodes.lane == lane
+        ends = np.cumsum(episodes.length_agent_steps[mine] + 1) - 2  # one autoreset step between games
+        assert episodes.step[mine].tolist() == ends.tolist(), "no game between them was left out"
+
+
+def test_after_the_first_rollout_nothing_compiles() -> None:
+    rollout, policy = _rollout(PONG, 2)
+    population = _population(policy, 1)
+    rollout.reset(lane_seeds(1, 0, 2))
+    collect = partial(rollout.collect, population, 6)
+    collect(jax.random.key(0))
+    with counted_compilations() as compiled:
+        collect(jax.random.key(1))
+        collect(jax.random.key(2))
+    rollout.close()
+    assert compiled == []
