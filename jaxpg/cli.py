@@ -13,7 +13,7 @@ from typing import Annotated, Any
 
 import tyro
 
-from jaxpg.config import Config, check, load_recipe
+from jaxpg.config import PONG, Config, check, load_recipe
 from jaxpg.errors import UserError, nearest
 
 
@@ -38,14 +38,14 @@ def parse_train(argv: Sequence[str]) -> TrainArguments:
     if first.recipe and first.resume:
         raise UserError("a recipe and --resume exclude each other: a resumed run has its own configuration")
     if first.resume:
-        recipe = Path(first.resume) / "config.yaml"
+        recipe: Path | None = Path(first.resume) / "config.yaml"
         if not os.path.isfile(recipe):  # unlike Path.is_file, also False where the folder cannot be read
             raise UserError(f"{first.resume}: no run to resume: it has no config.yaml")
     elif first.recipe:
         recipe = Path(first.recipe)
     else:
-        return dataclasses.replace(first, config=check(first.config))
-    loaded = load_recipe(recipe)
+        recipe = None
+    loaded = load_recipe(recipe) if recipe else PONG if first.config.env.game == PONG.env.game else Config()
     arguments = _parse(argv, dataclasses.replace(first, config=loaded))
     return dataclasses.replace(arguments, config=check(arguments.config))
 

@@ -1,6 +1,6 @@
 """The whole configuration of a run: nested frozen dataclasses, strict YAML in, YAML out.
 
-Order of precedence: the defaults (which are the Pong recipe), the recipe file, the command line.
+Order of precedence: the defaults, the recipe file, the command line.
 """
 
 import dataclasses
@@ -34,7 +34,7 @@ class RunConfig:
     """Run folder; empty for a new one under runs/."""
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 1
     """A run is a function of its configuration and this number."""
-    budget_agent_steps: Annotated[int, Field(ge=1, le=2**53)] = 3_000_000
+    budget_agent_steps: Annotated[int, Field(ge=1, le=2**53)] = 2_500_000
     """Agent steps over all lanes after which the run ends; schedules span it."""
     budget_seconds: NonNegativeFloat = 0.0
     """Seconds of training after which the run ends; 0 for no limit."""
@@ -72,6 +72,10 @@ class Config:
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
 
+
+PONG = Config(env=EnvConfig(game="Pong", actions=(2, 3)))
+"""What ``python -m jaxpg.train`` does without a recipe: configs/pong.yaml. Every other default is Pong's already;
+up and down alone are not, because other games have other actions."""
 
 _ADAPTER = TypeAdapter(Config)
 MAX_RECIPE_BYTES = 1_000_000
@@ -131,7 +135,9 @@ def _refuse_aliases(path: Path, text: str) -> None:
     for token in YAML(typ="rt").scan(text):
         if isinstance(token, AliasToken):
             mark = token.start_mark
-            raise UserError(f"{path}:{mark.line + 1}:{mark.column + 1}: a recipe has no aliases; write *{token.value} out")
+            raise UserError(
+                f"{path}:{mark.line + 1}:{mark.column + 1}: a recipe has no aliases; write *{token.value} out"
+            )
 
 
 def _validate(data: dict[str, Any], source: str) -> Config:

@@ -35,7 +35,7 @@ class ObservationConfig:
     """Columns that the emulator scales a frame to."""
     first_row: Annotated[int, Field(ge=0)] = 11
     """First row kept (Pong: below the score)."""
-    end_row: Pixels = 65
+    end_row: Pixels = 64
     """Row after the last one kept (Pong: above the lower border)."""
     background: Byte = 87
     """Gray value set to 0 before the difference (Pong's field is 87)."""

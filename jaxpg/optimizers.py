@@ -19,7 +19,7 @@ class OptimizerConfig:
 
     name: str = "adam"
     """Any Optax optimizer with a learning rate: adam, rmsprop, sgd, adamw, ..."""
-    learning_rate: PositiveFloat = 1e-3
+    learning_rate: PositiveFloat = 7e-4
     """Step size at the start."""
     schedule: Literal["constant", "linear", "cosine"] = "linear"
     """How the learning rate goes from its start to its end over the run's budget of agent steps."""
@@ -31,8 +31,8 @@ class OptimizerConfig:
     """Other numbers that the optimizer takes, such as {eps: 1.0e-5} or {momentum: 0.9}."""
 
 
-_NOT_OFFERED = ("noisy_sgd", "optimistic_adam", "rprop", "sm3")
-"""Optax's optimizers that need a key, are deprecated, or take no learning-rate schedule."""
+_NOT_OFFERED = ("noisy_sgd", "optimistic_adam", "rprop", "scale_by_rprop", "sm3")
+"""What needs only a learning rate but also a key, is deprecated, takes no schedule, or is no optimizer."""
 
 
 def available() -> dict[str, Callable[..., optax.GradientTransformation]]:
@@ -40,7 +40,7 @@ def available() -> dict[str, Callable[..., optax.GradientTransformation]]:
     found: dict[str, Callable[..., optax.GradientTransformation]] = {}
     for name in dir(optax):
         candidate = getattr(optax, name)
-        if not inspect.isfunction(candidate) or name in _NOT_OFFERED:
+        if not callable(candidate) or inspect.isclass(candidate) or name in _NOT_OFFERED:
             continue
         parameters = inspect.signature(candidate).parameters
         required = [p.name for p in parameters.values() if p.default is p.empty and p.kind is p.POSITIONAL_OR_KEYWORD]

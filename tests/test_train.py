@@ -46,7 +46,15 @@ def run(*argv: str, code: int = 0) -> None:
 
 def cartpole(folder: Path, *argv: str, iterations: int = 12, code: int = 0) -> Path:
     """A run of some iterations on CartPole within this process."""
-    run(*CARTPOLE, "--run.dir", str(folder), "--run.budget-agent-steps", str(iterations * PER_ITERATION), *argv, code=code)
+    run(
+        *CARTPOLE,
+        "--run.dir",
+        str(folder),
+        "--run.budget-agent-steps",
+        str(iterations * PER_ITERATION),
+        *argv,
+        code=code,
+    )
     return folder
 
 
@@ -240,7 +248,9 @@ def test_the_budget_of_seconds_ends_the_run(tmp_path):
 
 
 @pytest.mark.parametrize(("number", "name", "code"), [(signal.SIGTERM, "SIGTERM", 143), (signal.SIGINT, "SIGINT", 130)])
-def test_a_signal_ends_the_run_after_the_iteration_and_resume_finishes_it(number, name, code, signals, tmp_path, capsys):
+def test_a_signal_ends_the_run_after_the_iteration_and_resume_finishes_it(
+    number, name, code, signals, tmp_path, capsys
+):
     signals.send(number, iteration=7)
     folder = cartpole(tmp_path / "run", iterations=12, code=code)
     signals.stop()
@@ -290,7 +300,17 @@ def test_a_run_that_was_killed_repeats_itself_to_the_bit_from_its_last_save(
     folder = tmp_path / "run"
     with monkeypatch.context() as patch, pytest.raises(Killed):
         patch.setattr(JsonLines, "write", write_then_die)
-        main([*CARTPOLE, "--run.dir", str(folder), "--run.budget-agent-steps", "640", "--checkpoint.every-iterations", "5"])
+        main(
+            [
+                *CARTPOLE,
+                "--run.dir",
+                str(folder),
+                "--run.budget-agent-steps",
+                "640",
+                "--checkpoint.every-iterations",
+                "5",
+            ]
+        )
     assert not (folder / "summary.json").exists()
     assert len(records(folder)) == iteration
     run("--resume", str(folder))
@@ -380,7 +400,9 @@ def test_weights_that_are_no_numbers_are_not_saved(tmp_path, capsys):
     huge = ("--optimizer.name", "sgd", "--optimizer.learning-rate", "1e39", "--checkpoint.every-iterations", "1")
     cartpole(folder, *huge, code=2)
     error = capsys.readouterr().err
-    assert error.startswith(f"jaxpg: {folder}: a weight became infinite or NaN in iteration 1; there is no checkpoint yet;")
+    assert error.startswith(
+        f"jaxpg: {folder}: a weight became infinite or NaN in iteration 1; there is no checkpoint yet;"
+    )
     assert error.count("\n") == 1
     assert list((folder / "checkpoints").iterdir()) == []
 

@@ -74,7 +74,7 @@ def test_life_loss_game_over_and_autoreset_are_told_apart(backend: str) -> None:
                 newest, before = step.observation[lane, 1], step.observation[lane, 0]
                 assert np.array_equal(newest, before), "the stack of a new game is filled with its first frame"
                 assert step.reward[lane] == 0
-                assert not (step.terminated[lane] or step.truncated[lane] or step.life_lost[lane])
+                assert not any((step.terminated[lane], step.truncated[lane], step.life_lost[lane]))
             if step.terminated[lane]:
                 assert life_losses[lane] == 4, "five lives: four losses, and the fifth ends the game"
                 assert not step.life_lost[lane]
