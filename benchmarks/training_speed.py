@@ -104,7 +104,8 @@ def _report(config: Config, rows: list[dict[str, Any]], folder: Path) -> None:
     device = jax.devices()[0]
     machine = f"{device.platform} ({device.device_kind}), {os.cpu_count()} cores"
     lines = [
-        f"{config.env.game}, {config.env.num_lanes} lanes, policy {config.policy.name}, {machine}, {time.strftime('%Y-%m-%d')}",
+        f"{config.env.game}, {config.env.num_lanes} lanes, policy {config.policy.name}, {machine}, "
+        f"{time.strftime('%Y-%m-%d')}",
         "",
         "| | minimum | median | maximum |",
         "|---|---|---|---|",

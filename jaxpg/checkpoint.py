@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import orbax.checkpoint as ocp
 from orbax.checkpoint.checkpoint_managers import preservation_policy
 
@@ -95,7 +96,7 @@ def _shapes(tree: Any) -> dict[str, tuple[int, ...]]:
 
 def _stored_shape(leaf: Any) -> tuple[int, ...]:
     """The shape on disk, where a typed PRNG key is its plain numbers."""
-    if jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key):
+    if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
         leaf = jax.eval_shape(jax.random.key_data, leaf)
     return tuple(leaf.shape)
 

@@ -37,14 +37,13 @@ def parse_train(argv: Sequence[str]) -> TrainArguments:
     first = _parse(argv, TrainArguments())
     if first.recipe and first.resume:
         raise UserError("a recipe and --resume exclude each other: a resumed run has its own configuration")
+    recipe: Path | None = None
     if first.resume:
-        recipe: Path | None = Path(first.resume) / "config.yaml"
+        recipe = Path(first.resume) / "config.yaml"
         if not os.path.isfile(recipe):  # unlike Path.is_file, also False where the folder cannot be read
             raise UserError(f"{first.resume}: no run to resume: it has no config.yaml")
     elif first.recipe:
         recipe = Path(first.recipe)
-    else:
-        recipe = None
     loaded = load_recipe(recipe) if recipe else PONG if first.config.env.game == PONG.env.game else Config()
     arguments = _parse(argv, dataclasses.replace(first, config=loaded))
     return dataclasses.replace(arguments, config=check(arguments.config))

@@ -1,8 +1,10 @@
 """Any Optax optimizer and schedule by name."""
 
+import functools
 import inspect
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from types import FunctionType
 from typing import Literal
 
 import optax
@@ -19,7 +21,7 @@ class OptimizerConfig:
 
     name: str = "adam"
     """Any Optax optimizer with a learning rate: adam, rmsprop, sgd, adamw, ..."""
-    learning_rate: PositiveFloat = 7e-4
+    learning_rate: PositiveFloat = 5e-4
     """Step size at the start."""
     schedule: Literal["constant", "linear", "cosine"] = "linear"
     """How the learning rate goes from its start to its end over the run's budget of agent steps."""
@@ -40,7 +42,7 @@ def available() -> dict[str, Callable[..., optax.GradientTransformation]]:
     found: dict[str, Callable[..., optax.GradientTransformation]] = {}
     for name in dir(optax):
         candidate = getattr(optax, name)
-        if not callable(candidate) or inspect.isclass(candidate) or name in _NOT_OFFERED:
+        if not isinstance(candidate, FunctionType | functools.partial) or name in _NOT_OFFERED:
             continue
         parameters = inspect.signature(candidate).parameters
         required = [p.name for p in parameters.values() if p.default is p.empty and p.kind is p.POSITIONAL_OR_KEYWORD]

@@ -170,7 +170,7 @@ WRONG = [
     (["--env.num-pools", "3"], "env.num_pools: 3 pools cannot share 64 lanes evenly"),
     (["--env.actions", "0", "9"], "env.actions: 9 is no action of this game, which has 0 to 5"),
     (["--env.actions", "2", "2"], "env.actions: [2, 2] names an action twice"),
-    (["--observation.first-row", "65"], "observation.first_row: rows 65 to 65 are not inside 0 to 70"),
+    (["--observation.first-row", "64"], "observation.first_row: rows 65 to 65 are not inside 0 to 70"),
     (["--env.noop-max", "0"], "env.noop_max: EnvPool needs at least 1"),
     (["--resume", "nowhere"], "nowhere: no run to resume: it has no config.yaml"),
     (["--resume", "x" * 300], "no run to resume: it has no config.yaml"),
@@ -191,7 +191,7 @@ def test_the_sentence_is_the_same_on_a_narrow_terminal_and_where_stdout_is_not_u
     assert refusal("--env.num-lanes", "x") == (
         "Error parsing --env.num-lanes: invalid literal for int() with base 10: 'x'"
     )
-    monkeypatch.setattr(sys, "stdout", open("/dev/null", "w", encoding="ascii"))  # noqa: SIM115, PLW1514
+    monkeypatch.setattr(sys, "stdout", open("/dev/null", "w", encoding="ascii"))  # noqa: SIM115
     try:
         assert refusal("--env.gmae", "Pong") == "unknown flag --env.gmae; did you mean '--env.game'?"
         assert refusal("--env.game") == "Missing value for argument '--env.game'. Expected 1 values"

@@ -298,19 +298,11 @@ def test_a_run_that_was_killed_repeats_itself_to_the_bit_from_its_last_save(
             raise Killed
 
     folder = tmp_path / "run"
-    with monkeypatch.context() as patch, pytest.raises(Killed):
+    flags = ["--run.dir", str(folder), "--run.budget-agent-steps", "640", "--checkpoint.every-iterations", "5"]
+    with monkeypatch.context() as patch:
         patch.setattr(JsonLines, "write", write_then_die)
-        main(
-            [
-                *CARTPOLE,
-                "--run.dir",
-                str(folder),
-                "--run.budget-agent-steps",
-                "640",
-                "--checkpoint.every-iterations",
-                "5",
-            ]
-        )
+        with pytest.raises(Killed):
+            main([*CARTPOLE, *flags])
     assert not (folder / "summary.json").exists()
     assert len(records(folder)) == iteration
     run("--resume", str(folder))
@@ -464,7 +456,7 @@ def finish(folder: Path) -> int:
 
 def test_sigterm_at_a_random_moment_loses_and_doubles_nothing(process):
     process.wait_for_lines(1)
-    time.sleep(random.uniform(0, 0.5))  # noqa: S311
+    time.sleep(random.uniform(0, 0.5))
     assert process.end(signal.SIGTERM) == 143
     assert process.stderr == ""
     assert "jaxpg: SIGTERM; " in process.stdout
@@ -474,7 +466,7 @@ def test_sigterm_at_a_random_moment_loses_and_doubles_nothing(process):
 
 def test_sigkill_at_a_random_moment_drops_what_was_not_saved_and_writes_it_once(process):
     process.wait_for_lines(30)
-    time.sleep(random.uniform(0, 0.5))  # noqa: S311
+    time.sleep(random.uniform(0, 0.5))
     assert process.end(signal.SIGKILL) == -9
     before = records(process.folder)
     last = saved(process.folder)[0][-1]

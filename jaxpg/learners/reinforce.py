@@ -1,7 +1,7 @@
 """REINFORCE (Williams 1992), the population of one that perturbs actions.
 
 With ``epochs: 1`` every agent step is used once, right after it was played, in the plain score-function
-estimator: no ratio, no clipping, no replay. More epochs re-use a batch and then need the clipped ratio.
+estimator: no ratio, no clipping, no replay. More epochs reuse a batch and then need the clipped ratio.
 """
 
 from collections.abc import Iterator
