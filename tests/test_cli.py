@@ -170,7 +170,7 @@ WRONG = [
     (["--env.num-pools", "3"], "env.num_pools: 3 pools cannot share 64 lanes evenly"),
     (["--env.actions", "0", "9"], "env.actions: 9 is no action of this game, which has 0 to 5"),
     (["--env.actions", "2", "2"], "env.actions: [2, 2] names an action twice"),
-    (["--observation.first-row", "64"], "observation.first_row: rows 65 to 65 are not inside 0 to 70"),
+    (["--observation.first-row", "64"], "observation.first_row: rows 64 to 64 are not inside 0 to 70"),
     (["--env.noop-max", "0"], "env.noop_max: EnvPool needs at least 1"),
     (["--resume", "nowhere"], "nowhere: no run to resume: it has no config.yaml"),
     (["--resume", "x" * 300], "no run to resume: it has no config.yaml"),
