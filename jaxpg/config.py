@@ -131,7 +131,9 @@ def _refuse_aliases(path: Path, text: str) -> None:
     for token in YAML(typ="rt").scan(text):
         if isinstance(token, AliasToken):
             mark = token.start_mark
-            raise UserError(f"{path}:{mark.line + 1}:{mark.column + 1}: a recipe has no aliases; write *{token.value} out")
+            raise UserError(
+                f"{path}:{mark.line + 1}:{mark.column + 1}: a recipe has no aliases; write *{token.value} out"
+            )
 
 
 def _validate(data: dict[str, Any], source: str) -> Config:

@@ -85,7 +85,9 @@ def test_a_restored_state_can_be_donated(checkpoints):
     checkpoints.save(1, state(), {})
     restored, _ = checkpoints.restore(1, state())
     add = jax.jit(lambda x: jax.tree.map(lambda leaf: leaf + 1, x), donate_argnums=0)
-    assert float(add({"kernel": restored.params["kernel"]})["kernel"][0, 0]) == float(state().params["kernel"][0, 0] + 1)
+    assert float(add({"kernel": restored.params["kernel"]})["kernel"][0, 0]) == float(
+        state().params["kernel"][0, 0] + 1
+    )
 
 
 @pytest.mark.parametrize(

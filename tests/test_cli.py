@@ -100,7 +100,9 @@ def test_a_flag_can_go_back_to_the_default_that_the_recipe_changed(tmp_path):
 
 def test_flags_go_over_the_configuration_of_a_resumed_run(tmp_path):
     config = Config()
-    (tmp_path / "config.yaml").write_text(dump(dataclasses.replace(config, env=dataclasses.replace(config.env, num_lanes=8))))
+    (tmp_path / "config.yaml").write_text(
+        dump(dataclasses.replace(config, env=dataclasses.replace(config.env, num_lanes=8)))
+    )
     arguments = parse_train(["--resume", str(tmp_path), "--run.seed", "7"])
     assert arguments.resume == str(tmp_path)
     assert (arguments.config.env.num_lanes, arguments.config.run.seed) == (8, 7)
@@ -127,7 +129,10 @@ NEAREST = [
     (["--env.backend", "envpol"], "env.backend: unknown name 'envpol'; did you mean 'envpool'?"),
     (["--env.backend", "x"], "env.backend: unknown name 'x'; valid names are ale, envpool, probe"),
     (["--policy.name", "mpl"], "policy.name: unknown name 'mpl'; did you mean 'mlp'?"),
-    (["--observation.name", "gray_diference"], "observation.name: unknown name 'gray_diference'; did you mean 'gray_difference'?"),
+    (
+        ["--observation.name", "gray_diference"],
+        "observation.name: unknown name 'gray_diference'; did you mean 'gray_difference'?",
+    ),
     (["--optimizer.name", "adm"], "optimizer.name: unknown name 'adm'; did you mean 'adam'?"),
     (["--optimizer.options", "epz", "1"], "optimizer.options of adam: unknown name 'epz'; did you mean 'eps'?"),
     (["--env.gmae", "Pong"], "unknown flag --env.gmae; did you mean '--env.game'?"),
@@ -150,7 +155,10 @@ WRONG = [
     (["--optimizer.learning-rate", "-0.1"], "optimizer.learning_rate: input should be greater than 0, not -0.1"),
     (["--optimizer.learning-rate", "nan"], "optimizer.learning_rate: input should be a finite number, not nan"),
     (["--observation.name", "vector"], "observation.name: 'vector' needs a classic environment, but Pong is an Atari"),
-    (["--env.game", "CartPole-v1"], "observation.name: CartPole-v1 gives a vector of numbers; use --observation.name v"),
+    (
+        ["--env.game", "CartPole-v1"],
+        "observation.name: CartPole-v1 gives a vector of numbers; use --observation.name v",
+    ),
     (["--env.backend", "ale", "--observation.name", "ram"], "observation.name: the ale backend gives pixels, not ram;"),
     (["--env.backend", "probe", "--env.game", "Count"], "observation.name: a probe gives a vector, not pixels;"),
     (["--reinforce.minibatch-agent-steps", "100"], "reinforce.minibatch_agent_steps: 100 must be a multiple of the 64"),
@@ -180,7 +188,7 @@ def test_the_sentence_is_the_same_on_a_narrow_terminal_and_where_stdout_is_not_u
     assert refusal("--env.num-lanes", "x") == (
         "Error parsing --env.num-lanes: invalid literal for int() with base 10: 'x'"
     )
-    monkeypatch.setattr(sys, "stdout", open("/dev/null", "w", encoding="ascii"))  # noqa: SIM115, PLW1514
+    monkeypatch.setattr(sys, "stdout", open("/dev/null", "w", encoding="ascii"))  # noqa: SIM115
     try:
         assert refusal("--env.gmae", "Pong") == "unknown flag --env.gmae; did you mean '--env.game'?"
         assert refusal("--env.game") == "Missing value for argument '--env.game'. Expected 1 values"
@@ -224,7 +232,9 @@ def test_a_folder_that_holds_a_run_is_refused_and_stays_as_it_was(refusal, run_f
 
 def test_another_architecture_on_resume_is_refused_and_the_run_stays_as_it_was(refusal, run_folder):
     sentence = refusal("--resume", "run", "--policy.hidden", "5")
-    assert re.search(r"another architecture: \S+ is of shape \[4, 2\] there, but of shape \[5, 2\] in the conf", sentence)
+    assert re.search(
+        r"another architecture: \S+ is of shape \[4, 2\] there, but of shape \[5, 2\] in the conf", sentence
+    )
 
 
 def test_a_run_without_a_checkpoint_cannot_be_resumed(refusal, run_folder):

@@ -115,7 +115,10 @@ def test_an_unknown_key_is_refused_with_its_place_and_the_nearest_name(content, 
         ("env:\n  maxpool: 1\n", ":2:3: env.maxpool: input should be a valid boolean, not 1"),
         ("env:\n  maxpool: yes\n", ":2:3: env.maxpool: input should be a valid boolean, not 'yes'"),
         ("env:\n  actions: [0, x]\n", ":2:16: env.actions.1: input should be a valid integer, not 'x'"),
-        ("optimizer:\n  options:\n    eps: x\n", ":3:5: optimizer.options.eps: input should be a valid number, not 'x'"),
+        (
+            "optimizer:\n  options:\n    eps: x\n",
+            ":3:5: optimizer.options.eps: input should be a valid number, not 'x'",
+        ),
         ("optimizer:\n  learning_rate: fast\n", ":2:3: optimizer.learning_rate: input should be a valid number"),
         ("env:\n", ":1:1: env: input should be an object, not None"),
         ("env: Pong\n", ":1:1: env: input should be an object, not 'Pong'"),
@@ -128,17 +131,29 @@ def test_a_wrong_type_is_refused_with_its_place(content, sentence, recipe):
 @pytest.mark.parametrize(
     ("content", "sentence"),
     [
-        ("env:\n  game: Pong\n  num_lanes: 0\n", ":3:3: env.num_lanes: input should be greater than or equal to 1, not 0"),
+        (
+            "env:\n  game: Pong\n  num_lanes: 0\n",
+            ":3:3: env.num_lanes: input should be greater than or equal to 1, not 0",
+        ),
         ("env: {num_lanes: 65537}", ":1:7: env.num_lanes: input should be less than or equal to 65536, not 65537"),
         ("run: {seed: -1}", ":1:7: run.seed: input should be greater than or equal to 0, not -1"),
         ("run: {seed: 2147483648}", ":1:7: run.seed: input should be less than 2147483648, not 2147483648"),
         ("optimizer: {learning_rate: 0}", ":1:13: optimizer.learning_rate: input should be greater than 0, not 0"),
         ("reinforce: {discount: 1.01}", ":1:13: reinforce.discount: input should be less than or equal to 1, not 1.01"),
-        ("policy:\n  hidden:\n    - 64\n    - 0\n", ":4:7: policy.hidden.1: input should be greater than or equal to 1"),
+        (
+            "policy:\n  hidden:\n    - 64\n    - 0\n",
+            ":4:7: policy.hidden.1: input should be greater than or equal to 1",
+        ),
         ("env: {resize: cubic}", ":1:7: env.resize: input should be 'area' or 'bilinear', not 'cubic'"),
         ("checkpoint: {keep_newest: 0}", ":1:14: checkpoint.keep_newest: input should be greater than or equal to 1"),
-        ("optimizer: {learning_rate: .nan}", ":1:13: optimizer.learning_rate: input should be a finite number, not nan"),
-        ("optimizer: {learning_rate: .inf}", ":1:13: optimizer.learning_rate: input should be a finite number, not inf"),
+        (
+            "optimizer: {learning_rate: .nan}",
+            ":1:13: optimizer.learning_rate: input should be a finite number, not nan",
+        ),
+        (
+            "optimizer: {learning_rate: .inf}",
+            ":1:13: optimizer.learning_rate: input should be a finite number, not inf",
+        ),
         ("run: {target_return: .nan}", ":1:7: run.target_return: input should be a finite number, not nan"),
         ("optimizer: {options: {eps: .nan}}", ":1:23: optimizer.options.eps: input should be a finite number, not nan"),
     ],
@@ -212,7 +227,10 @@ def test_a_huge_recipe_is_refused_unread(recipe):
 def test_a_missing_recipe_is_refused_with_the_nearest_file(tmp_path):
     (tmp_path / "pong.yaml").touch()
     (tmp_path / "breakout.yaml").touch()
-    assert refusal(tmp_path / "pnog.yaml") == ": cannot read the recipe: No such file or directory; did you mean 'pong.yaml'?"
+    assert (
+        refusal(tmp_path / "pnog.yaml")
+        == ": cannot read the recipe: No such file or directory; did you mean 'pong.yaml'?"
+    )
     assert refusal(tmp_path / "none" / "pong.yaml") == ": cannot read the recipe: No such file or directory"
 
 

@@ -117,7 +117,9 @@ def test_a_last_line_that_was_cut_off_is_dropped(cut, tmp_path):
     assert episodes.read_text().endswith("\n")
 
 
-@pytest.mark.parametrize("content", ["", "agent_st", "agent_steps,wall_seconds,lane,candidate,return,length_agent_steps"])
+@pytest.mark.parametrize(
+    "content", ["", "agent_st", "agent_steps,wall_seconds,lane,candidate,return,length_agent_steps"]
+)
 def test_a_header_that_was_cut_off_is_written_anew(content, tmp_path):
     path = tmp_path / "episodes.csv"
     path.write_text(content)
