@@ -98,8 +98,9 @@ class Training:
     def run(self, stop: Stop) -> str:
         """Trains until the budget, the target or a signal ends it; returns why it ended."""
         progress, checkpoint = self.progress, self.config.checkpoint
-        saved_iteration, saved_at = -1, time.perf_counter()
-        self._seed_emulators()
+        saved_iteration, saved_at = max(self.checkpoints.iterations(), default=-1), time.perf_counter()
+        if self._reason_to_end(stop) is None:
+            self._seed_emulators()
         while (reason := self._reason_to_end(stop)) is None:
             self._iterate()
             if checkpoint.every_iterations and progress.iteration % checkpoint.every_iterations == 0:

@@ -21,6 +21,7 @@ from jaxpg.cli import parse_train
 from jaxpg.config import load_recipe
 from jaxpg.experiment import build
 from jaxpg.metrics import JsonLines
+from jaxpg.rollout import Rollout
 from jaxpg.train import Progress, main
 
 LANES, ROLLOUT = 4, 8
@@ -298,11 +299,19 @@ def test_a_run_that_was_killed_repeats_itself_to_the_bit_from_its_last_save(
             raise Killed
 
     folder = tmp_path / "run"
-    flags = ["--run.dir", str(folder), "--run.budget-agent-steps", "640", "--checkpoint.every-iterations", "5"]
-    with monkeypatch.context() as patch:
+    with monkeypatch.context() as patch, pytest.raises(Killed):
         patch.setattr(JsonLines, "write", write_then_die)
-        with pytest.raises(Killed):
-            main([*CARTPOLE, *flags])
+        main(
+            [
+                *CARTPOLE,
+                "--run.dir",
+                str(folder),
+                "--run.budget-agent-steps",
+                "640",
+                "--checkpoint.every-iterations",
+                "5",
+            ]
+        )
     assert not (folder / "summary.json").exists()
     assert len(records(folder)) == iteration
     run("--resume", str(folder))
@@ -357,22 +366,25 @@ def test_a_run_is_saved_by_the_clock_too(tmp_path):
     assert saved(folder)[0] == [1, 2, 3]
 
 
-def test_a_loss_that_is_no_number_ends_the_run_before_it_is_saved(tmp_path, capsys, monkeypatch):
-    folder = tmp_path / "run"
+def change_tell(monkeypatch, change) -> None:
+    """Lets ``change(state, metrics)`` have the last word in every update."""
     original = train_module.build
 
-    def poisoned(config):
+    def changed(config):
         experiment = original(config)
         tell = experiment.learner.tell
+        return experiment._replace(learner=experiment.learner._replace(tell=lambda *args: change(*tell(*args))))
 
-        def tell_nan(state, population, experience):
-            state, metrics = tell(state, population, experience)
-            bad = state.iteration == 8
-            return state, {**metrics, "policy_loss": jnp.where(bad, jnp.nan, metrics["policy_loss"])}
+    monkeypatch.setattr(train_module, "build", changed)
 
-        return experiment._replace(learner=experiment.learner._replace(tell=tell_nan))
 
-    monkeypatch.setattr(train_module, "build", poisoned)
+def test_a_loss_that_is_no_number_ends_the_run_before_it_is_saved(tmp_path, capsys, monkeypatch):
+    folder = tmp_path / "run"
+
+    def spoil_loss(state, metrics):
+        return state, {**metrics, "policy_loss": jnp.where(state.iteration == 8, jnp.nan, metrics["policy_loss"])}
+
+    change_tell(monkeypatch, spoil_loss)
     cartpole(folder, "--checkpoint.every-iterations", "4", code=2)
     assert capsys.readouterr().err == (
         f"jaxpg: {folder}: policy_loss became nan in iteration 8; the last good checkpoint is iteration 4; "
@@ -386,17 +398,33 @@ def test_a_loss_that_is_no_number_ends_the_run_before_it_is_saved(tmp_path, caps
     check_whole(folder, iterations=12)
 
 
-def test_weights_that_are_no_numbers_are_not_saved(tmp_path, capsys):
+def test_weights_that_are_no_numbers_are_not_saved(tmp_path, capsys, monkeypatch):
     """The loss of the update that breaks them is still finite."""
     folder = tmp_path / "run"
-    huge = ("--optimizer.name", "sgd", "--optimizer.learning-rate", "1e39", "--checkpoint.every-iterations", "1")
-    cartpole(folder, *huge, code=2)
-    error = capsys.readouterr().err
-    assert error.startswith(
-        f"jaxpg: {folder}: a weight became infinite or NaN in iteration 1; there is no checkpoint yet;"
+
+    def break_weights(state, metrics):
+        params = jax.tree.map(lambda x: jnp.where(state.iteration == 8, jnp.inf, x), state.params)
+        return state._replace(params=params), metrics
+
+    change_tell(monkeypatch, break_weights)
+    cartpole(folder, "--checkpoint.every-iterations", "4", code=2)
+    assert capsys.readouterr().err == (
+        f"jaxpg: {folder}: a weight became infinite or NaN in iteration 8; the last good checkpoint is iteration 4; "
+        "a smaller optimizer.learning_rate often helps\n"
     )
-    assert error.count("\n") == 1
-    assert list((folder / "checkpoints").iterdir()) == []
+    assert saved(folder)[0] == [4]
+    monkeypatch.undo()
+    run("--resume", str(folder))
+    check_whole(folder, iterations=12)
+
+
+def test_the_emulators_threads_end_even_when_the_run_breaks_off(tmp_path, monkeypatch):
+    closed = []
+    original = Rollout.close
+    monkeypatch.setattr(Rollout, "close", lambda rollout: (closed.append(rollout), original(rollout)))
+    change_tell(monkeypatch, lambda state, metrics: (state, {"policy_loss": jnp.nan}))
+    cartpole(tmp_path / "run", code=2)
+    assert len(closed) == 1
 
 
 def test_progress_survives_json():
@@ -421,6 +449,12 @@ class Process:
     def __init__(self, folder: Path):
         self.folder = folder
         argv = [*CARTPOLE, "--run.dir", str(folder), "--run.budget-agent-steps", "1000000000"]
+        argv += [
+            "--optimizer.schedule",
+            "constant",
+            "--reinforce.final-entropy-bonus-fraction",
+            "1",
+        ]  # no budget in them
         self.process = subprocess.Popen(
             [sys.executable, "-m", "jaxpg.train", *argv, "--checkpoint.every-iterations", "20"],
             stdout=subprocess.PIPE,
@@ -484,3 +518,11 @@ def test_sigterm_during_the_start_leaves_a_run_that_can_be_resumed(process):
     assert process.stderr == ""
     assert not list(process.folder.rglob("*tmp*"))
     check_whole(process.folder, iterations=finish(process.folder))
+
+
+def test_sigterm_at_a_random_moment_of_the_start_leaves_nothing_half_written(process):
+    time.sleep(random.uniform(0, 4))
+    assert process.end(signal.SIGTERM) in {143, -signal.SIGTERM}  # the latter while Python still imports
+    if process.folder.exists():
+        assert process.process.returncode == 143
+        check_whole(process.folder, iterations=finish(process.folder))
