@@ -1,8 +1,19 @@
-"""What all tests share: compiled code stays out of the user's home."""
+"""What all tests share: compiled code stays out of the user's home; one finished run."""
 
 import os
 import tempfile
+from pathlib import Path
+
+import pytest
 
 _CACHE = tempfile.TemporaryDirectory(prefix="jaxpg-tests-")
 os.environ["XDG_CACHE_HOME"] = _CACHE.name  # where the commands keep compiled code; subprocesses inherit it
 os.environ.pop("JAX_COMPILATION_CACHE_DIR", None)
+
+
+@pytest.fixture(scope="session")
+def uninterrupted(tmp_path_factory) -> Path:
+    """Twenty iterations, saved every five: what every interrupted run is compared with."""
+    from tests.runs import cartpole  # here, because it imports JAX, which must find the cache folder above
+
+    return cartpole(tmp_path_factory.mktemp("runs") / "whole", "--checkpoint.every-iterations", "5", iterations=20)

@@ -1,0 +1,230 @@
+"""An interrupted run goes on as if it had not been: signals, kills, resumes."""
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from jaxpg.config import load_recipe
+from jaxpg.metrics import JsonLines
+from jaxpg.train import main
+from tests.runs import CARTPOLE, PER_ITERATION, cartpole, check_whole, games, records, run, saved, summary, untimed
+
+
+class Signals:
+    """A writer that sends this process a signal in the middle of an iteration."""
+
+    def __init__(self, monkeypatch):
+        self._monkeypatch = monkeypatch
+
+    def send(self, number: int, iteration: int) -> None:
+        write = JsonLines.write
+
+        def write_then_signal(writer, record, episodes):
+            write(writer, record, episodes)
+            if record["iteration"] == iteration:
+                os.kill(os.getpid(), number)
+
+        self._monkeypatch.setattr(JsonLines, "write", write_then_signal)
+
+    def stop(self) -> None:
+        self._monkeypatch.undo()
+
+
+@pytest.fixture
+def signals(monkeypatch):
+    return Signals(monkeypatch)
+
+
+class Killed(BaseException):
+    """Stands for the end of the process in the middle of anything."""
+
+
+class Process:
+    """A real run in a process of its own, endless unless it is ended."""
+
+    def __init__(self, folder: Path):
+        self.folder = folder
+        argv = [*CARTPOLE, "--run.dir", str(folder), "--run.budget-agent-steps", "1000000000"]
+        argv += [
+            "--optimizer.schedule",
+            "constant",
+            "--reinforce.final-entropy-bonus-fraction",
+            "1",
+        ]  # no budget in them
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "jaxpg.train", *argv, "--checkpoint.every-iterations", "20"],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    def wait_for_lines(self, number: int) -> None:
+        path = self.folder / "metrics.jsonl"
+        while self.process.poll() is None and (not path.exists() or path.read_text().count("\n") < number):
+            time.sleep(0.02)
+
+    def end(self, number: int) -> int:
+        self.process.send_signal(number)
+        self.stdout, self.stderr = self.process.communicate(timeout=100)
+        return self.process.returncode
+
+
+@pytest.fixture
+def process(tmp_path):
+    started = Process(tmp_path / "run")
+    yield started
+    started.process.kill()
+    started.process.communicate()
+
+
+def finish(folder: Path) -> int:
+    """Resumes a run in this process for a few iterations more; returns how many there are then."""
+    iterations = len((folder / "metrics.jsonl").read_text().splitlines()) + 5
+    run("--resume", str(folder), "--run.budget-agent-steps", str(iterations * PER_ITERATION))
+    return iterations
+
+
+@pytest.mark.parametrize(("number", "name", "code"), [(signal.SIGTERM, "SIGTERM", 143), (signal.SIGINT, "SIGINT", 130)])
+def test_a_signal_ends_the_run_after_the_iteration_and_resume_finishes_it(
+    number, name, code, signals, tmp_path, capsys
+):
+    signals.send(number, iteration=7)
+    folder = cartpole(tmp_path / "run", iterations=12, code=code)
+    signals.stop()
+    assert summary(folder)["ended"] == name
+    assert summary(folder)["iteration"] == 7
+    check_whole(folder, iterations=7)
+    assert f"jaxpg: {name}; {7 * PER_ITERATION} agent steps" in capsys.readouterr().out
+    first = records(folder)
+    run("--resume", str(folder))
+    check_whole(folder, iterations=12)
+    assert records(folder)[:7] == first
+    assert summary(folder)["ended"] == "budget of agent steps used"
+
+
+@pytest.mark.parametrize("iteration", [10, 12])
+def test_a_run_that_is_ended_and_resumed_is_the_uninterrupted_run_from_its_save_on(
+    iteration, uninterrupted, signals, tmp_path
+):
+    """At 10 the signal falls on a save; at 12 it makes one of its own, so that only the first ten are the same."""
+    signals.send(signal.SIGTERM, iteration=iteration)
+    folder = cartpole(tmp_path / "run", "--checkpoint.every-iterations", "5", iterations=20, code=143)
+    signals.stop()
+    run("--resume", str(folder))
+    check_whole(folder, iterations=20)
+    same = iteration % 5 == 0
+    assert (untimed(records(folder)) == untimed(records(uninterrupted))) == same
+    assert (saved(folder)[1] == saved(uninterrupted)[1]) == same
+    assert untimed(records(folder))[:iteration] == untimed(records(uninterrupted))[:iteration]
+
+
+@pytest.mark.parametrize("iteration", [6, 10, 13, 14])
+def test_a_run_that_was_killed_repeats_itself_to_the_bit_from_its_last_save(
+    iteration, uninterrupted, tmp_path, monkeypatch
+):
+    """Killed right after writing an iteration: 5 and 10 are saved, and what came later must come again, once."""
+    write = JsonLines.write
+
+    def write_then_die(writer, record, episodes):
+        write(writer, record, episodes)
+        if record["iteration"] == iteration:
+            raise Killed
+
+    folder = tmp_path / "run"
+    flags = ["--run.dir", str(folder), "--run.budget-agent-steps", "640", "--checkpoint.every-iterations", "5"]
+    with monkeypatch.context() as patch:
+        patch.setattr(JsonLines, "write", write_then_die)
+        with pytest.raises(Killed):
+            main([*CARTPOLE, *flags])
+    assert not (folder / "summary.json").exists()
+    assert len(records(folder)) == iteration
+    run("--resume", str(folder))
+    check_whole(folder, iterations=20)
+    assert untimed(records(folder)) == untimed(records(uninterrupted))
+    assert untimed(games(folder)) == untimed(games(uninterrupted))
+    ours, theirs = saved(folder), saved(uninterrupted)
+    assert ours[1] == theirs[1]
+    assert {**ours[2], "wall_seconds": 0} == {**theirs[2], "wall_seconds": 0}
+
+
+def test_every_segment_seeds_the_emulators_differently(uninterrupted):
+    """Were they seeded alike, the games after every save would start alike."""
+    starts = []
+    for start in (0, 5, 10, 15):
+        first, last = start * PER_ITERATION, (start + 5) * PER_ITERATION
+        starts.append([g["length_agent_steps"] for g in games(uninterrupted) if first < int(g["agent_steps"]) <= last])
+    assert len({tuple(s) for s in starts}) == 4
+    assert saved(uninterrupted)[2]["segment"] == 4
+
+
+def test_the_window_of_returns_survives_a_resume(signals, tmp_path):
+    """More than a hundred games before the signal, so that the window has slid, and games after it."""
+    signals.send(signal.SIGTERM, iteration=80)
+    folder = cartpole(tmp_path / "run", iterations=90, code=143)
+    signals.stop()
+    before = saved(folder)[2]
+    assert len(before["last_returns"]) == 100 < before["episodes"]
+    assert before["last_returns"] == [float(game["return"]) for game in games(folder)][-100:]
+    run("--resume", str(folder))
+    check_whole(folder, iterations=90)
+
+
+def test_resuming_a_finished_run_changes_nothing(tmp_path):
+    folder = cartpole(tmp_path / "run", iterations=3)
+    before = records(folder), games(folder), saved(folder)[:2], summary(folder)
+    for _ in range(2):
+        run("--resume", str(folder))
+    assert (records(folder), games(folder), saved(folder)[:2], summary(folder)) == before
+
+
+def test_a_resumed_run_can_be_given_a_larger_budget_and_keeps_it(tmp_path):
+    folder = cartpole(tmp_path / "run", iterations=3)
+    run("--resume", str(folder), "--run.budget-agent-steps", str(5 * PER_ITERATION))
+    check_whole(folder, iterations=5)
+    assert load_recipe(folder / "config.yaml").run.budget_agent_steps == 5 * PER_ITERATION
+
+
+def test_sigterm_at_a_random_moment_loses_and_doubles_nothing(process):
+    process.wait_for_lines(1)
+    time.sleep(random.uniform(0, 0.5))
+    assert process.end(signal.SIGTERM) == 143
+    assert process.stderr == ""
+    assert "jaxpg: SIGTERM; " in process.stdout
+    assert summary(process.folder)["iteration"] == len(records(process.folder)) == saved(process.folder)[0][-1]
+    check_whole(process.folder, iterations=finish(process.folder))
+
+
+def test_sigkill_at_a_random_moment_drops_what_was_not_saved_and_writes_it_once(process):
+    process.wait_for_lines(30)
+    time.sleep(random.uniform(0, 0.5))
+    assert process.end(signal.SIGKILL) == -9
+    before = records(process.folder)
+    last = saved(process.folder)[0][-1]
+    assert 20 <= last <= len(before)
+    iterations = finish(process.folder)
+    check_whole(process.folder, iterations=iterations)
+    assert records(process.folder)[:last] == before[:last]
+    assert untimed(records(process.folder))[: len(before)] == untimed(before)
+
+
+def test_sigterm_during_the_start_leaves_a_run_that_can_be_resumed(process):
+    line = process.process.stdout.readline()
+    assert line.startswith("jaxpg: CartPole-v1 on envpool, 4 lanes, ")
+    assert process.end(signal.SIGTERM) == 143
+    assert process.stderr == ""
+    assert not list(process.folder.rglob("*tmp*"))
+    check_whole(process.folder, iterations=finish(process.folder))
+
+
+def test_sigterm_at_a_random_moment_of_the_start_leaves_nothing_half_written(process):
+    time.sleep(random.uniform(0, 4))
+    assert process.end(signal.SIGTERM) in {143, -signal.SIGTERM}  # the latter while Python still imports
+    if process.folder.exists():
+        assert process.process.returncode == 143
+        check_whole(process.folder, iterations=finish(process.folder))
