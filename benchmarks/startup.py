@@ -22,9 +22,9 @@ def main() -> None:
     seconds: dict[str, list[float]] = {"cold": [], "warm": []}
     for _ in range(arguments.rounds):
         with tempfile.TemporaryDirectory() as folder:
-            for cache in seconds:
-                seconds[cache].append(_start(Path(folder), Path(folder) / cache, arguments.flags))
-                print(f"{cache} {seconds[cache][-1]:.1f} s", flush=True)
+            for cache, values in seconds.items():
+                values.append(_start(Path(folder), Path(folder) / cache, arguments.flags))
+                print(f"{cache} {values[-1]:.1f} s", flush=True)
     print("\n| start | minimum | median | maximum |\n|---|---|---|---|")
     for cache, values in seconds.items():
         print(f"| {cache} cache | {min(values):.1f} s | {statistics.median(values):.1f} s | {max(values):.1f} s |")
