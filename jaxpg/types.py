@@ -74,7 +74,7 @@ class VectorEnv(Protocol):
     spec: EnvSpec
 
     def reset(self, seeds: np.ndarray) -> None:
-        """Starts every lane anew; ``seeds`` is ``int64[N]`` in ``[0, 2**31)``, one a lane."""
+        """Starts every lane anew; ``seeds`` is ``int[N]`` in ``[0, 2**31)``, one a lane, or ValueError."""
 
     def send(self, actions: np.ndarray) -> None:
         """Sends ``int[N]`` actions in ``[0, A)``; raises ValueError before an emulator sees others."""

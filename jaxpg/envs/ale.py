@@ -4,6 +4,7 @@ import numpy as np
 
 from jaxpg.envs.actions import ActionTable
 from jaxpg.envs.config import EnvConfig
+from jaxpg.envs.seeds import check_seeds
 from jaxpg.errors import UserError, check_name
 from jaxpg.types import EmulatorNeeds, EnvSpec, TimeStep
 
@@ -19,10 +20,9 @@ class Ale:
     """
 
     def __init__(self, config: EnvConfig, needs: EmulatorNeeds, num_lanes: int):
-        from ale_py import roms  # here, because a run on another backend does not need ALE
-        from ale_py.vector_env import AtariVectorEnv
+        from ale_py.vector_env import AtariVectorEnv  # here, because a run on another backend does not need ALE
 
-        rom_ids = {_camel_case(rom): rom for rom in roms.get_all_rom_ids()}
+        rom_ids = rom_ids_by_game()
         check_name("env.game", config.game, rom_ids)
         if needs.kind != "pixels":
             raise UserError(
@@ -59,14 +59,17 @@ class Ale:
         )
         self._lives = np.zeros(num_lanes, np.int32)
         self._ended = np.ones(num_lanes, bool)
+        self._age = np.zeros(num_lanes, int)  # agent steps since the lane's episode began
         self._first: TimeStep | None = None
 
     def reset(self, seeds: np.ndarray) -> None:
+        check_seeds(seeds, self.num_lanes)
         observation, info = self._env.reset(seed=np.asarray(seeds, np.int64))
         none, no = np.zeros(self.num_lanes, np.float32), np.zeros(self.num_lanes, bool)
         self._ended[:] = False
+        self._age[:] = 0
         self._lives = info["lives"]
-        self._first = TimeStep(_fill_stack(observation, ~no), none, no, no, no, acted=no)
+        self._first = TimeStep(_fill_stack(observation, self._age), none, no, no, no, acted=no)
 
     def send(self, actions: np.ndarray) -> None:
         self._env.send(self._actions.translate(actions))
@@ -78,10 +81,11 @@ class Ale:
         observation, reward, terminated, truncated, info = self._env.recv()
         acted = ~self._ended
         self._ended = terminated | truncated
+        self._age = np.where(acted, self._age + 1, 0)
         life_lost = (info["lives"] < self._lives) & acted & ~self._ended
         self._lives = info["lives"]
         return TimeStep(
-            observation=observation if acted.all() else _fill_stack(observation, ~acted),
+            observation=_fill_stack(observation, self._age),
             reward=np.where(acted, reward, 0).astype(np.float32),
             terminated=terminated & acted,
             truncated=truncated & ~terminated & acted,
@@ -93,13 +97,20 @@ class Ale:
         self._env.close()
 
 
-def _camel_case(rom_id: str) -> str:
-    """ALE's ROM id as the game's usual name: ``ms_pacman`` -> ``MsPacman``."""
-    return "".join(part.capitalize() for part in rom_id.split("_"))
+def rom_ids_by_game() -> dict[str, str]:
+    """ALE's ROM ids by the games' usual names, such as ``MsPacman`` for ``ms_pacman``."""
+    from ale_py import roms
+
+    return {"".join(part.capitalize() for part in rom.split("_")): rom for rom in roms.get_all_rom_ids()}
 
 
-def _fill_stack(observation: np.ndarray, lanes: np.ndarray) -> np.ndarray:
-    """Fills the stack of the given lanes with their newest frame, where ALE leaves older frames black."""
+def _fill_stack(observation: np.ndarray, age: np.ndarray) -> np.ndarray:
+    """Repeats an episode's first frame where the stack reaches back before it; ALE leaves these frames black."""
+    stack = observation.shape[1]
+    young = np.flatnonzero(age < stack - 1)
+    if not young.size:
+        return observation
     filled = observation.copy()
-    filled[lanes] = observation[lanes, -1:]
+    frames = np.maximum(np.arange(stack), stack - 1 - age[young, None])
+    filled[young] = observation[young[:, None], frames]
     return filled

@@ -9,6 +9,7 @@ import numpy as np
 
 from jaxpg.envs.actions import ActionTable
 from jaxpg.envs.config import EnvConfig
+from jaxpg.envs.seeds import check_seeds
 from jaxpg.errors import UserError, check_name
 from jaxpg.types import EmulatorNeeds, EnvSpec, TimeStep
 
@@ -27,14 +28,14 @@ class EnvPool:
 
     def __init__(self, config: EnvConfig, needs: EmulatorNeeds, num_lanes: int):
         import envpool  # here, because importing it takes seconds and other backends do not need it
-        from envpool.registration import list_all_envs
+        from envpool.atari.registration import atari_game_list
 
         self._make = envpool.make_gymnasium
         self.num_lanes = num_lanes
         self._is_atari = config.game not in CLASSIC
         self._ram = needs.kind == "ram"
         if self._is_atari:
-            games = [t.removesuffix("-v5") for t in list_all_envs() if t.endswith("-v5") and "/" not in t]
+            games = ["".join(part.capitalize() for part in rom.split("_")) for rom in atari_game_list]
             check_name("env.game", config.game, [*games, *CLASSIC])
             self._task = f"{config.game}-v5"
             self._options = _atari_options(config, needs)
@@ -58,6 +59,7 @@ class EnvPool:
         self._ended = np.ones(num_lanes, bool)
 
     def reset(self, seeds: np.ndarray) -> None:
+        check_seeds(seeds, self.num_lanes)
         self.close()
         with _unbounded_spaces():
             self._pool = self._make(

@@ -9,6 +9,7 @@ import numpy as np
 
 from jaxpg.envs.actions import ActionTable
 from jaxpg.envs.config import EnvConfig
+from jaxpg.envs.seeds import check_seeds
 from jaxpg.errors import UserError, check_name
 from jaxpg.types import EmulatorNeeds, EnvSpec, TimeStep
 
@@ -55,6 +56,7 @@ class Probe:
         self._pending: TimeStep | None = None
 
     def reset(self, seeds: np.ndarray) -> None:
+        check_seeds(seeds, self.num_lanes)
         n = self.num_lanes
         self._rng = [np.random.default_rng(int(s)) for s in seeds]
         self._clock = np.zeros(n, int)

@@ -1,6 +1,7 @@
 """Both real backends keep the same promises, on real games."""
 
 from dataclasses import replace
+from itertools import pairwise
 
 import gymnasium
 import numpy as np
@@ -86,6 +87,22 @@ def test_life_loss_game_over_and_autoreset_are_told_apart(backend: str) -> None:
             break
     env.close()
     assert games.min() >= 2
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_a_stack_of_four_moves_down_by_one_and_never_reaches_back_before_the_game(backend: str) -> None:
+    needs = EmulatorNeeds(kind="pixels", height=84, width=84, stack=4)
+    env = make_env(EnvConfig(game="Pong", backend=backend, max_episode_agent_steps=9), needs, 2)
+    env.reset(np.array([1, 2]))
+    steps = _steps(env, _random_actions(env, 30))
+    env.close()
+    for before, after in pairwise(steps):
+        for lane in range(2):
+            if after.acted[lane]:
+                assert np.array_equal(after.observation[lane, :3], before.observation[lane, 1:])
+            else:
+                assert (after.observation[lane] == after.observation[lane, 3]).all()
+                assert after.observation[lane].any()
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
@@ -193,6 +210,8 @@ def test_every_game_of_ale_has_a_name_and_a_wrong_one_gets_the_nearest() -> None
     for backend in BACKENDS:
         with pytest.raises(UserError, match="did you mean 'Breakout'"):
             make_env(EnvConfig(game="breakuot", backend=backend), GRAY, 1)
+    with pytest.raises(UserError, match="unknown name 'Humanoid'"):
+        make_env(EnvConfig(game="Humanoid"), GRAY, 1)
     for game in ("TicTacToe3d", "UpNDown", "Pitfall2", "MrDo"):
         make_env(EnvConfig(game=game, backend="ale"), GRAY, 1).close()
 

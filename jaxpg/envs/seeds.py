@@ -1,0 +1,11 @@
+"""Seeds are checked here because ALE takes a negative one for none at all and seeds by the clock."""
+
+import numpy as np
+
+
+def check_seeds(seeds: np.ndarray, num_lanes: int) -> None:
+    """Raises ValueError unless ``seeds`` is ``int[N]`` in ``[0, 2**31)``."""
+    if seeds.shape != (num_lanes,) or seeds.dtype.kind not in "iu":
+        raise ValueError(f"seeds must be int[{num_lanes}], not {seeds.dtype}{list(seeds.shape)}")
+    if seeds.min() < 0 or seeds.max() >= 2**31:
+        raise ValueError(f"seeds must lie in 0 .. 2**31 - 1, but reach from {seeds.min()} to {seeds.max()}")
