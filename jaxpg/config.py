@@ -73,9 +73,14 @@ class Config:
     checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
 
 
-PONG = Config(env=EnvConfig(game="Pong", actions=(2, 3)))
-"""What ``python -m jaxpg.train`` does without a recipe: configs/pong.yaml. Every other default is Pong's already;
-up and down alone are not, because other games have other actions."""
+PONG = Config(
+    run=RunConfig(budget_agent_steps=2_000_000),
+    env=EnvConfig(game="Pong", actions=(2, 3)),
+    policy=PolicyConfig(hidden=(400,)),
+    reinforce=ReinforceConfig(td_lambda=0.95, normalize_advantage=False, entropy_bonus=0.006, value_coefficient=0.25),
+    optimizer=OptimizerConfig(final_learning_rate_fraction=0.2),
+)
+"""What ``python -m jaxpg.train`` does without a recipe; configs/pong.yaml says the same and why."""
 
 _ADAPTER = TypeAdapter(Config)
 MAX_RECIPE_BYTES = 1_000_000

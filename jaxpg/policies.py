@@ -26,7 +26,7 @@ class PolicyConfig:
 
     name: str = "mlp"
     """linear, mlp, conv3x3, dqn2013 or nature."""
-    hidden: tuple[Width, ...] = (400,)
+    hidden: tuple[Width, ...] = (200,)
     """Units of each hidden layer (mlp only)."""
     bias: bool = True
     """Whether layers have a bias (linear and mlp only)."""

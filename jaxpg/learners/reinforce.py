@@ -49,7 +49,7 @@ class ReinforceConfig:
     """Whether the learner sees rewards clipped to [-1, 1]; reported returns never are."""
     normalize_advantage: bool = True
     """Whether advantages are standardised over the batch (value baseline only)."""
-    entropy_bonus: NonNegativeFloat = 0.02
+    entropy_bonus: NonNegativeFloat = 0.01
     """Weight of the policy's entropy at the start, against premature certainty."""
     final_entropy_bonus_fraction: Fraction = 0.1
     """The same at the end of the budget, as a share of the start; linear in between."""
