@@ -74,7 +74,7 @@ class Config:
 
 
 PONG = Config(
-    run=RunConfig(budget_agent_steps=2_000_000),
+    run=RunConfig(budget_agent_steps=3_000_000),
     env=EnvConfig(game="Pong", actions=(2, 3)),
     policy=PolicyConfig(hidden=(400,)),
     reinforce=ReinforceConfig(td_lambda=0.95, normalize_advantage=False, entropy_bonus=0.006, value_coefficient=0.25),

@@ -150,7 +150,7 @@ def test_an_unfinished_checkpoint_is_ignored_and_cleaned_away(tmp_path):
     made = Checkpoints(folder)
     made.save(3, state(), {})
     made.close()
-    unfinished = folder / "9.orbax-checkpoint-tmp"
+    unfinished = folder / "7.orbax-checkpoint-tmp"
     (unfinished / "state").mkdir(parents=True)
     (unfinished / "state" / "half").write_bytes(b"x")
     again = Checkpoints(folder)

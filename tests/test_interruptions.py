@@ -11,9 +11,23 @@ from pathlib import Path
 import pytest
 
 from jaxpg.config import load_recipe
+from jaxpg.experiment import lane_seeds
 from jaxpg.metrics import JsonLines
+from jaxpg.rollout import Rollout
 from jaxpg.train import main
-from tests.runs import CARTPOLE, PER_ITERATION, cartpole, check_whole, games, records, run, saved, summary, untimed
+from tests.runs import (
+    CARTPOLE,
+    LANES,
+    PER_ITERATION,
+    cartpole,
+    check_whole,
+    games,
+    records,
+    run,
+    saved,
+    summary,
+    untimed,
+)
 
 
 class Signals:
@@ -153,14 +167,16 @@ def test_a_run_that_was_killed_repeats_itself_to_the_bit_from_its_last_save(
     assert {**ours[2], "wall_seconds": 0} == {**theirs[2], "wall_seconds": 0}
 
 
-def test_every_segment_seeds_the_emulators_differently(uninterrupted):
-    """Were they seeded alike, the games after every save would start alike."""
-    starts = []
-    for start in (0, 5, 10, 15):
-        first, last = start * PER_ITERATION, (start + 5) * PER_ITERATION
-        starts.append([g["length_agent_steps"] for g in games(uninterrupted) if first < int(g["agent_steps"]) <= last])
-    assert len({tuple(s) for s in starts}) == 4
-    assert saved(uninterrupted)[2]["segment"] == 4
+def test_every_segment_seeds_the_emulators_anew(tmp_path, monkeypatch):
+    """Were the segments seeded alike, the same few games would be learned from again and again."""
+    seeds = []
+    reset = Rollout.reset
+    monkeypatch.setattr(Rollout, "reset", lambda rollout, given: (seeds.append(given), reset(rollout, given)))
+    folder = cartpole(tmp_path / "run", "--checkpoint.every-iterations", "2", iterations=6)
+    for segment, given in enumerate(seeds):
+        assert given.tolist() == lane_seeds(1, segment, LANES).tolist()
+    assert len(seeds) == 3  # and none after the last save, where nothing is played any more
+    assert saved(folder)[2]["segment"] == 3
 
 
 def test_the_window_of_returns_survives_a_resume(signals, tmp_path):
