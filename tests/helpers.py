@@ -16,12 +16,14 @@ from jaxpg.optimizers import OptimizerConfig
 from jaxpg.policies import PolicyConfig
 
 
-def probe_config(game: str, reinforce: ReinforceConfig, *, num_lanes: int = 16, iterations: int = 150) -> Config:
+def probe_config(
+    game: str, reinforce: ReinforceConfig, *, policy: str = "mlp", num_lanes: int = 16, iterations: int = 150
+) -> Config:
     """A tiny known problem with a small network."""
     config = Config(
         env=EnvConfig(backend="probe", game=game, num_lanes=num_lanes),
         observation=ObservationConfig(name="vector"),
-        policy=PolicyConfig(hidden=(16,)),
+        policy=PolicyConfig(name=policy, hidden=(16,)),
         reinforce=reinforce,
         optimizer=OptimizerConfig(learning_rate=0.02, final_learning_rate_fraction=0.1),
     )
@@ -46,9 +48,9 @@ def learn(experiment: Experiment, config: Config, iterations: int):
     return state, jax.device_get(metrics), np.array(returns)
 
 
-def learn_probe(game: str, reinforce: ReinforceConfig, iterations: int = 150):
+def learn_probe(game: str, reinforce: ReinforceConfig, *, policy: str = "mlp", iterations: int = 150):
     """Trains on a probe from scratch."""
-    config = probe_config(game, reinforce, iterations=iterations)
+    config = probe_config(game, reinforce, policy=policy, iterations=iterations)
     experiment = build(config)
     state, metrics, returns = learn(experiment, config, iterations)
     return experiment, state, metrics, returns

@@ -56,7 +56,7 @@ OPTIONS = {"discount": 0.9, "lambda_": 0.5, "cut_at_reward": False, "cut_at_life
 def _credit(reward: list[float], **changes: object) -> tuple[list[float], list[float]]:
     arguments = {**FLAGS, **OPTIONS, **changes}
     discounts, lambdas = credit(jnp.array(reward), **arguments)
-    return np.round(discounts, 3).tolist(), np.round(lambdas, 3).tolist()
+    return np.asarray(discounts, float).round(3).tolist(), np.asarray(lambdas, float).round(3).tolist()
 
 
 AT_1 = np.array([False, True, False, False])
