@@ -51,7 +51,8 @@ class CheckpointConfig:
     every_iterations: NonNegativeInt = 500
     """Iterations from save to save; 0 saves only at the end."""
     every_seconds: NonNegativeFloat = 0.0
-    """Seconds from save to save besides; 0 turns it off. Such a run cannot be repeated to the bit."""
+    """Seconds from save to save besides; 0 turns it off. These saves leave the games alone; who resumes from one
+    starts new games, so that only a run which was not interrupted can be repeated to the bit."""
     keep_every: NonNegativeInt = 0
     """Saves whose iteration is a multiple of this are kept for good; 0 keeps only the newest."""
     keep_newest: PositiveInt = 2
@@ -74,11 +75,12 @@ class Config:
 
 
 PONG = Config(
-    run=RunConfig(budget_agent_steps=3_000_000),
+    run=RunConfig(budget_agent_steps=2_000_000),
     env=EnvConfig(game="Pong", actions=(2, 3)),
     policy=PolicyConfig(hidden=(400,)),
     reinforce=ReinforceConfig(td_lambda=0.95, normalize_advantage=False, entropy_bonus=0.006, value_coefficient=0.25),
     optimizer=OptimizerConfig(final_learning_rate_fraction=0.2),
+    checkpoint=CheckpointConfig(every_iterations=0, every_seconds=60.0),
 )
 """What ``python -m jaxpg.train`` does without a recipe; configs/pong.yaml says the same and why."""
 
