@@ -35,7 +35,10 @@ class RunConfig:
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 1
     """A run is a function of its configuration and this number."""
     budget_agent_steps: Annotated[int, Field(ge=1, le=2**53)] = 2_500_000
-    """Agent steps over all lanes after which the run ends; schedules span it."""
+    """Agent steps over all lanes after which the run ends."""
+    schedule_agent_steps: Annotated[int, Field(ge=0, le=2**53)] = 0
+    """Agent steps that the schedules of learning rate and entropy bonus span; 0 for the whole budget. Shorter,
+    so that a run goes on at the schedules' ends until it reaches its target."""
     budget_seconds: NonNegativeFloat = 0.0
     """Seconds of training after which the run ends; 0 for no limit."""
     target_return: float | None = None

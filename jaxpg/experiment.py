@@ -47,7 +47,7 @@ def build(config: Config) -> Experiment:
         config.policy, input_shape(observation, spec), spec.num_actions, config.reinforce.baseline == "value"
     )
     per_iteration = config.reinforce.rollout_agent_steps * num_lanes
-    iterations = math.ceil(config.run.budget_agent_steps / per_iteration)
+    iterations = math.ceil((config.run.schedule_agent_steps or config.run.budget_agent_steps) / per_iteration)
     updates = config.reinforce.epochs * math.ceil(
         per_iteration / (config.reinforce.minibatch_agent_steps or per_iteration)
     )
@@ -57,7 +57,7 @@ def build(config: Config) -> Experiment:
         observation,
         make_optimizer(config.optimizer, iterations * updates),
         num_lanes=num_lanes,
-        total_iterations=iterations,
+        schedule_iterations=iterations,
     )
     rollout = Rollout(pools, policy, observation, keeps_tape=learner.keeps_tape)
     return Experiment(policy, learner, rollout, spec.frame_skip, per_iteration)

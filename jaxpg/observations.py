@@ -37,6 +37,10 @@ class ObservationConfig:
     """First row kept (Pong: below the score)."""
     end_row: Pixels = 64
     """Row after the last one kept (Pong: above the lower border)."""
+    first_column: Annotated[int, Field(ge=0)] = 4
+    """First column kept (Pong: the opponent's paddle)."""
+    end_column: Pixels = 36
+    """Column after the last one kept (Pong: the player's paddle)."""
     background: Byte = 87
     """Gray value set to 0 before the difference (Pong's field is 87)."""
     memory: Fraction = 1.0
@@ -72,13 +76,15 @@ def gray_difference(config: ObservationConfig) -> Observation:
     Frames are scaled by the emulator and halved so that the difference fits a signed byte. On an
     episode's first step both frames are equal, so that with ``memory`` 1 the input is 0.
     """
-    if config.first_row >= config.end_row or config.end_row > config.height:
-        raise UserError(
-            f"observation.first_row: rows {config.first_row} to {config.end_row} are not inside 0 to {config.height}"
-        )
+    for side, first, end, most in (
+        ("row", config.first_row, config.end_row, config.height),
+        ("column", config.first_column, config.end_column, config.width),
+    ):
+        if not first < end <= most:
+            raise UserError(f"observation.first_{side}: {side}s {first} to {end} are not inside 0 to {most}")
 
     def encode(raw: jax.Array) -> jax.Array:
-        frames = raw[:, config.first_row : config.end_row]
+        frames = raw[:, config.first_row : config.end_row, config.first_column : config.end_column]
         frames = jnp.where(frames == config.background, 0, frames)
         newest = (frames[1] >> 1).astype(jnp.int8)
         previous = (frames[0] >> 1).astype(jnp.int8)

@@ -24,9 +24,9 @@ class OptimizerConfig:
     learning_rate: PositiveFloat = 5e-4
     """Step size at the start."""
     schedule: Literal["constant", "linear", "cosine"] = "linear"
-    """How the learning rate goes from its start to its end over the run's budget of agent steps."""
+    """How the learning rate goes from its start to its end over run.schedule_agent_steps."""
     final_learning_rate_fraction: Fraction = 0.1
-    """Learning rate at the end of the budget, as a share of the one at the start."""
+    """Learning rate at the end of the schedule, as a share of the one at the start."""
     max_gradient_norm: NonNegativeFloat = 0.5
     """Gradients with a larger global norm are scaled down to it; 0 turns clipping off."""
     options: dict[str, float] = field(default_factory=dict)
@@ -51,12 +51,12 @@ def available() -> dict[str, Callable[..., optax.GradientTransformation]]:
     return found
 
 
-def make_optimizer(config: OptimizerConfig, total_updates: int) -> optax.GradientTransformation:
+def make_optimizer(config: OptimizerConfig, schedule_updates: int) -> optax.GradientTransformation:
     """Builds the Optax chain: clip by global norm, then the optimizer with its schedule.
 
     Args:
       config: what the user chose.
-      total_updates: updates in the run's whole budget, the length of the schedule.
+      schedule_updates: updates over which the learning rate goes from its start to its end.
 
     Raises:
       UserError: an unknown optimizer or option.
@@ -69,8 +69,10 @@ def make_optimizer(config: OptimizerConfig, total_updates: int) -> optax.Gradien
     start, end = config.learning_rate, config.learning_rate * config.final_learning_rate_fraction
     schedule = {
         "constant": optax.constant_schedule(start),
-        "linear": optax.linear_schedule(start, end, max(total_updates, 1)),
-        "cosine": optax.cosine_decay_schedule(start, max(total_updates, 1), alpha=config.final_learning_rate_fraction),
+        "linear": optax.linear_schedule(start, end, max(schedule_updates, 1)),
+        "cosine": optax.cosine_decay_schedule(
+            start, max(schedule_updates, 1), alpha=config.final_learning_rate_fraction
+        ),
     }[config.schedule]
     try:
         optimizer = make(schedule, **config.options)

@@ -1,5 +1,7 @@
 """Each observation against a plain numpy computation, on random and on real frames."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -73,11 +75,20 @@ def test_differences_are_zero_where_nothing_moved_as_on_a_first_step() -> None:
 @pytest.mark.parametrize("memory", [1.0, 0.5, 0.0])
 def test_gray_difference_in_numpy(memory: float) -> None:
     config = ObservationConfig(
-        name="gray_difference", height=20, width=10, first_row=3, end_row=17, background=87, memory=memory, gain=2.0
+        name="gray_difference",
+        height=20,
+        width=10,
+        first_row=3,
+        end_row=17,
+        first_column=1,
+        end_column=8,
+        background=87,
+        memory=memory,
+        gain=2.0,
     )
     raw = _random_frames(3, 2, 20, 10)
     raw[:, :, ::2] = 87
-    kept = np.where(raw == 87, 0, raw)[:, :, 3:17] // 2
+    kept = np.where(raw == 87, 0, raw)[:, :, 3:17, 1:8] // 2
     by_hand = (kept[:, 1].astype(float) - np.trunc(kept[:, 0] * memory)) * 2.0 / 127
     np.testing.assert_allclose(_see(make_observation(config), raw), by_hand, atol=1e-6)
 
@@ -91,11 +102,23 @@ def test_gray_difference_sees_the_ball_and_the_paddles_of_pong() -> None:
     assert np.abs(seen).max() <= 1.0
 
 
-def test_gray_difference_refuses_rows_outside_the_frame() -> None:
-    with pytest.raises(UserError, match="observation.first_row"):
-        make_observation(ObservationConfig(name="gray_difference", height=50, first_row=0, end_row=51))
-    with pytest.raises(UserError, match="observation.first_row"):
-        make_observation(ObservationConfig(name="gray_difference", height=50, first_row=20, end_row=20))
+def test_gray_difference_keeps_both_paddles_of_pong_and_what_is_between() -> None:
+    config = ObservationConfig()
+    whole = make_observation(ObservationConfig(first_column=0, end_column=40))
+    frames = np.concatenate([_real_frames(whole, "Pong", steps) for steps in range(60, 80)])
+    still = frames[:, 0, config.first_row : config.end_row] != 87
+    columns = np.flatnonzero(still.mean(axis=(0, 1)) > 0.1)  # a paddle stands in its column all the time
+    assert columns.tolist() == [config.first_column, config.end_column - 1]
+
+
+@pytest.mark.parametrize(
+    ("side", "first", "end"), [("row", 0, 51), ("row", 20, 20), ("column", 0, 31), ("column", 9, 9)]
+)
+def test_gray_difference_refuses_what_is_outside_the_frame(side: str, first: int, end: int) -> None:
+    settings: dict[str, Any] = {f"first_{side}": first, f"end_{side}": end}
+    config = ObservationConfig(**{"height": 50, "width": 30, "end_row": 50, "end_column": 30, **settings})
+    with pytest.raises(UserError, match=f"observation.first_{side}: {side}s {first} to {end} "):
+        make_observation(config)
 
 
 def _gray_by_gymnasium(frames: np.ndarray) -> np.ndarray:
@@ -146,7 +169,7 @@ def test_ram_and_vector() -> None:
     ("name", "dtype", "shape"),
     [
         ("stack84", np.uint8, (84, 84, 4)),
-        ("gray_difference", np.int8, (53, 40)),
+        ("gray_difference", np.int8, (53, 32)),
         ("red_difference", np.int16, (80, 80)),
         ("flat_gray", np.uint8, (33_600,)),
         ("ram", np.uint8, (128,)),

@@ -42,7 +42,7 @@ def test_schedules_start_and_end_where_they_should(schedule: str, halfway: float
     config = OptimizerConfig(
         name="sgd", learning_rate=1.0, schedule=schedule, final_learning_rate_fraction=0.2, max_gradient_norm=0.0
     )
-    optimizer = make_optimizer(config, total_updates=10)
+    optimizer = make_optimizer(config, schedule_updates=10)
     state, steps = optimizer.init(PARAMS), []
     for _ in range(15):
         updates, state = optimizer.update({"w": jnp.ones(3)}, state, PARAMS)

@@ -18,7 +18,9 @@ from tests.helpers import counted_compilations
 
 PONG = EnvConfig(game="Pong", actions=(2, 3))
 PROBE = EnvConfig(backend="probe", game="Count")
-SMALL = ObservationConfig(name="gray_difference", height=35, width=40, first_row=5, end_row=33)
+SMALL = ObservationConfig(
+    name="gray_difference", height=35, width=40, first_row=5, end_row=33, first_column=0, end_column=40
+)
 VECTOR = ObservationConfig(name="vector")
 
 

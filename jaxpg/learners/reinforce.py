@@ -52,7 +52,7 @@ class ReinforceConfig:
     entropy_bonus: NonNegativeFloat = 0.01
     """Weight of the policy's entropy at the start, against premature certainty."""
     final_entropy_bonus_fraction: Fraction = 0.1
-    """The same at the end of the budget, as a share of the start; linear in between."""
+    """The same at the end of the schedule, as a share of the start; linear in between."""
     value_coefficient: NonNegativeFloat = 0.5
     """Weight of the value loss."""
     epochs: PositiveInt = 1
@@ -100,7 +100,7 @@ def make_reinforce(
     optimizer: optax.GradientTransformation,
     *,
     num_lanes: int,
-    total_iterations: int,
+    schedule_iterations: int,
 ) -> Learner:
     """Builds the learner.
 
@@ -110,7 +110,7 @@ def make_reinforce(
       observation: decodes the tape.
       optimizer: any Optax chain.
       num_lanes: N.
-      total_iterations: iterations in the run's budget, for the entropy schedule.
+      schedule_iterations: iterations over which the entropy bonus goes from its start to its end.
 
     Raises:
       UserError: settings that contradict each other.
@@ -203,7 +203,7 @@ def make_reinforce(
         total_weight: float,
         iteration: jax.Array,
     ) -> tuple[Params, Metrics]:
-        progress = jnp.minimum(iteration / max(total_iterations, 1), 1.0)
+        progress = jnp.minimum(iteration / max(schedule_iterations, 1), 1.0)
         bonus = config.entropy_bonus * (1 + progress * (config.final_entropy_bonus_fraction - 1))
         chunk, chunk_targets = jax.tree.map(lambda x: x[rows], (tape, targets))
         (_, parts), gradient = jax.value_and_grad(loss, has_aux=True)(params, chunk, chunk_targets, total_weight, bonus)

@@ -114,7 +114,7 @@ def _experience(seed: int = 0, lanes: int = LANES) -> Experience:
 def _tell(config: ReinforceConfig, experience: Experience, learning_rate: float = 1.0, has_value: bool = False):
     learner = make_reinforce(
         config, _linear_policy(has_value), _as_it_is(), optax.sgd(learning_rate), num_lanes=experience.reward.shape[1],
-        total_iterations=10,
+        schedule_iterations=10,
     )  # fmt: skip
     state = learner.init(jax.random.key(0), _linear_policy(has_value).init(jax.random.key(0)))
     return learner.tell(state, learner.ask(state), experience)
@@ -201,7 +201,7 @@ def test_entropy_bonus_shrinks_linearly_to_its_final_share() -> None:
     experience = _experience()._replace(reward=np.zeros((STEPS, LANES), np.float32))
     config = replace(BARE, entropy_bonus=1.0, final_entropy_bonus_fraction=0.5)
     policy = _linear_policy(False)
-    learner = make_reinforce(config, policy, _as_it_is(), optax.sgd(1.0), num_lanes=LANES, total_iterations=10)
+    learner = make_reinforce(config, policy, _as_it_is(), optax.sgd(1.0), num_lanes=LANES, schedule_iterations=10)
     params = {"w": jnp.asarray(np.random.default_rng(1).normal(size=(FEATURES, ACTIONS)), jnp.float32)}
     steps = {}
     for iteration in (0, 5, 10, 20):
@@ -254,3 +254,19 @@ def test_observations_are_decoded_for_learning_as_for_acting() -> None:
     experiment = build(config)
     _, metrics, _ = learn(experiment, config, 1)
     assert abs(metrics["kl"]) < 1e-6
+
+
+def test_schedules_span_their_own_length_or_else_the_budget() -> None:
+    """Six iterations within three budgets; the schedule, not the budget, decides what is learned."""
+    config = probe_config("Match", PLAIN)
+    per_iteration = PLAIN.rollout_agent_steps * config.env.num_lanes
+    params = []
+    for budget, schedule in ((6, 0), (60, 6), (60, 0)):
+        run = replace(
+            config.run, budget_agent_steps=budget * per_iteration, schedule_agent_steps=schedule * per_iteration
+        )
+        of_this_length = replace(config, run=run)
+        state, *_ = learn(build(of_this_length), of_this_length, 6)
+        params.append(jax.tree.leaves(state.params))
+    assert all(np.array_equal(a, b) for a, b in zip(params[0], params[1], strict=True))
+    assert not all(np.allclose(a, b) for a, b in zip(params[0], params[2], strict=True))
