@@ -14,6 +14,7 @@ from typing import Any
 
 import envpool
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from jaxpg.config import Config, load_recipe
@@ -87,14 +88,14 @@ def _training(config: Config):
         nonlocal state, iteration
         start, count = time.perf_counter(), 0
         while time.perf_counter() - start < seconds:
-            population = experiment.learner.ask(state)
+            population = experiment.learner.ask(state, jnp.zeros(1, jnp.int32))
             key = jax.random.fold_in(act_key, iteration)
             experience, _ = experiment.rollout.collect(population, config.reinforce.rollout_agent_steps, key)
-            state, metrics = experiment.learner.tell(state, population, experience)
+            state, metrics = experiment.learner.tell(state, experience)
             jax.device_get(metrics)
             iteration += 1
             count += 1
-        return count * experiment.agent_steps_per_iteration / (time.perf_counter() - start)
+        return count * experiment.rollout_agent_steps * experiment.rollout.num_lanes / (time.perf_counter() - start)
 
     turn(1.0)  # compiles
     return turn

@@ -8,7 +8,7 @@ import io
 import json
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, TypeAdapter, ValidationError
 from ruamel.yaml import YAML
@@ -17,6 +17,8 @@ from ruamel.yaml.tokens import AliasToken
 
 from jaxpg.envs.config import EnvConfig
 from jaxpg.errors import UserError, nearest
+from jaxpg.learners.evolution import EvolutionConfig
+from jaxpg.learners.random_search import RandomSearchConfig
 from jaxpg.learners.reinforce import ReinforceConfig
 from jaxpg.observations import ObservationConfig
 from jaxpg.optimizers import OptimizerConfig
@@ -32,6 +34,8 @@ class RunConfig:
 
     dir: str = ""
     """Run folder; empty for a new one under runs/."""
+    learner: Literal["reinforce", "random_search", "evolution"] = "reinforce"
+    """Who learns; the section of that name is its configuration."""
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 1
     """A run is a function of its configuration and this number."""
     budget_agent_steps: Annotated[int, Field(ge=1, le=2**53)] = 2_500_000
@@ -73,6 +77,8 @@ class Config:
     observation: ObservationConfig = field(default_factory=ObservationConfig)
     policy: PolicyConfig = field(default_factory=PolicyConfig)
     reinforce: ReinforceConfig = field(default_factory=ReinforceConfig)
+    random_search: RandomSearchConfig = field(default_factory=RandomSearchConfig)
+    evolution: EvolutionConfig = field(default_factory=EvolutionConfig)
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
 

@@ -10,11 +10,13 @@ from jaxpg.config import Config
 from jaxpg.envs import make_env
 from jaxpg.errors import UserError
 from jaxpg.learners.base import Learner
+from jaxpg.learners.evolution import make_evolution
+from jaxpg.learners.random_search import make_random_search
 from jaxpg.learners.reinforce import make_reinforce
-from jaxpg.observations import input_shape, make_observation
+from jaxpg.observations import Observation, input_shape, make_observation
 from jaxpg.optimizers import make_optimizer
-from jaxpg.policies import make_policy
-from jaxpg.rollout import Rollout
+from jaxpg.policies import make_policy, with_normalizer
+from jaxpg.rollout import AGENT_STEPS_PER_LOOK, Rollout
 from jaxpg.types import PolicyFunctions
 
 
@@ -26,8 +28,8 @@ class Experiment(NamedTuple):
     rollout: Rollout
     frame_skip: int
     """Emulator frames per agent step."""
-    agent_steps_per_iteration: int
-    """T times N."""
+    rollout_agent_steps: int
+    """T, the most agent steps in every lane in one iteration."""
 
 
 def build(config: Config) -> Experiment:
@@ -43,24 +45,44 @@ def build(config: Config) -> Experiment:
         raise UserError(f"env.num_pools: {num_pools} pools cannot share {num_lanes} lanes evenly")
     pools = [make_env(config.env, observation.needs, num_lanes // num_pools) for _ in range(num_pools)]
     spec = pools[0].spec
-    policy = make_policy(
-        config.policy, input_shape(observation, spec), spec.num_actions, config.reinforce.baseline == "value"
-    )
-    per_iteration = config.reinforce.rollout_agent_steps * num_lanes
+    shape = input_shape(observation, spec)
+    has_value = config.run.learner == "reinforce" and config.reinforce.baseline == "value"
+    policy = make_policy(config.policy, shape, spec.num_actions, has_value)
+    rollout_agent_steps = AGENT_STEPS_PER_LOOK
+    match config.run.learner:
+        case "reinforce":
+            rollout_agent_steps = config.reinforce.rollout_agent_steps
+            learner = _reinforce(config, policy, observation)
+        case "random_search":
+            learner = make_random_search(config.random_search)
+        case "evolution":
+            if config.evolution.normalize_observations:
+                policy = with_normalizer(policy, shape)
+            if config.optimizer.schedule != "constant" and not config.evolution.generations:
+                raise UserError(
+                    f"optimizer.schedule: {config.optimizer.schedule!r} spans evolution.generations, which is 0; "
+                    "set it or use the schedule 'constant'"
+                )
+            optimizer = make_optimizer(config.optimizer, config.evolution.generations)
+            learner = make_evolution(config.evolution, observation, optimizer, shape)
+    rollout = Rollout(pools, policy, observation, keeps_tape=learner.keeps_tape, greedy=learner.greedy)
+    return Experiment(policy, learner, rollout, spec.frame_skip, rollout_agent_steps)
+
+
+def _reinforce(config: Config, policy: PolicyFunctions, observation: Observation) -> Learner:
+    per_iteration = config.reinforce.rollout_agent_steps * config.env.num_lanes
     iterations = math.ceil((config.run.schedule_agent_steps or config.run.budget_agent_steps) / per_iteration)
     updates = config.reinforce.epochs * math.ceil(
         per_iteration / (config.reinforce.minibatch_agent_steps or per_iteration)
     )
-    learner = make_reinforce(
+    return make_reinforce(
         config.reinforce,
         policy,
         observation,
         make_optimizer(config.optimizer, iterations * updates),
-        num_lanes=num_lanes,
+        num_lanes=config.env.num_lanes,
         schedule_iterations=iterations,
     )
-    rollout = Rollout(pools, policy, observation, keeps_tape=learner.keeps_tape)
-    return Experiment(policy, learner, rollout, spec.frame_skip, per_iteration)
 
 
 def lane_seeds(seed: int, segment: int, num_lanes: int) -> np.ndarray:

@@ -211,3 +211,24 @@ def make_policy(config: PolicyConfig, shape: tuple[int, ...], num_actions: int, 
         return nnx.merge(graphdef, params)(observation)
 
     return PolicyFunctions(init=init, apply=apply, has_value=value)
+
+
+def with_normalizer(policy: PolicyFunctions, shape: tuple[int, ...]) -> PolicyFunctions:
+    """The policy behind a standardisation of its input: ``(observation - mean) / std``.
+
+    Args:
+      policy: as ``make_policy`` builds it.
+      shape: shape of one observation.
+
+    Returns:
+      Functions whose params are ``{"policy": ..., "mean": f32[*shape], "std": f32[*shape]}``; whoever trains it
+      sets the moments.
+    """
+
+    def init(key: jax.Array) -> Params:
+        return {"policy": policy.init(key), "mean": jnp.zeros(shape), "std": jnp.ones(shape)}
+
+    def apply(params: Params, observation: jax.Array) -> tuple[jax.Array, jax.Array]:
+        return policy.apply(params["policy"], (observation - params["mean"]) / params["std"])
+
+    return PolicyFunctions(init=init, apply=apply, has_value=policy.has_value)

@@ -1,7 +1,7 @@
 """THE kernel: one jitted ``act`` for a whole population, and the loop that feeds it.
 
-REINFORCE calls it with P = 1, evolution and random search with many members; there is no second
-rollout code. The loop is plain Python around jitted pieces: it runs on every JAX backend, can be
+REINFORCE calls it with P = 1; evolution and random search with a queue of candidates, one member a lane.
+There is no second rollout code. The loop is plain Python around jitted pieces: it runs on every JAX backend, can be
 interrupted, and lets emulation in C++ threads overlap with the device's work.
 """
 
@@ -14,12 +14,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxpg.candidates import IDLE, CandidateQueue
 from jaxpg.losses import log_prob_of
 from jaxpg.observations import Observation, encoded_shape
-from jaxpg.types import Episodes, Experience, PolicyFunctions, Population, Tape, TimeStep, VectorEnv
+from jaxpg.types import Episodes, Experience, Params, PolicyFunctions, Population, Tape, TimeStep, VectorEnv
 
 AGENT_STEPS_PER_LOOK = 64
-"""Agent steps between two looks at whether all games are finished."""
+"""Agent steps that games are played for at a time where nothing else asks for a pause."""
 
 
 class Seconds(NamedTuple):
@@ -30,14 +31,15 @@ class Seconds(NamedTuple):
 
 
 def make_act(
-    policy: PolicyFunctions, observation: Observation, axes: tuple[int, ...], num_members: int, *, greedy: bool
+    policy: PolicyFunctions, observation: Observation, axes: tuple[int, ...], num_lanes: int, *, greedy: bool
 ) -> Callable[..., tuple[jax.Array, Tape | None]]:
     """Builds the jitted ``act(population, raw, key, tape, row, first_lane) -> (actions i32[n], tape)``.
 
-    It acts for ``n`` lanes, a whole number for each of ``num_members`` members (P): ``raw`` is
-    ``[n, ...]`` as the emulator gives it, and lane ``first_lane + i`` is the i-th. Each lane draws from its
-    own key, a function of ``key``, the row and the lane's number alone, so that a lane acts the same
-    beside any other lanes. ``tape`` (donated; None keeps nothing) gets its row ``row`` written for these lanes.
+    It acts for ``n`` of the ``num_lanes`` lanes (N), all of some members': ``raw`` is ``[n, ...]`` as the
+    emulator gives it, and lane ``first_lane + i`` is the i-th. P is the leading axis of ``population`` and
+    divides N; with P > 1 these lanes are whole members. Each lane draws from its own key, a function of
+    ``key``, the row and the lane's number alone, so that a lane acts the same beside any other lanes.
+    ``tape`` (donated; None keeps nothing) gets its row ``row`` written for these lanes.
     """
 
     def act_one(params: Population, raw: jax.Array, key: jax.Array) -> tuple[jax.Array, ...]:
@@ -54,7 +56,13 @@ def make_act(
     ) -> tuple[jax.Array, Tape | None]:
         lanes = first_lane + jnp.arange(raw.shape[0])
         keys = jax.vmap(partial(jax.random.fold_in, jax.random.fold_in(key, row)))(lanes)
-        by_member = partial(jax.tree.map, lambda x: x.reshape(num_members, -1, *x.shape[1:]))
+        lanes_per_member = num_lanes // jax.tree.leaves(population)[0].shape[0]
+        members = max(raw.shape[0] // lanes_per_member, 1)
+        if raw.shape[0] < num_lanes and lanes_per_member < num_lanes:  # the members of one pool among several
+            population = jax.tree.map(
+                lambda x: jax.lax.dynamic_slice_in_dim(x, first_lane // lanes_per_member, members), population
+            )
+        by_member = partial(jax.tree.map, lambda x: x.reshape(members, -1, *x.shape[1:]))
         results = act_members(population, by_member(raw), by_member(keys))
         flat = Tape(*(x.reshape(-1, *x.shape[2:]) for x in results))
         if tape is not None:
@@ -76,22 +84,26 @@ class _Games:
     def __init__(self, num_lanes: int):
         self._return = np.zeros(num_lanes, np.float64)
         self._length = np.zeros(num_lanes, np.int64)
-        self._ended: list[tuple[np.ndarray, ...]] = []
+        self._ended: list[Episodes] = []
 
-    def add(self, row: int, first_lane: int, step: TimeStep) -> None:
+    def add(self, row: int, first_lane: int, step: TimeStep, playing: np.ndarray) -> np.ndarray:
+        """Takes one agent step; ``playing`` is each lane's candidate. Returns the lanes whose game ended."""
         lanes = slice(first_lane, first_lane + len(step.reward))
         self._return[lanes] += step.reward
         self._length[lanes] += step.acted
         ended = first_lane + np.flatnonzero(step.terminated | step.truncated)
         if ended.size:
-            self._ended.append((np.full(ended.size, row), ended, self._return[ended], self._length[ended]))
+            counts = ended[playing[ended] != IDLE]
+            rows = np.full(counts.size, row)
+            self._ended.append(Episodes(rows, counts, playing[counts], self._return[counts], self._length[counts]))
             self._return[ended] = 0
             self._length[ended] = 0
+        return ended
 
     def collect(self) -> Episodes:
-        columns = [np.concatenate(c) for c in zip(*self._ended, strict=True)] if self._ended else [np.zeros(0, int)] * 4
-        self._ended = []
-        return Episodes(*columns)
+        none = Episodes(*(np.zeros(0, np.int64) for _ in Episodes._fields))
+        games, self._ended = [none, *self._ended], []
+        return Episodes(*(np.concatenate(columns) for columns in zip(*games, strict=True)))
 
 
 class _Outcomes:
@@ -102,13 +114,13 @@ class _Outcomes:
         self.reward = np.zeros(shape, np.float32)
         self.terminated, self.truncated, self.life_lost, self.acted = (np.zeros(shape, bool) for _ in range(4))
 
-    def add(self, row: int, first_lane: int, step: TimeStep) -> None:
+    def add(self, row: int, first_lane: int, step: TimeStep, playing: np.ndarray) -> None:
         lanes = slice(first_lane, first_lane + len(step.reward))
         self.reward[row, lanes] = step.reward
         self.terminated[row, lanes] = step.terminated
         self.truncated[row, lanes] = step.truncated
         self.life_lost[row, lanes] = step.life_lost
-        self.acted[row, lanes] = step.acted
+        self.acted[row, lanes] = step.acted & (playing[lanes] != IDLE)
 
 
 class Rollout:
@@ -119,7 +131,6 @@ class Rollout:
         other's actions are computed.
       policy: the policy's pure functions.
       observation: what the policy sees.
-      num_members: P; divides every pool's number of lanes.
       keeps_tape: whether observations are kept for the learner.
       greedy: whether the most probable action is taken instead of a sampled one.
     """
@@ -130,7 +141,6 @@ class Rollout:
         policy: PolicyFunctions,
         observation: Observation,
         *,
-        num_members: int = 1,
         keeps_tape: bool = True,
         greedy: bool = False,
     ):
@@ -140,7 +150,7 @@ class Rollout:
         self._keeps_tape = keeps_tape
         self._bootstraps = keeps_tape and policy.has_value
         self._encoded = encoded_shape(observation, pools[0].spec)
-        self._act = make_act(policy, observation, pools[0].spec.axes, num_members, greedy=greedy)
+        self._act = make_act(policy, observation, pools[0].spec.axes, self.num_lanes, greedy=greedy)
         self._current: list[TimeStep | None] = [None] * len(pools)  # None while a pool is in flight
         self._games = _Games(self.num_lanes)
         self._tape: Tape | None = None
@@ -152,11 +162,14 @@ class Rollout:
         self._current = [None] * len(self.pools)
         self._games = _Games(self.num_lanes)
 
-    def collect(self, population: Population, num_agent_steps: int, key: jax.Array) -> tuple[Experience, Seconds]:
-        """Plays ``num_agent_steps`` (T) agent steps in every lane.
+    def collect(
+        self, players: Population | CandidateQueue, num_agent_steps: int, key: jax.Array
+    ) -> tuple[Experience, Seconds]:
+        """Plays ``num_agent_steps`` (T) agent steps in every lane, fewer where a queue ends before.
 
         Args:
-          population: the policies' weights, every leaf led by P.
+          players: the policies' weights, every leaf led by P (a divisor of N), all of whose games count, as
+            candidate 0's; or a queue of candidates that take turns, freshly begun with the emulators.
           num_agent_steps: T.
           key: consumed; the actions' randomness.
 
@@ -165,29 +178,33 @@ class Rollout:
         """
         outcomes = _Outcomes(num_agent_steps, self.num_lanes)
         tape, self._tape = self._take_tape(num_agent_steps), None
+        queue = players if isinstance(players, CandidateQueue) else None
         clock = _Clock()
-        for row in range(num_agent_steps):
+        played = 0
+        while played < num_agent_steps and not (queue and queue.finished):
             for i, pool in enumerate(self.pools):
-                step = self._observe(i, row - 1, outcomes)
+                step = self._observe(i, played - 1, outcomes, queue)
                 clock.lap("emulate")
-                actions, tape = self._act(population, step.observation, key, tape, row, self._first_lanes[i])
+                population = queue.population if queue else players
+                actions, tape = self._act(population, step.observation, key, tape, played, self._first_lanes[i])
                 pool.send(np.asarray(actions))
                 self._current[i] = None
                 clock.lap("act")
+            played += 1
         for i in range(len(self.pools)):
-            step = self._observe(i, num_agent_steps - 1, outcomes)
+            step = self._observe(i, played - 1, outcomes, queue)
             clock.lap("emulate")
             if self._bootstraps:  # the actions are thrown away: the next rollout's policy will choose
-                _, tape = self._act(population, step.observation, key, tape, num_agent_steps, self._first_lanes[i])
+                _, tape = self._act(players, step.observation, key, tape, played, self._first_lanes[i])
                 clock.lap("act")
         self._tape = tape
         experience = Experience(
             tape=tape,
-            reward=outcomes.reward,
-            terminated=outcomes.terminated,
-            truncated=outcomes.truncated,
-            life_lost=outcomes.life_lost,
-            acted=outcomes.acted,
+            reward=outcomes.reward[:played],
+            terminated=outcomes.terminated[:played],
+            truncated=outcomes.truncated[:played],
+            life_lost=outcomes.life_lost[:played],
+            acted=outcomes.acted[:played],
             episodes=self._games.collect(),
         )
         return experience, Seconds(**clock.seconds)
@@ -197,14 +214,17 @@ class Rollout:
         for pool in self.pools:
             pool.close()
 
-    def _observe(self, i: int, row: int, outcomes: _Outcomes) -> TimeStep:
+    def _observe(self, i: int, row: int, outcomes: _Outcomes, queue: CandidateQueue | None) -> TimeStep:
         """The newest observation of pool ``i``; what came with it answers the actions of ``row``."""
         step = self._current[i]
         if step is None:
             step = self._current[i] = self.pools[i].recv()
             if row >= 0:
-                outcomes.add(row, self._first_lanes[i], step)
-                self._games.add(row, self._first_lanes[i], step)
+                playing = queue.playing if queue else np.zeros(self.num_lanes, np.int64)
+                outcomes.add(row, self._first_lanes[i], step, playing)
+                ended = self._games.add(row, self._first_lanes[i], step, playing)
+                if queue and ended.size:
+                    queue.take_next(ended)
         return step
 
     def _take_tape(self, num_agent_steps: int) -> Tape | None:
@@ -221,34 +241,27 @@ class Rollout:
         )
 
 
-def play_games(rollout: Rollout, population: Population, games_per_lane: int, key: jax.Array) -> Episodes:
-    """Plays until every lane has finished its number of whole games, and returns exactly those.
+def play_games(rollout: Rollout, params: Params, num_games: int, key: jax.Array) -> Episodes:
+    """Plays a number of whole games with one policy and returns exactly those.
 
-    A fixed number of games a lane does not favour short games, as the first K to end would.
+    Every game that was begun counts. The first K to end would not do: they are the short ones.
 
     Args:
       rollout: freshly reset, without a tape.
-      population: the policies' weights, every leaf led by P.
-      games_per_lane: how many of each lane's first games count.
+      params: the policy's weights.
+      num_games: K.
       key: consumed.
     """
-    wanted = np.full(rollout.num_lanes, games_per_lane)
-    kept: list[Episodes] = []
-    chunk = 0
-    while wanted.any():
-        experience, _ = rollout.collect(population, AGENT_STEPS_PER_LOOK, jax.random.fold_in(key, chunk))
+    queue = CandidateQueue(
+        np.zeros(num_games, np.int64), rollout.num_lanes, lambda ids: jax.tree.map(lambda x: x[None], params)
+    )
+    played: list[Episodes] = []
+    while not queue.finished:
+        part_key = jax.random.fold_in(key, len(played))
+        experience, _ = rollout.collect(queue, AGENT_STEPS_PER_LOOK, part_key)
         episodes = experience.episodes
-        counts = np.zeros(len(episodes.lane), bool)
-        for i, lane in enumerate(episodes.lane):
-            counts[i] = wanted[lane] > 0
-            wanted[lane] -= counts[i]
-        kept.append(
-            Episodes(*(column[counts] for column in episodes))._replace(
-                step=episodes.step[counts] + chunk * AGENT_STEPS_PER_LOOK
-            )
-        )
-        chunk += 1
-    return Episodes(*(np.concatenate(columns) for columns in zip(*kept, strict=True)))
+        played.append(episodes._replace(step=episodes.step + len(played) * AGENT_STEPS_PER_LOOK))
+    return Episodes(*(np.concatenate(columns) for columns in zip(*played, strict=True)))
 
 
 class _Clock:

@@ -15,6 +15,7 @@ import jax
 import jax.numpy as jnp
 import platformdirs
 
+from jaxpg.candidates import CandidateQueue
 from jaxpg.checkpoint import Checkpoints
 from jaxpg.cli import parse_train, run_command
 from jaxpg.config import Config
@@ -80,6 +81,9 @@ class Training:
         params = jax.jit(experiment.policy.init)(init_key)
         self.state = experiment.learner.init(learner_key, params)
         self.progress = Progress()
+        self._queue: CandidateQueue | None = None
+        self.last_metrics: dict[str, float] = {}
+        """The newest value of each of the learner's metrics."""
         self.checkpoints = Checkpoints(
             folder / "checkpoints",
             keep_newest=config.checkpoint.keep_newest,
@@ -100,15 +104,17 @@ class Training:
         progress, checkpoint = self.progress, self.config.checkpoint
         saved_iteration, saved_at = max(self.checkpoints.iterations(), default=-1), time.perf_counter()
         if self._reason_to_end(stop) is None:
-            self._seed_emulators()
+            self._begin_segment()
         while (reason := self._reason_to_end(stop)) is None:
             self._iterate()
-            if checkpoint.every_iterations and progress.iteration % checkpoint.every_iterations == 0:
+            due = checkpoint.every_iterations and progress.iteration % checkpoint.every_iterations == 0
+            if due or (self._queue and self._queue.finished):
                 progress.segment += 1
-                self.save()
-                saved_iteration, saved_at = progress.iteration, time.perf_counter()
+                if due:
+                    self.save()
+                    saved_iteration, saved_at = progress.iteration, time.perf_counter()
                 if self._reason_to_end(stop) is None:
-                    self._seed_emulators()
+                    self._begin_segment()
             elif checkpoint.every_seconds and time.perf_counter() - saved_at >= checkpoint.every_seconds:
                 self._save_within_segment()
                 saved_iteration, saved_at = progress.iteration, time.perf_counter()
@@ -140,9 +146,13 @@ class Training:
         self.state, metadata = self.checkpoints.restore(iterations[-1], self.state)
         self.progress = Progress.from_json(metadata)
 
-    def _seed_emulators(self) -> None:
-        config = self.config
-        self.experiment.rollout.reset(lane_seeds(config.run.seed, self.progress.segment, config.env.num_lanes))
+    def _begin_segment(self) -> None:
+        """Starts new games in all lanes, with seeds of their own; a round of search or evolution begins or goes on."""
+        config, learner = self.config, self.experiment.learner
+        num_lanes = config.env.num_lanes
+        self.experiment.rollout.reset(lane_seeds(config.run.seed, self.progress.segment, num_lanes))
+        if learner.games:
+            self._queue = CandidateQueue(learner.games(self.state), num_lanes, lambda ids: learner.ask(self.state, ids))
 
     def _reason_to_end(self, stop: Stop) -> str | None:
         run, progress = self.config.run, self.progress
@@ -152,6 +162,9 @@ class Training:
             mean = progress.return_mean_100
             if mean is not None and mean >= run.target_return:
                 return "target return reached"
+        games = self.experiment.learner.games
+        if games and (self._queue is None or self._queue.finished) and not games(self.state).size:
+            return "all games played"
         if progress.agent_steps >= run.budget_agent_steps:
             return "budget of agent steps used"
         if run.budget_seconds and progress.wall_seconds >= run.budget_seconds:
@@ -161,30 +174,32 @@ class Training:
     def _iterate(self) -> None:
         progress, learner = self.progress, self.experiment.learner
         t0 = time.perf_counter()
-        population = learner.ask(self.state)
+        players = self._queue or learner.ask(self.state, jnp.zeros(1, jnp.int32))
         key = jax.random.fold_in(self._act_key, progress.iteration)
-        experience, seconds = self.experiment.rollout.collect(
-            population, self.config.reinforce.rollout_agent_steps, key
-        )
+        experience, seconds = self.experiment.rollout.collect(players, self.experiment.rollout_agent_steps, key)
         t1 = time.perf_counter()
-        self.state, on_device = learner.tell(self.state, population, experience)
+        self.state, on_device = learner.tell(self.state, experience)
         metrics = {name: float(value) for name, value in jax.device_get(on_device).items()}
         t2 = time.perf_counter()
         agent_steps_before = progress.agent_steps
+        self.last_metrics |= metrics
         progress.iteration += 1
-        progress.agent_steps += self.experiment.agent_steps_per_iteration
+        progress.agent_steps += experience.reward.size
         progress.episodes += len(experience.episodes.lane)
         progress.last_returns.extend(experience.episodes.episode_return.tolist())
         self._check_finite(metrics)
         wall = t2 - t0
         progress.wall_seconds += wall
-        record = self._record(metrics, seconds, learn=t2 - t1, wall=wall)
+        speed = experience.reward.size / wall
+        record = self._record(metrics, seconds, speed, learn=t2 - t1, wall=wall)
         rows = self._episode_rows(experience.episodes, agent_steps_before)
         for writer in self._writers:
             writer.write(record, rows)
         progress.wall_seconds += time.perf_counter() - t2
 
-    def _record(self, metrics: dict[str, float], seconds: Seconds, *, learn: float, wall: float) -> Record:
+    def _record(
+        self, metrics: dict[str, float], seconds: Seconds, speed: float, *, learn: float, wall: float
+    ) -> Record:
         progress = self.progress
         return {
             "iteration": progress.iteration,
@@ -192,7 +207,7 @@ class Training:
             "frames": progress.agent_steps * self.experiment.frame_skip,
             "episodes": progress.episodes,
             "wall_seconds": round(progress.wall_seconds, 3),
-            "agent_steps_per_second": round(self.experiment.agent_steps_per_iteration / wall, 1),
+            "agent_steps_per_second": round(speed, 1),
             "return_mean_100": progress.return_mean_100,
             **metrics,
             "emulate_seconds": round(seconds.emulate, 6),
@@ -204,8 +219,8 @@ class Training:
     def _episode_rows(self, episodes: Episodes, agent_steps_before: int) -> list[EpisodeRow]:
         num_lanes, wall = self.experiment.rollout.num_lanes, round(self.progress.wall_seconds, 3)
         return [
-            EpisodeRow(agent_steps_before + (step + 1) * num_lanes, wall, lane, 0, episode_return, length)
-            for step, lane, episode_return, length in zip(*(column.tolist() for column in episodes), strict=True)
+            EpisodeRow(agent_steps_before + (step + 1) * num_lanes, wall, *game)
+            for step, *game in zip(*(column.tolist() for column in episodes), strict=True)
         ]
 
     def _check_finite(self, metrics: dict[str, float]) -> None:
@@ -255,7 +270,9 @@ def _train(argv: Sequence[str], stop: Stop) -> int:
     finally:
         training.close()
     progress = training.progress
-    write_json(folder / "summary.json", {"ended": reason, **_without_returns(progress)})
+    write_json(
+        folder / "summary.json", {"ended": reason, **_without_returns(progress), "metrics": training.last_metrics}
+    )
     mean = "-" if progress.return_mean_100 is None else f"{progress.return_mean_100:.2f}"
     print(
         f"jaxpg: {reason}; {progress.agent_steps:,} agent steps, {progress.episodes:,} games in "

@@ -100,6 +100,7 @@ class Episodes(NamedTuple):
 
     step: np.ndarray  # i64[K], agent step of the rollout (0 .. T-1) at which the game ended
     lane: np.ndarray  # i64[K]
+    candidate: np.ndarray  # i64[K], whose game it was; 0 for a gradient learner
     episode_return: np.ndarray  # f64[K], unclipped game score over the whole game
     length_agent_steps: np.ndarray  # i64[K]
 
@@ -112,7 +113,7 @@ class Experience(NamedTuple):
     terminated: np.ndarray  # bool[T, N]
     truncated: np.ndarray  # bool[T, N]
     life_lost: np.ndarray  # bool[T, N]
-    acted: np.ndarray  # bool[T, N], False on autoreset steps, which have no weight
+    acted: np.ndarray  # bool[T, N], False on autoreset steps and where no candidate plays: these have no weight
     episodes: Episodes
 
 

@@ -3,17 +3,41 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
+from jaxpg.candidates import CandidateQueue
 from jaxpg.config import Config
+from jaxpg.envs import make_env
 from jaxpg.envs.config import EnvConfig
 from jaxpg.experiment import Experiment, build, lane_seeds
 from jaxpg.learners.reinforce import ReinforceConfig
-from jaxpg.observations import ObservationConfig
+from jaxpg.observations import ObservationConfig, input_shape, make_observation
 from jaxpg.optimizers import OptimizerConfig
-from jaxpg.policies import PolicyConfig
+from jaxpg.policies import PolicyConfig, make_policy
+from jaxpg.rollout import Rollout
+from jaxpg.types import PolicyFunctions
+
+SMALL = ObservationConfig(
+    name="gray_difference", height=35, width=40, first_row=5, end_row=33, first_column=0, end_column=40
+)
+"""Pong at half the size."""
+
+
+def make_rollout(
+    env: EnvConfig, num_lanes: int, *, num_pools: int = 1, value: bool = True, hidden: int = 8, **options
+) -> tuple[Rollout, PolicyFunctions]:
+    """A rollout and its policy, an MLP of one layer."""
+    observation = make_observation(
+        ObservationConfig(name="vector") if env.backend == "probe" or env.game.endswith("v1") else SMALL
+    )
+    pools = [make_env(env, observation.needs, num_lanes // num_pools) for _ in range(num_pools)]
+    spec = pools[0].spec
+    policy = make_policy(PolicyConfig(hidden=(hidden,)), input_shape(observation, spec), spec.num_actions, value)
+    return Rollout(pools, policy, observation, **options), policy
 
 
 def probe_config(
@@ -39,11 +63,11 @@ def learn(experiment: Experiment, config: Config, iterations: int):
     returns: list[float] = []
     metrics = {}
     for iteration in range(iterations):
-        population = experiment.learner.ask(state)
+        population = experiment.learner.ask(state, jnp.zeros(1, jnp.int32))
         experience, _ = experiment.rollout.collect(
             population, config.reinforce.rollout_agent_steps, jax.random.fold_in(act_key, iteration)
         )
-        state, metrics = experiment.learner.tell(state, population, experience)
+        state, metrics = experiment.learner.tell(state, experience)
         returns += experience.episodes.episode_return.tolist()
     return state, jax.device_get(metrics), np.array(returns)
 
@@ -70,3 +94,17 @@ def counted_compilations() -> Iterator[list[str]]:
         yield compiled
     finally:
         jax.monitoring.unregister_event_duration_listener(note)
+
+
+def play_rounds(experiment: Experiment, config: Config, num_rounds: int):
+    """Search or evolution without files: whole rounds, each with new emulator seeds; returns the learner's state."""
+    learner, num_lanes = experiment.learner, config.env.num_lanes
+    init_key, learner_key, act_key = jax.random.split(jax.random.key(config.run.seed), 3)
+    state = learner.init(learner_key, experiment.policy.init(init_key))
+    for number in range(num_rounds):
+        experiment.rollout.reset(lane_seeds(config.run.seed, number, num_lanes))
+        queue = CandidateQueue(learner.games(state), num_lanes, partial(learner.ask, state))
+        while not queue.finished:
+            experience, _ = experiment.rollout.collect(queue, experiment.rollout_agent_steps, act_key)
+            state, _ = learner.tell(state, experience)
+    return state

@@ -35,7 +35,7 @@ def test_the_cartpole_recipe_solves_it(tmp_path):
     lanes = make_env(config.env, observation.needs, GAMES)
     rollout = Rollout([lanes], experiment.policy, observation, keeps_tape=False, greedy=True)
     rollout.reset(lane_seeds(1234, 0, GAMES))  # games that training has not seen
-    games = play_games(rollout, experiment.learner.ask(state), 1, jax.random.key(0))
+    games = play_games(rollout, state.params, GAMES, jax.random.key(0))
     rollout.close()
     assert sorted(games.lane.tolist()) == list(range(GAMES))
     assert games.episode_return.mean() >= 475

@@ -8,30 +8,15 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxpg.envs import make_env
 from jaxpg.envs.config import EnvConfig
 from jaxpg.experiment import lane_seeds
-from jaxpg.observations import ObservationConfig, input_shape, make_observation
-from jaxpg.policies import PolicyConfig, make_policy
+from jaxpg.observations import ObservationConfig, make_observation
 from jaxpg.rollout import Rollout, make_act, play_games
-from tests.helpers import counted_compilations
+from tests.helpers import SMALL, counted_compilations, make_rollout
 
 PONG = EnvConfig(game="Pong", actions=(2, 3))
 PROBE = EnvConfig(backend="probe", game="Count")
-SMALL = ObservationConfig(
-    name="gray_difference", height=35, width=40, first_row=5, end_row=33, first_column=0, end_column=40
-)
 VECTOR = ObservationConfig(name="vector")
-
-
-def _rollout(
-    env: EnvConfig, num_lanes: int, *, num_pools: int = 1, value: bool = True, hidden: int = 8, **options
-) -> tuple[Rollout, object]:
-    observation = make_observation(VECTOR if env.backend == "probe" or env.game.endswith("v1") else SMALL)
-    pools = [make_env(env, observation.needs, num_lanes // num_pools) for _ in range(num_pools)]
-    spec = pools[0].spec
-    policy = make_policy(PolicyConfig(hidden=(hidden,)), input_shape(observation, spec), spec.num_actions, value)
-    return Rollout(pools, policy, observation, **options), policy
 
 
 def _population(policy, num_members: int):
@@ -53,19 +38,19 @@ def _played(rollout: Rollout, population, num_agent_steps: int, times: int = 2):
 
 
 def test_two_pools_in_flight_play_exactly_what_one_pool_plays() -> None:
-    one, policy = _rollout(PONG, 4)
-    two, _ = _rollout(PONG, 4, num_pools=2)
+    one, policy = make_rollout(PONG, 4)
+    two, _ = make_rollout(PONG, 4, num_pools=2)
     population = _population(policy, 1)
     assert _equal(_played(one, population, 30), _played(two, population, 30))
 
 
 def test_a_member_alone_plays_as_it_plays_inside_a_population() -> None:
-    many, policy = _rollout(PONG, 4, num_members=2)
-    alone, _ = _rollout(PONG, 4)
+    many, policy = make_rollout(PONG, 4)
+    alone, _ = make_rollout(PONG, 4)
     population = _population(policy, 2)
     together = _played(many, population, 25)
     for member, lanes in ((0, slice(0, 2)), (1, slice(2, 4))):
-        single = _played(_rollout(PONG, 4)[0], jax.tree.map(lambda x, m=member: x[m : m + 1], population), 25)
+        single = _played(make_rollout(PONG, 4)[0], jax.tree.map(lambda x, m=member: x[m : m + 1], population), 25)
         for a, b in zip(together, single, strict=True):
             assert np.array_equal(a.tape.action[:, lanes], b.tape.action[:, lanes])
             np.testing.assert_allclose(a.tape.log_prob[:, lanes], b.tape.log_prob[:, lanes], rtol=1e-4, atol=1e-6)
@@ -75,9 +60,9 @@ def test_a_member_alone_plays_as_it_plays_inside_a_population() -> None:
 
 @pytest.mark.parametrize(("num_members", "num_lanes"), [(1, 8), (8, 8), (4, 8)])
 def test_one_function_acts_for_every_split_into_members(num_members: int, num_lanes: int) -> None:
-    rollout, policy = _rollout(PROBE, num_lanes)
+    rollout, policy = make_rollout(PROBE, num_lanes)
     population = _population(policy, num_members)
-    act = make_act(policy, make_observation(VECTOR), (0,), num_members, greedy=True)
+    act = make_act(policy, make_observation(VECTOR), (0,), num_lanes, greedy=True)
     raw = np.random.default_rng(0).normal(size=(num_lanes, 2)).astype(np.float32)
     actions, tape = act(population, raw, jax.random.key(0), None, 0, 0)
     assert tape is None
@@ -88,7 +73,7 @@ def test_one_function_acts_for_every_split_into_members(num_members: int, num_la
 
 
 def test_a_population_of_one_costs_what_no_population_costs() -> None:
-    rollout, policy = _rollout(PONG, 1, hidden=64)
+    rollout, policy = make_rollout(PONG, 1, hidden=64)
     rollout.close()
     observation = make_observation(SMALL)
     raw = jnp.zeros((16, 2, 35, 40), jnp.uint8)
@@ -102,7 +87,7 @@ def test_a_population_of_one_costs_what_no_population_costs() -> None:
 
         return jax.vmap(one)(raw, jnp.arange(16))
 
-    act = make_act(policy, observation, (0, 1, 2), 1, greedy=False)
+    act = make_act(policy, observation, (0, 1, 2), 16, greedy=False)
     ours = act.lower(population, raw, jax.random.key(0), None, 0, 0).compile()
     theirs = jax.jit(bare).lower(jax.tree.map(lambda x: x[0], population), raw, jax.random.key(0)).compile()
     assert ours.cost_analysis()["flops"] <= 1.01 * theirs.cost_analysis()["flops"]
@@ -112,15 +97,15 @@ def test_a_population_of_one_costs_what_no_population_costs() -> None:
 
 
 def test_sampling_follows_the_policy_and_greedy_takes_the_most_probable() -> None:
-    rollout, policy = _rollout(PROBE, 2)
+    rollout, policy = make_rollout(PROBE, 2)
     rollout.close()
     population = jax.tree.map(lambda x: 0 * x, _population(policy, 1))
     population["heads"]["logits"]["bias"] = jnp.log(jnp.array([[0.2, 0.8]]))
     raw = np.zeros((4000, 2), np.float32)
-    sampled, _ = make_act(policy, make_observation(VECTOR), (0,), 1, greedy=False)(
+    sampled, _ = make_act(policy, make_observation(VECTOR), (0,), 4000, greedy=False)(
         population, raw, jax.random.key(1), None, 0, 0
     )
-    greedy, _ = make_act(policy, make_observation(VECTOR), (0,), 1, greedy=True)(
+    greedy, _ = make_act(policy, make_observation(VECTOR), (0,), 4000, greedy=True)(
         population, raw, jax.random.key(1), None, 0, 0
     )
     assert np.mean(sampled) == pytest.approx(0.8, abs=4 * np.sqrt(0.16 / 4000))
@@ -129,7 +114,7 @@ def test_sampling_follows_the_policy_and_greedy_takes_the_most_probable() -> Non
 
 @pytest.mark.parametrize("num_lanes", [1, 3])
 def test_what_is_kept_belongs_together(num_lanes: int) -> None:
-    rollout, policy = _rollout(PROBE, num_lanes)
+    rollout, policy = make_rollout(PROBE, num_lanes)
     population = _population(policy, 1)
     first, second = _played(rollout, population, 8)
     # Count pays 1, 2, 3, 4, 5, then ignores an action: the streams go on from rollout to rollout
@@ -148,7 +133,7 @@ def test_what_is_kept_belongs_together(num_lanes: int) -> None:
 
 
 def test_episodes_are_whole_games_with_their_step_lane_return_and_length() -> None:
-    rollout, policy = _rollout(PROBE, 3, num_pools=3)
+    rollout, policy = make_rollout(PROBE, 3, num_pools=3)
     first, second = _played(rollout, _population(policy, 1), 8)
     assert first.episodes.step.tolist() == [4, 4, 4]
     assert first.episodes.lane.tolist() == [0, 1, 2]
@@ -159,7 +144,7 @@ def test_episodes_are_whole_games_with_their_step_lane_return_and_length() -> No
 
 
 def test_games_cut_short_by_a_reset_are_not_reported() -> None:
-    rollout, policy = _rollout(PROBE, 2)
+    rollout, policy = make_rollout(PROBE, 2)
     population = _population(policy, 1)
     rollout.reset(lane_seeds(1, 0, 2))
     rollout.collect(population, 3, jax.random.key(0))
@@ -179,8 +164,8 @@ def test_lane_seeds_depend_on_run_segment_and_lane_alone() -> None:
 
 
 def test_a_rollout_without_tape_keeps_nothing_and_plays_the_same() -> None:
-    with_tape, policy = _rollout(PONG, 2)
-    without, _ = _rollout(PONG, 2, keeps_tape=False)
+    with_tape, policy = make_rollout(PONG, 2)
+    without, _ = make_rollout(PONG, 2, keeps_tape=False)
     population = _population(policy, 1)
     kept, bare = _played(with_tape, population, 20), _played(without, population, 20)
     assert all(experience.tape is None for experience in bare)
@@ -189,9 +174,9 @@ def test_a_rollout_without_tape_keeps_nothing_and_plays_the_same() -> None:
 
 def test_playing_games_counts_the_first_of_every_lane() -> None:
     config = replace(EnvConfig(), game="CartPole-v1")
-    rollout, policy = _rollout(config, 4, keeps_tape=False, greedy=True)
+    rollout, policy = make_rollout(config, 4, keeps_tape=False, greedy=True)
     rollout.reset(lane_seeds(0, 0, 4))
-    episodes = play_games(rollout, _population(policy, 1), 3, jax.random.key(0))
+    episodes = play_games(rollout, policy.init(jax.random.key(0)), 12, jax.random.key(0))
     rollout.close()
     assert sorted(episodes.lane.tolist()) == sorted([0, 1, 2, 3] * 3)
     assert np.array_equal(episodes.episode_return, episodes.length_agent_steps), "CartPole pays 1 a step"
@@ -202,7 +187,7 @@ def test_playing_games_counts_the_first_of_every_lane() -> None:
 
 
 def test_after_the_first_rollout_nothing_compiles() -> None:
-    rollout, policy = _rollout(PONG, 2)
+    rollout, policy = make_rollout(PONG, 2)
     population = _population(policy, 1)
     rollout.reset(lane_seeds(1, 0, 2))
     collect = partial(rollout.collect, population, 6)

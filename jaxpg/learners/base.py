@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
+import numpy as np
 
 from jaxpg.types import Experience, Params, Population
 
@@ -12,16 +13,24 @@ Metrics = dict[str, jax.Array]
 
 
 class Learner(NamedTuple):
-    """A learner as three functions.
+    """A learner as pure functions of its state, a pytree of arrays whose ``params`` is the policy it stands for.
 
-    ``tell`` may be plain Python around jitted pieces; it dispatches and does not wait for the device.
+    A gradient learner has one candidate, which plays in all lanes without end. Search and evolution have
+    ``games``: these are played to their end in rounds, and then the next round's games are asked for.
     """
 
     init: Callable[[jax.Array, Params], Any]
-    """``(key, params) -> state``; the state is a pytree of arrays."""
-    ask: Callable[[Any], Population]
-    """``state -> population``, a pytree whose leaves lead with P."""
-    tell: Callable[[Any, Population, Experience], tuple[Any, Metrics]]
-    """``(state, population, experience) -> (state, metrics)``; the state is consumed."""
+    """``(key, params) -> state``"""
+    ask: Callable[[Any, jax.Array], Population]
+    """``(state, ids i32[K]) -> population``, the weights of these candidates, leaves led by K; jitted where it
+    computes anything. During a round the answer does not change."""
+    tell: Callable[[Any, Experience], tuple[Any, Metrics]]
+    """``(state, experience) -> (state, metrics)``; the state is consumed. It may be plain Python around jitted
+    pieces; it dispatches and does not wait for the device."""
     keeps_tape: bool
     """Whether the rollout must keep observations for ``tell``."""
+    greedy: bool = False
+    """Whether policies take the most probable action instead of a sampled one."""
+    games: Callable[[Any], np.ndarray] | None = None
+    """``state -> i64[J]``, the candidates whose games are still to be played in this round, one entry a game;
+    empty when nothing is left to do at all."""

@@ -127,7 +127,8 @@ def make_reinforce(
             key=key,
         )
 
-    def ask(state: ReinforceState) -> Population:
+    def ask(state: ReinforceState, ids: jax.Array) -> Population:
+        del ids  # there is one candidate
         return jax.tree.map(lambda x: x[None], state.params)
 
     @jax.jit
@@ -216,8 +217,7 @@ def make_reinforce(
         updates, optimizer_state = optimizer.update(gradient, optimizer_state, params)
         return optax.apply_updates(params, updates), optimizer_state, optax.tree.norm(gradient)
 
-    def tell(state: ReinforceState, population: Population, experience: Experience) -> tuple[ReinforceState, Metrics]:
-        del population  # of one, and it is state.params
+    def tell(state: ReinforceState, experience: Experience) -> tuple[ReinforceState, Metrics]:
         tape = experience.tape
         assert tape is not None, "REINFORCE needs the tape"
         params, optimizer_state = state.params, state.optimizer

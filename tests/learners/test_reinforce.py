@@ -117,7 +117,7 @@ def _tell(config: ReinforceConfig, experience: Experience, learning_rate: float 
         schedule_iterations=10,
     )  # fmt: skip
     state = learner.init(jax.random.key(0), _linear_policy(has_value).init(jax.random.key(0)))
-    return learner.tell(state, learner.ask(state), experience)
+    return learner.tell(state, experience)
 
 
 def _gradient_by_hand(experience: Experience, discount: float, weight: np.ndarray) -> np.ndarray:
@@ -207,7 +207,7 @@ def test_entropy_bonus_shrinks_linearly_to_its_final_share() -> None:
     for iteration in (0, 5, 10, 20):
         state = learner.init(jax.random.key(0), jax.tree.map(jnp.copy, params))
         state = state._replace(iteration=jnp.asarray(iteration))
-        moved, _ = learner.tell(state, learner.ask(state), experience)
+        moved, _ = learner.tell(state, experience)
         steps[iteration] = np.asarray(moved.params["w"] - params["w"])
     np.testing.assert_allclose(steps[5], 0.75 * steps[0], rtol=1e-3, atol=1e-6)
     np.testing.assert_allclose(steps[10], 0.5 * steps[0], rtol=1e-3, atol=1e-6)

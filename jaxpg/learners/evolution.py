@@ -1,0 +1,257 @@
+"""Evolution strategies: the population of many that perturbs parameters.
+
+OpenAI-ES (Salimans et al. 2017, algorithm 1 with antithetic pairs and centred ranks, section 2.1) and ARS
+(Mania et al. 2018, algorithm 2). Both estimate a gradient, and the run's Optax chain makes the step.
+"""
+
+from dataclasses import dataclass
+from typing import Annotated, Literal, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from pydantic import Field
+
+from jaxpg.errors import UserError
+from jaxpg.learners.base import Learner, Metrics
+from jaxpg.learners.scores import add_games, missing_games
+from jaxpg.observations import Observation
+from jaxpg.types import Experience, Params, Population
+from jaxpg.validation import STRICT, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvolutionConfig:
+    """Evolution strategies."""
+
+    __pydantic_config__ = STRICT
+
+    pairs: Annotated[int, Field(ge=1, le=1_000_000)] = 32
+    """Antithetic pairs in a generation; 2 candidates each."""
+    noise_std: PositiveFloat = 0.05
+    """Standard deviation of the noise on every weight (sigma; nu in ARS)."""
+    weighting: Literal["centred_ranks", "reward_std"] = "centred_ranks"
+    """What a candidate's return weighs: its rank in [-0.5, 0.5] (OpenAI-ES), or itself over the standard
+    deviation of all (ARS)."""
+    top_pairs: NonNegativeInt = 0
+    """Pairs with the best single return that are used (b in ARS); 0 for all."""
+    weight_decay: NonNegativeFloat = 0.0
+    """Share of each weight that is added to its gradient (OpenAI-ES uses 0.005)."""
+    episodes_per_candidate: PositiveInt = 1
+    """Games whose mean return is a candidate's score."""
+    normalize_observations: bool = False
+    """Whether inputs are standardised by the mean and standard deviation of all seen before (ARS-V2)."""
+    greedy: bool = True
+    """Whether candidates take the most probable action; else they sample."""
+    generations: NonNegativeInt = 0
+    """Generations after which the run ends, which a learning-rate schedule spans; 0 for as many as the budget lets."""
+
+
+class _Statistics(NamedTuple):
+    """Of all observations seen: count, mean and sum of squared distances from it (scalars where unused)."""
+
+    count: jax.Array
+    mean: jax.Array
+    squares: jax.Array
+
+
+class EvolutionState(NamedTuple):
+    """Everything that evolution needs to go on."""
+
+    params: Params
+    optimizer: optax.OptState
+    generation: jax.Array  # i32[]
+    return_sums: jax.Array  # f32[2 * pairs], over the games that each candidate of this generation has played
+    num_games: jax.Array  # i32[2 * pairs]
+    statistics: _Statistics
+    key: jax.Array  # typed PRNG key of the noise
+
+
+def make_evolution(
+    config: EvolutionConfig,
+    observation: Observation,
+    optimizer: optax.GradientTransformation,
+    input_shape: tuple[int, ...],
+) -> Learner:
+    """Builds the learner.
+
+    Candidate ``2 * pairs * generation + 2 * i`` is theta plus the noise of pair ``i``, the next one theta minus it.
+    With ``normalize_observations`` the params are those of ``policies.with_normalizer``.
+
+    Args:
+      config: what the user chose.
+      observation: decodes the tape, for the statistics of observations.
+      optimizer: any Optax chain.
+      input_shape: shape of one policy input.
+
+    Raises:
+      UserError: settings that contradict each other.
+    """
+    if config.top_pairs > config.pairs:
+        raise UserError(f"evolution.top_pairs: {config.top_pairs} is more than the {config.pairs} pairs there are")
+    population_size = 2 * config.pairs
+
+    def init(key: jax.Array, params: Params) -> EvolutionState:
+        shape = input_shape if config.normalize_observations else ()
+        return EvolutionState(
+            params=params,
+            optimizer=optimizer.init(_weights(config, params)),
+            generation=jnp.zeros((), jnp.int32),
+            return_sums=jnp.zeros(population_size),
+            num_games=jnp.zeros(population_size, jnp.int32),
+            statistics=_Statistics(jnp.zeros(()), jnp.zeros(shape), jnp.zeros(shape)),
+            key=key,
+        )
+
+    @jax.jit
+    def perturb(params: Params, key: jax.Array, ids: jax.Array) -> Population:
+        def one(candidate: jax.Array) -> Params:
+            generation, index = candidate // population_size, candidate % population_size
+            noise = _noise(jax.random.fold_in(key, generation), index // 2, _weights(config, params))
+            scale = config.noise_std * (1 - 2 * (index % 2))
+            weights = jax.tree.map(lambda w, e: w + scale * e, _weights(config, params), noise)
+            return _with_weights(config, params, weights)
+
+        return jax.vmap(one)(ids)
+
+    def ask(state: EvolutionState, ids: jax.Array) -> Population:
+        return perturb(state.params, state.key, ids)
+
+    @jax.jit
+    def step(
+        params: Params, optimizer_state: optax.OptState, key: jax.Array, generation: jax.Array, returns: jax.Array
+    ) -> tuple[Params, optax.OptState, Metrics]:
+        weights = _weights(config, params)
+        pair_weights = weights_of_pairs(config, returns.reshape(-1, 2))
+        generation_key = jax.random.fold_in(key, generation)
+
+        def add(total: Params, pair: tuple[jax.Array, jax.Array]) -> tuple[Params, None]:
+            index, weight = pair
+            noise = _noise(generation_key, index, weights)
+            return jax.tree.map(lambda t, e: t + weight * e, total, noise), None
+
+        zero = jax.tree.map(jnp.zeros_like, weights)
+        ascent, _ = jax.lax.scan(add, zero, (jnp.arange(config.pairs), pair_weights))
+        gradient = jax.tree.map(lambda a, w: config.weight_decay * w - a, ascent, weights)
+        updates, optimizer_state = optimizer.update(gradient, optimizer_state, weights)
+        metrics = {
+            "generation_return_mean": returns.mean(),
+            "generation_return_max": returns.max(),
+            "generation_return_std": returns.std(),
+            "gradient_norm": optax.tree.norm(gradient),
+            "weight_norm": optax.tree.norm(weights),
+        }
+        return _with_weights(config, params, optax.apply_updates(weights, updates)), optimizer_state, metrics
+
+    @jax.jit
+    def look(statistics: _Statistics, encoded: jax.Array, acted: jax.Array) -> _Statistics:
+        inputs = jax.vmap(jax.vmap(observation.decode))(encoded)
+        weight = acted.reshape(acted.shape + (1,) * (inputs.ndim - 2)).astype(jnp.float32)
+        count = weight.sum()
+        mean = (weight * inputs).sum((0, 1)) / jnp.maximum(count, 1)
+        squares = (weight * jnp.square(inputs - mean)).sum((0, 1))
+        return _merge(statistics, _Statistics(count, mean, squares))
+
+    def tell(state: EvolutionState, experience: Experience) -> tuple[EvolutionState, Metrics]:
+        first = int(state.generation) * population_size
+        sums, counts = add_games(
+            state.return_sums,
+            state.num_games,
+            experience.episodes.candidate - first,
+            experience.episodes.episode_return,
+        )
+        state = state._replace(return_sums=jnp.asarray(sums), num_games=jnp.asarray(counts))
+        if config.normalize_observations:
+            assert experience.tape is not None, "statistics of observations need the tape"
+            seen = np.zeros(experience.tape.action.shape, bool)  # one shape, however early the round ended
+            seen[: len(experience.acted)] = experience.acted
+            state = state._replace(statistics=look(state.statistics, experience.tape.observation, seen))
+        metrics: Metrics = {
+            "generation": state.generation,
+            "scored": np.mean(counts >= config.episodes_per_candidate),
+            "lane_utilisation": experience.acted.mean(),
+        }
+        if (counts >= config.episodes_per_candidate).all():
+            params, optimizer_state, of_generation = step(
+                state.params, state.optimizer, state.key, state.generation, jnp.asarray(sums / counts)
+            )
+            if config.normalize_observations:
+                params |= _moments(state.statistics)
+            state = state._replace(
+                params=params,
+                optimizer=optimizer_state,
+                generation=state.generation + 1,
+                return_sums=jnp.zeros_like(state.return_sums),
+                num_games=jnp.zeros_like(state.num_games),
+            )
+            metrics |= of_generation
+        return state, metrics
+
+    def games(state: EvolutionState) -> np.ndarray:
+        if config.generations and int(state.generation) >= config.generations:
+            return np.zeros(0, np.int64)
+        ids = int(state.generation) * population_size + np.arange(population_size)
+        return missing_games(ids, state.num_games, config.episodes_per_candidate)
+
+    return Learner(
+        init=init, ask=ask, tell=tell, keeps_tape=config.normalize_observations, greedy=config.greedy, games=games
+    )
+
+
+def weights_of_pairs(config: EvolutionConfig, returns: jax.Array) -> jax.Array:
+    """The factor on each pair's noise in the ascent direction.
+
+    Args:
+      config: which estimate.
+      returns: ``f32[pairs, 2]``, of theta plus and minus the noise.
+
+    Returns:
+      ``f32[pairs]``. OpenAI-ES: difference of centred ranks over (2 pairs sigma). ARS: difference of returns over
+      (b sigma_R), 0 outside the b best pairs.
+    """
+    pairs = returns.shape[0]
+    used = config.top_pairs or pairs
+    best = jnp.argsort(-returns.max(axis=1), stable=True)[:used]
+    chosen = returns[best]
+    if config.weighting == "centred_ranks":
+        shaped = centred_ranks(chosen.reshape(-1)).reshape(used, 2)
+        factor = (shaped[:, 0] - shaped[:, 1]) / (2 * used * config.noise_std)
+    else:
+        std = chosen.std()
+        factor = jnp.where(std > 0, (chosen[:, 0] - chosen[:, 1]) / (used * jnp.where(std > 0, std, 1.0)), 0.0)
+    return jnp.zeros(pairs).at[best].set(factor)
+
+
+def centred_ranks(returns: jax.Array) -> jax.Array:
+    """Ranks scaled to [-0.5, 0.5]; equal returns share their mean rank, so that a tie says nothing. ``f32[K]``."""
+    return (jax.scipy.stats.rankdata(returns) - 1) / max(len(returns) - 1, 1) - 0.5
+
+
+def _noise(key: jax.Array, pair: jax.Array, like: Params) -> Params:
+    """Standard normal noise of one pair, a pure function of the generation's key and the pair."""
+    leaves, tree = jax.tree.flatten(like)
+    keys = jax.random.split(jax.random.fold_in(key, pair), len(leaves))
+    return tree.unflatten([jax.random.normal(k, x.shape, x.dtype) for k, x in zip(keys, leaves, strict=True)])
+
+
+def _weights(config: EvolutionConfig, params: Params) -> Params:
+    """The part of the params that evolves; the normaliser's moments do not."""
+    return params["policy"] if config.normalize_observations else params
+
+
+def _with_weights(config: EvolutionConfig, params: Params, weights: Params) -> Params:
+    return {**params, "policy": weights} if config.normalize_observations else weights
+
+
+def _merge(a: _Statistics, b: _Statistics) -> _Statistics:
+    """Statistics of both samples together (Chan et al. 1979)."""
+    count = a.count + b.count
+    delta, share = b.mean - a.mean, b.count / jnp.maximum(count, 1)
+    return _Statistics(count, a.mean + delta * share, a.squares + b.squares + jnp.square(delta) * a.count * share)
+
+
+def _moments(statistics: _Statistics) -> dict[str, jax.Array]:
+    variance = statistics.squares / jnp.maximum(statistics.count, 1)
+    std = jnp.where(variance < 1e-7, 1.0, jnp.sqrt(variance))  # what never changed is only shifted
+    return {"mean": statistics.mean, "std": std}

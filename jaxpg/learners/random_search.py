@@ -1,0 +1,187 @@
+"""Random search: candidates drawn from a prior, and finalists who must show their score again.
+
+The best of many single games is mostly luck. So the best candidates of the search play fresh games, in rounds
+of equal cost that keep a quarter each (successive halving, Jamieson and Talwalkar 2016, with a factor of 4), and the
+winner plays once more; only that last mean is free of selection.
+"""
+
+from dataclasses import dataclass
+from functools import partial
+from typing import Annotated, Literal, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from pydantic import Field
+
+from jaxpg.errors import UserError
+from jaxpg.learners.base import Learner, Metrics
+from jaxpg.learners.scores import add_games, missing_games
+from jaxpg.types import Experience, Params, Population
+from jaxpg.validation import STRICT, NonNegativeInt, PositiveFloat, PositiveInt
+
+KEPT_SHARE = 4
+"""One in this many finalists goes on to the next round, where each plays this many times the games."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RandomSearchConfig:
+    """Random search."""
+
+    __pydantic_config__ = STRICT
+
+    candidates: Annotated[int, Field(ge=1, le=10_000_000)] = 1000
+    """Policies that are drawn."""
+    prior: Literal["uniform", "normal"] = "uniform"
+    """Distribution of every weight: uniform on [0, prior_scale), or normal with this standard deviation."""
+    prior_scale: PositiveFloat = 1.0
+    """Scale of the prior."""
+    episodes_per_candidate: PositiveInt = 1
+    """Games of each candidate in the search."""
+    finalists: NonNegativeInt = 64
+    """Best candidates of the search that play again; 0 believes the search."""
+    finalist_episodes: PositiveInt = 4
+    """Fresh games of each finalist in the first round after the search."""
+    winner_episodes: PositiveInt = 100
+    """Fresh games of the winner at the end."""
+    greedy: bool = True
+    """Whether candidates take the most probable action; else they sample."""
+
+
+class Round(NamedTuple):
+    """One stage of the search."""
+
+    candidates: int
+    episodes: int
+    """Games of each candidate."""
+
+
+class RandomSearchState(NamedTuple):
+    """Everything that the search needs to go on."""
+
+    params: Params  # of the best candidate in the newest finished round
+    round: jax.Array  # i32[]
+    ids: jax.Array  # i32[candidates]; those who play in this round come first, the best of the last round foremost
+    return_sums: jax.Array  # f32[candidates], over the games of this round, in the order of ids
+    num_games: jax.Array  # i32[candidates]
+    search_returns: jax.Array  # f32[candidates] by id, mean return in the search
+    best_return: jax.Array  # f32[], mean return of the best candidate in the newest finished round
+    key: jax.Array  # typed PRNG key of the weights
+
+
+def make_random_search(config: RandomSearchConfig) -> Learner:
+    """Builds the learner.
+
+    Raises:
+      UserError: settings that contradict each other.
+    """
+    rounds = rounds_of(config)
+
+    def init(key: jax.Array, params: Params) -> RandomSearchState:
+        return RandomSearchState(
+            params=params,
+            round=jnp.zeros((), jnp.int32),
+            ids=jnp.arange(config.candidates, dtype=jnp.int32),
+            return_sums=jnp.zeros(config.candidates),
+            num_games=jnp.zeros(config.candidates, jnp.int32),
+            search_returns=jnp.zeros(config.candidates),
+            best_return=jnp.zeros(()),
+            key=key,
+        )
+
+    draw = jax.jit(jax.vmap(partial(draw_weights, config), in_axes=(None, None, 0)))
+
+    def ask(state: RandomSearchState, ids: jax.Array) -> Population:
+        return draw(state.params, state.key, ids)
+
+    def tell(state: RandomSearchState, experience: Experience) -> tuple[RandomSearchState, Metrics]:
+        number = int(state.round)
+        players, wanted = rounds[number]
+        ids = np.asarray(state.ids)
+        place = np.full(config.candidates, -1)
+        place[ids] = np.arange(config.candidates)
+        sums, counts = add_games(
+            state.return_sums,
+            state.num_games,
+            place[experience.episodes.candidate],
+            experience.episodes.episode_return,
+        )
+        state = state._replace(return_sums=jnp.asarray(sums), num_games=jnp.asarray(counts))
+        done = counts[:players] >= wanted
+        metrics: Metrics = {
+            "round": state.round,
+            "scored": done.mean(),
+            "lane_utilisation": experience.acted.mean(),
+        }
+        if done.all():
+            state = _next_round(state, ids, sums[:players] / counts[:players], number)
+            state = state._replace(params=jax.tree.map(lambda x: x[0], ask(state, state.ids[:1])))
+            metrics |= {
+                "best_candidate": state.ids[0],
+                "best_search_return": state.search_returns[state.ids[0]],
+                "best_return": state.best_return,
+            }
+        return state, metrics
+
+    def games(state: RandomSearchState) -> np.ndarray:
+        number = int(state.round)
+        if number == len(rounds):
+            return np.zeros(0, np.int64)
+        players, wanted = rounds[number]
+        return missing_games(np.asarray(state.ids[:players], np.int64), state.num_games[:players], wanted)
+
+    return Learner(init=init, ask=ask, tell=tell, keeps_tape=False, greedy=config.greedy, games=games)
+
+
+def rounds_of(config: RandomSearchConfig) -> list[Round]:
+    """The search, the finalists' rounds, and the winner's.
+
+    Raises:
+      UserError: more finalists than candidates.
+    """
+    if config.finalists > config.candidates:
+        raise UserError(
+            f"random_search.finalists: {config.finalists} is more than the {config.candidates} candidates there are"
+        )
+    rounds = [Round(config.candidates, config.episodes_per_candidate)]
+    players, episodes = config.finalists, config.finalist_episodes
+    while players > 1:
+        rounds.append(Round(players, episodes))
+        players, episodes = -(-players // KEPT_SHARE), episodes * KEPT_SHARE
+    if players == 1:
+        rounds.append(Round(1, config.winner_episodes))
+    return rounds
+
+
+def draw_weights(config: RandomSearchConfig, like: Params, key: jax.Array, candidate: jax.Array) -> Params:
+    """A candidate's weights, a pure function of the search's key and the candidate's id; never stored.
+
+    Args:
+      config: the prior.
+      like: params of the same structure.
+      key: the state's key.
+      candidate: ``i32[]``.
+    """
+    leaves, tree = jax.tree.flatten(like)
+    keys = jax.random.split(jax.random.fold_in(key, candidate), len(leaves))
+    sample = jax.random.uniform if config.prior == "uniform" else jax.random.normal
+    drawn = [config.prior_scale * sample(k, x.shape, x.dtype) for k, x in zip(keys, leaves, strict=True)]
+    return tree.unflatten(drawn)
+
+
+def _next_round(state: RandomSearchState, ids: np.ndarray, means: np.ndarray, number: int) -> RandomSearchState:
+    """Puts the best first; a stable sort, so that of equals the earlier stays ahead."""
+    order = np.argsort(-means, kind="stable")
+    players = len(means)
+    ids = np.concatenate([ids[:players][order], ids[players:]])
+    search_returns = state.search_returns
+    if number == 0:
+        search_returns = jnp.zeros_like(search_returns).at[ids].set(means[order])
+    return state._replace(
+        round=state.round + 1,
+        ids=jnp.asarray(ids, jnp.int32),
+        return_sums=jnp.zeros_like(state.return_sums),
+        num_games=jnp.zeros_like(state.num_games),
+        search_returns=search_returns,
+        best_return=jnp.float32(means[order[0]]),
+    )
