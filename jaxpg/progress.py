@@ -9,6 +9,8 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, Ti
 from jaxpg.metrics import EpisodeRow, Record
 
 SECONDS_BETWEEN_LINES = 10.0
+STAGE = ("round", "generation", "scored")
+"""Where search and evolution stand; ``scored`` is the share of candidates whose games are all played."""
 
 
 class PlainProgress:
@@ -29,7 +31,8 @@ class PlainProgress:
     def _say(self) -> None:
         if self._unsaid is None:
             return
-        shown = ("iteration", "agent_steps", "episodes", "wall_seconds", "agent_steps_per_second", "return_mean_100")
+        shown = ["iteration", "agent_steps", "episodes", "wall_seconds", "agent_steps_per_second", "return_mean_100"]
+        shown += [name for name in STAGE if name in self._unsaid]
         print(" ".join(f"{name}={_short(self._unsaid[name])}" for name in shown), flush=True)
         self._unsaid = None
         self._last_seconds = time.monotonic()
@@ -44,14 +47,14 @@ class LiveProgress:
             BarColumn(),
             TextColumn("{task.completed:,.0f} of {task.total:,.0f} agent steps"),
             TextColumn("{task.fields[speed]} /s"),
-            TextColumn("return {task.fields[mean]} over {task.fields[games]} games"),
+            TextColumn("return {task.fields[mean]} over {task.fields[games]} games{task.fields[stage]}"),
             TimeElapsedColumn(),
             TextColumn("left"),
             TimeRemainingColumn(),
             console=console,
         )
         self._task = self._progress.add_task(
-            "training", total=budget_agent_steps, completed=done_agent_steps, speed="-", mean="-", games=0
+            "training", total=budget_agent_steps, completed=done_agent_steps, speed="-", mean="-", games=0, stage=""
         )
         self._progress.start()
 
@@ -62,6 +65,7 @@ class LiveProgress:
             speed=_short(record["agent_steps_per_second"]),
             mean=_short(record["return_mean_100"]),
             games=record["episodes"],
+            stage="".join(f", {name} {_short(record[name])}" for name in STAGE if name in record),
         )
 
     def close(self) -> None:

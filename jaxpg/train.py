@@ -13,6 +13,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import platformdirs
 
 from jaxpg.candidates import CandidateQueue
@@ -179,7 +180,7 @@ class Training:
         experience, seconds = self.experiment.rollout.collect(players, self.experiment.rollout_agent_steps, key)
         t1 = time.perf_counter()
         self.state, on_device = learner.tell(self.state, experience)
-        metrics = {name: float(value) for name, value in jax.device_get(on_device).items()}
+        metrics = {name: np.asarray(value).item() for name, value in jax.device_get(on_device).items()}
         t2 = time.perf_counter()
         agent_steps_before = progress.agent_steps
         self.last_metrics |= metrics

@@ -54,6 +54,18 @@ def test_before_the_first_game_the_mean_return_is_a_dash(clock, capsys):
     assert lines(capsys)[0]["return_mean_100"] == "-"
 
 
+def test_search_and_evolution_say_where_they_stand(clock, capsys):
+    said = {**record(1), "scored": 0.5, "generation": 3}
+    PlainProgress().write(said, [])
+    (line,) = lines(capsys)
+    assert (line["generation"], line["scored"]) == ("3", "0.50")
+    screen = io.StringIO()
+    live = LiveProgress(Console(file=screen, force_terminal=True, width=200), 1_000_000, 0)
+    live.write(said, [])
+    live.close()
+    assert ", generation 3, scored 0.50" in screen.getvalue()
+
+
 def test_plain_lines_are_ten_seconds_apart_besides_the_first_and_the_last(clock, capsys):
     plain = PlainProgress()
     for iteration, seconds in enumerate([0.0, 3.0, 9.9, 10.0, 12.0, 19.9, 20.5, 21.0], start=1):
