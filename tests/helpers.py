@@ -96,8 +96,11 @@ def counted_compilations() -> Iterator[list[str]]:
         jax.monitoring.unregister_event_duration_listener(note)
 
 
-def play_rounds(experiment: Experiment, config: Config, num_rounds: int):
-    """Search or evolution without files: whole rounds, each with new emulator seeds; returns the learner's state."""
+def play_rounds(experiment: Experiment, config: Config, num_rounds: int, enough: float = np.inf):
+    """Search or evolution without files: whole rounds, each with new emulator seeds; returns the learner's state.
+
+    Evolution ends before, when the mean return of a generation is ``enough``.
+    """
     learner, num_lanes = experiment.learner, config.env.num_lanes
     init_key, learner_key, act_key = jax.random.split(jax.random.key(config.run.seed), 3)
     state = learner.init(learner_key, experiment.policy.init(init_key))
@@ -106,5 +109,7 @@ def play_rounds(experiment: Experiment, config: Config, num_rounds: int):
         queue = CandidateQueue(learner.games(state), num_lanes, partial(learner.ask, state))
         while not queue.finished:
             experience, _ = experiment.rollout.collect(queue, experiment.rollout_agent_steps, act_key)
-            state, _ = learner.tell(state, experience)
+            state, metrics = learner.tell(state, experience)
+        if metrics.get("generation_return_mean", -np.inf) >= enough:
+            break
     return state
