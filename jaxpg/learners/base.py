@@ -8,8 +8,8 @@ import numpy as np
 
 from jaxpg.types import Experience, Params, Population
 
-Metrics = dict[str, jax.Array]
-"""Scalars of one iteration, still on the device."""
+Metrics = dict[str, Any]
+"""Scalars of one iteration, as arrays; those of jitted code are still on the device."""
 
 
 class Learner(NamedTuple):

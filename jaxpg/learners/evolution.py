@@ -49,9 +49,9 @@ class EvolutionConfig:
 
 
 class _Statistics(NamedTuple):
-    """Of all observations seen: count, mean and sum of squared distances from it (scalars where unused)."""
+    """Of all observations seen: their number, mean and sum of squared distances from it (scalars where unused)."""
 
-    count: jax.Array
+    number: jax.Array
     mean: jax.Array
     squares: jax.Array
 
@@ -232,7 +232,7 @@ def _noise(key: jax.Array, pair: jax.Array, like: Params) -> Params:
     """Standard normal noise of one pair, a pure function of the generation's key and the pair."""
     leaves, tree = jax.tree.flatten(like)
     keys = jax.random.split(jax.random.fold_in(key, pair), len(leaves))
-    return tree.unflatten([jax.random.normal(k, x.shape, x.dtype) for k, x in zip(keys, leaves, strict=True)])
+    return jax.tree.unflatten(tree, [jax.random.normal(k, x.shape, x.dtype) for k, x in zip(keys, leaves, strict=True)])
 
 
 def _weights(config: EvolutionConfig, params: Params) -> Params:
@@ -246,12 +246,12 @@ def _with_weights(config: EvolutionConfig, params: Params, weights: Params) -> P
 
 def _merge(a: _Statistics, b: _Statistics) -> _Statistics:
     """Statistics of both samples together (Chan et al. 1979)."""
-    count = a.count + b.count
-    delta, share = b.mean - a.mean, b.count / jnp.maximum(count, 1)
-    return _Statistics(count, a.mean + delta * share, a.squares + b.squares + jnp.square(delta) * a.count * share)
+    number = a.number + b.number
+    delta, share = b.mean - a.mean, b.number / jnp.maximum(number, 1)
+    return _Statistics(number, a.mean + delta * share, a.squares + b.squares + jnp.square(delta) * a.number * share)
 
 
 def _moments(statistics: _Statistics) -> dict[str, jax.Array]:
-    variance = statistics.squares / jnp.maximum(statistics.count, 1)
+    variance = statistics.squares / jnp.maximum(statistics.number, 1)
     std = jnp.where(variance < 1e-7, 1.0, jnp.sqrt(variance))  # what never changed is only shifted
     return {"mean": statistics.mean, "std": std}

@@ -166,7 +166,7 @@ def draw_weights(config: RandomSearchConfig, like: Params, key: jax.Array, candi
     keys = jax.random.split(jax.random.fold_in(key, candidate), len(leaves))
     sample = jax.random.uniform if config.prior == "uniform" else jax.random.normal
     drawn = [config.prior_scale * sample(k, x.shape, x.dtype) for k, x in zip(keys, leaves, strict=True)]
-    return tree.unflatten(drawn)
+    return jax.tree.unflatten(tree, drawn)
 
 
 def _next_round(state: RandomSearchState, ids: np.ndarray, means: np.ndarray, number: int) -> RandomSearchState:
