@@ -34,7 +34,8 @@ def test_every_policy_starts_near_uniform_and_has_a_value_only_when_asked(name: 
     assert value != 0
     assert jnp.abs(jax.nn.softmax(logits) - 1 / 3).max() < 0.1
     without = make_policy(PolicyConfig(name=name), shape, 3, value=False)
-    head = _size(_shapes(with_value)["heads"]["value"])
+    shapes = _shapes(with_value)
+    head = _size(shapes.get("heads", shapes)["value"])
     assert _size(_shapes(with_value)) - _size(_shapes(without)) == head
     zeros = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), _shapes(without))
     assert without.apply(zeros, observation)[1] == 0
@@ -59,6 +60,19 @@ def test_the_notebooks_networks_have_their_size() -> None:
     assert _size(_shapes(conv)) == 9 * 32 + 32 + 9 * 32 * 32 + 32 + 40 * 40 * 32 * 32 + 32 + 33 * 2
     linear = make_policy(PolicyConfig(name="linear", bias=False), (33_600,), 9, value=False)
     assert _size(_shapes(linear)) == 33_600 * 9
+
+
+@pytest.mark.parametrize("bias", [False, True])
+def test_linear_in_numpy(bias: bool) -> None:
+    policy = make_policy(PolicyConfig(name="linear", bias=bias), (2, 3), 4, value=True)
+    params = jax.tree.map(lambda leaf: leaf + 0.5, _params(policy))
+    x = np.random.default_rng(0).normal(size=(2, 3)).astype(np.float32)
+    logits, value = policy.apply(params, jnp.asarray(x))
+    weights = np.asarray(params["kernel"], float)
+    by_hand = [(weights[a] * x.reshape(-1)).sum() + (0.5 if bias else 0.0) for a in range(4)]
+    np.testing.assert_allclose(logits, by_hand, rtol=1e-5)
+    assert ("bias" in params) == bias
+    np.testing.assert_allclose(value, (x.reshape(-1) @ params["value"]["kernel"] + 0.5)[0], rtol=1e-5)
 
 
 @pytest.mark.parametrize("layer_norm", [False, True])
