@@ -1,0 +1,65 @@
+"""Plays a run's policy in plain Gymnasium, ``ALE/<Game>-v5`` as it comes: an independent look at its score.
+
+Frame skip 4, sticky actions 0.25, no no-ops, the last frame only, whole games of at most 108,000 frames. The
+newest checkpoint is played, with the most probable action. For observations ``ram`` and ``flat_gray``.
+"""
+
+import argparse
+import sys
+from pathlib import Path
+
+import ale_py
+import gymnasium
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxpg.checkpoint import Checkpoints
+from jaxpg.config import load_recipe
+from jaxpg.experiment import build
+from jaxpg.observations import make_observation
+
+
+def main() -> None:
+    """The command."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("run", type=Path, help="run folder")
+    parser.add_argument("--games", type=int, default=100)
+    parser.add_argument("--seed", type=int, default=1000, help="seed of the first game; the next ones follow")
+    arguments = parser.parse_args()
+    config = load_recipe(arguments.run / "config.yaml")
+    kinds = {"ram": ("ram", (0,)), "flat_gray": ("rgb", (2, 0, 1))}
+    if config.observation.name not in kinds or config.env.actions:
+        sys.exit(f"{arguments.run}: only the observations {' and '.join(kinds)} with all actions can be played here")
+    kind, axes = kinds[config.observation.name]
+    experiment, observation = build(config), make_observation(config.observation)
+    like = experiment.learner.init(jax.random.key(0), experiment.policy.init(jax.random.key(0)))
+    checkpoints = Checkpoints(arguments.run / "checkpoints")
+    state, _ = checkpoints.restore(checkpoints.iterations()[-1], like)
+    checkpoints.close()
+    experiment.rollout.close()
+
+    @jax.jit
+    def act(params, raw):
+        raw = jnp.transpose(raw, axes)
+        raw = raw if kind == "ram" else raw[None]
+        return jnp.argmax(experiment.policy.apply(params, observation.decode(observation.encode(raw)))[0])
+
+    gymnasium.register_envs(ale_py)
+    env = gymnasium.make(f"ALE/{config.env.game}-v5", obs_type=kind)
+    returns = []
+    for game in range(arguments.games):
+        seen, _ = env.reset(seed=arguments.seed + game)
+        total, over = 0.0, False
+        while not over:
+            seen, reward, terminated, truncated, _ = env.step(int(act(state.params, seen)))
+            total, over = total + float(reward), terminated or truncated
+        returns.append(total)
+        if sys.stdout.isatty() or game % 10 == 9:
+            error = np.std(returns, ddof=1) / np.sqrt(len(returns)) if game else 0.0
+            print(f"{len(returns)} games: mean {np.mean(returns):.1f} +- {error:.1f}", flush=True)
+    env.close()
+
+
+if __name__ == "__main__":
+    main()
