@@ -41,6 +41,8 @@ class Progress:
     """Seconds of training, over all the processes that worked on the run."""
     segment: int = 0
     """How often the emulators were seeded anew."""
+    metrics: dict[str, float] = dataclasses.field(default_factory=dict)
+    """The newest value of each of the learner's metrics."""
     last_returns: collections.deque[float] = dataclasses.field(default_factory=lambda: collections.deque(maxlen=100))
 
     @property
@@ -83,8 +85,6 @@ class Training:
         self.state = experiment.learner.init(learner_key, params)
         self.progress = Progress()
         self._queue: CandidateQueue | None = None
-        self.last_metrics: dict[str, float] = {}
-        """The newest value of each of the learner's metrics."""
         self.checkpoints = Checkpoints(
             folder / "checkpoints",
             keep_newest=config.checkpoint.keep_newest,
@@ -183,7 +183,7 @@ class Training:
         metrics = {name: np.asarray(value).item() for name, value in jax.device_get(on_device).items()}
         t2 = time.perf_counter()
         agent_steps_before = progress.agent_steps
-        self.last_metrics |= metrics
+        progress.metrics |= metrics
         progress.iteration += 1
         progress.agent_steps += experience.reward.size
         progress.episodes += len(experience.episodes.lane)
@@ -271,9 +271,7 @@ def _train(argv: Sequence[str], stop: Stop) -> int:
     finally:
         training.close()
     progress = training.progress
-    write_json(
-        folder / "summary.json", {"ended": reason, **_without_returns(progress), "metrics": training.last_metrics}
-    )
+    write_json(folder / "summary.json", {"ended": reason, **_without_returns(progress)})
     mean = "-" if progress.return_mean_100 is None else f"{progress.return_mean_100:.2f}"
     print(
         f"jaxpg: {reason}; {progress.agent_steps:,} agent steps, {progress.episodes:,} games in "

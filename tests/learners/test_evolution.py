@@ -224,7 +224,7 @@ def test_more_best_pairs_than_pairs_is_an_error() -> None:
 
 
 def _evolve(env: EnvConfig, evolution: EvolutionConfig, learning_rate: float, optimum: float) -> list[float]:
-    """The returns of 20 games of evolution's centre, after a generation that came close to the optimum."""
+    """The returns of 20 games of evolution's centre, after a generation whose candidates all reached the optimum."""
     config = Config(
         env=replace(env, num_lanes=16),
         observation=ObservationConfig(name="vector"),
@@ -234,7 +234,7 @@ def _evolve(env: EnvConfig, evolution: EvolutionConfig, learning_rate: float, op
     )
     config = replace(config, run=replace(config.run, learner="evolution"))
     experiment = build(config)
-    state = play_rounds(experiment, config, 100, enough=0.99 * optimum)
+    state = play_rounds(experiment, config, 100, enough=optimum)
     experiment.rollout.reset(lane_seeds(99, 0, 16))
     games = play_games(experiment.rollout, state.params, 20, jax.random.key(0))
     experiment.rollout.close()
@@ -249,11 +249,7 @@ def test_probes_are_solved(game: str, weighting: str) -> None:
     assert _evolve(EnvConfig(backend="probe", game=game), evolution, 0.1, optimum) == [optimum] * 20
 
 
-@pytest.mark.parametrize(
-    ("normalize_observations", "noise_std", "learning_rate"), [(False, 1.0, 0.5), (True, 0.5, 0.3)]
-)
-def test_cartpole_is_solved_for_good(normalize_observations: bool, noise_std: float, learning_rate: float) -> None:
-    """500 is the most that CartPole-v1 gives."""
-    evolution = EvolutionConfig(pairs=8, noise_std=noise_std, normalize_observations=normalize_observations)
-    returns = _evolve(EnvConfig(game="CartPole-v1", num_threads=1), evolution, learning_rate, 500.0)
-    assert returns == [500.0] * 20
+def test_cartpole_is_solved_for_good() -> None:
+    """500 is the most that CartPole-v1 gives; the whole last generation reached it."""
+    evolution = EvolutionConfig(pairs=8, noise_std=0.5, normalize_observations=True)
+    assert _evolve(EnvConfig(game="CartPole-v1", num_threads=1), evolution, 0.3, 500.0) == [500.0] * 20
