@@ -58,18 +58,21 @@ def test_a_member_alone_plays_as_it_plays_inside_a_population() -> None:
     assert not np.array_equal(together[0].tape.action[:, :2], together[0].tape.action[:, 2:])
 
 
-@pytest.mark.parametrize(("num_members", "num_lanes"), [(1, 8), (8, 8), (4, 8)])
-def test_one_function_acts_for_every_split_into_members(num_members: int, num_lanes: int) -> None:
-    rollout, policy = make_rollout(PROBE, num_lanes)
-    population = _population(policy, num_members)
-    act = make_act(policy, make_observation(VECTOR), (0,), num_lanes, greedy=True)
-    raw = np.random.default_rng(0).normal(size=(num_lanes, 2)).astype(np.float32)
-    actions, tape = act(population, raw, jax.random.key(0), None, 0, 0)
-    assert tape is None
-    for lane in range(num_lanes):
-        params = jax.tree.map(lambda x, m=lane // (num_lanes // num_members): x[m], population)
-        assert actions[lane] == jnp.argmax(policy.apply(params, jnp.asarray(raw[lane]))[0])
+def test_one_function_acts_for_every_split_into_members() -> None:
+    """P=1, E=8; P=8, E=1; and between: one jitted function, one compilation a shape."""
+    rollout, policy = make_rollout(PROBE, 8)
     rollout.close()
+    act = make_act(policy, make_observation(VECTOR), (0,), 8, greedy=True)
+    raw = np.random.default_rng(0).normal(size=(8, 2)).astype(np.float32)
+    splits = [1, 8, 4, 2, 8, 1]
+    for num_members in splits:
+        population = _population(policy, num_members)
+        actions, tape = act(population, raw, jax.random.key(0), None, 0, 0)
+        assert tape is None
+        for lane in range(8):
+            params = jax.tree.map(lambda x, m=lane * num_members // 8: x[m], population)
+            assert actions[lane] == jnp.argmax(policy.apply(params, jnp.asarray(raw[lane]))[0])
+    assert act._cache_size() == len(set(splits))
 
 
 def test_a_population_of_one_costs_what_no_population_costs() -> None:
