@@ -185,7 +185,7 @@ class Rollout:
             for i, pool in enumerate(self.pools):
                 step = self._observe(i, played - 1, outcomes, queue)
                 clock.lap("emulate")
-                population = queue.population if queue else players
+                population = queue.population if queue else players  # a queue's changes as games end
                 actions, tape = self._act(population, step.observation, key, tape, played, self._first_lanes[i])
                 pool.send(np.asarray(actions))
                 self._current[i] = None
@@ -195,7 +195,8 @@ class Rollout:
             step = self._observe(i, played - 1, outcomes, queue)
             clock.lap("emulate")
             if self._bootstraps:  # the actions are thrown away: the next rollout's policy will choose
-                _, tape = self._act(players, step.observation, key, tape, played, self._first_lanes[i])
+                population = queue.population if queue else players
+                _, tape = self._act(population, step.observation, key, tape, played, self._first_lanes[i])
                 clock.lap("act")
         self._tape = tape
         experience = Experience(

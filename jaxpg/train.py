@@ -277,6 +277,8 @@ def _train(argv: Sequence[str], stop: Stop) -> int:
         f"jaxpg: {reason}; {progress.agent_steps:,} agent steps, {progress.episodes:,} games in "
         f"{progress.wall_seconds:.0f} s; mean return of the last 100 games {mean}; all of it in {folder}"
     )
+    if experiment.learner.report:
+        print(f"jaxpg: {experiment.learner.report(progress.metrics)}")
     return 128 + stop.signal if stop.signal is not None else 0
 
 

@@ -77,6 +77,19 @@ def test_a_search_scores_every_candidate_and_the_finalists_again(search):
     assert steps == sorted(set(steps))
 
 
+def test_the_last_line_tells_luck_from_skill(tmp_path, capsys):
+    run(*ENV, *SEARCH, "--run.dir", str(tmp_path / "all"))
+    metrics = summary(tmp_path / "all")["metrics"]
+    assert capsys.readouterr().out.splitlines()[-1] == (
+        f"jaxpg: best candidate {metrics['best_candidate']}: {metrics['best_search_return']:.1f} in the search, "
+        f"{metrics['best_return']:.1f} a game over 10 fresh games"
+    )
+    run(*ENV, *SEARCH, "--random-search.finalists", "0", "--run.dir", str(tmp_path / "search"))
+    assert capsys.readouterr().out.splitlines()[-1].endswith(" in the search")
+    run(*ENV, *SEARCH, "--run.budget-agent-steps", "1", "--run.dir", str(tmp_path / "nothing"))
+    assert capsys.readouterr().out.splitlines()[-1] == "jaxpg: the search is not over"
+
+
 def test_the_summary_tells_luck_from_skill(search):
     metrics = summary(search)["metrics"]
     winner = int(metrics["best_candidate"])

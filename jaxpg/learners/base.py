@@ -34,3 +34,5 @@ class Learner(NamedTuple):
     games: Callable[[Any], np.ndarray] | None = None
     """``state -> i64[J]``, the candidates whose games are still to be played in this round, one entry a game;
     empty when nothing is left to do at all."""
+    report: Callable[[dict[str, float]], str] | None = None
+    """The newest metrics -> what a person should know at the end of the run, one line."""

@@ -117,6 +117,7 @@ def make_random_search(config: RandomSearchConfig) -> Learner:
             state = _next_round(state, ids, sums[:players] / counts[:players], number)
             state = state._replace(params=jax.tree.map(lambda x: x[0], ask(state, state.ids[:1])))
             metrics |= {
+                "best_round": number,
                 "best_candidate": state.ids[0],
                 "best_search_return": state.search_returns[state.ids[0]],
                 "best_return": state.best_return,
@@ -130,7 +131,17 @@ def make_random_search(config: RandomSearchConfig) -> Learner:
         players, wanted = rounds[number]
         return missing_games(np.asarray(state.ids[:players], np.int64), state.num_games[:players], wanted)
 
-    return Learner(init=init, ask=ask, tell=tell, keeps_tape=False, greedy=config.greedy, games=games)
+    def report(metrics: dict[str, float]) -> str:
+        if "best_return" not in metrics:
+            return "the search is not over"
+        line = f"best candidate {metrics['best_candidate']}: {metrics['best_search_return']:.1f} in the search"
+        games_each = rounds[int(metrics["best_round"])].episodes
+        fresh = f", {metrics['best_return']:.1f} a game over {games_each} fresh games"
+        return line + (fresh if metrics["best_round"] else "")
+
+    return Learner(
+        init=init, ask=ask, tell=tell, keeps_tape=False, greedy=config.greedy, games=games, report=report
+    )
 
 
 def rounds_of(config: RandomSearchConfig) -> list[Round]:
