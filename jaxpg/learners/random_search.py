@@ -139,9 +139,7 @@ def make_random_search(config: RandomSearchConfig) -> Learner:
         fresh = f", {metrics['best_return']:.1f} a game over {games_each} fresh games"
         return line + (fresh if metrics["best_round"] else "")
 
-    return Learner(
-        init=init, ask=ask, tell=tell, keeps_tape=False, greedy=config.greedy, games=games, report=report
-    )
+    return Learner(init=init, ask=ask, tell=tell, keeps_tape=False, greedy=config.greedy, games=games, report=report)
 
 
 def rounds_of(config: RandomSearchConfig) -> list[Round]:
