@@ -41,7 +41,11 @@ def test_two_pools_in_flight_play_exactly_what_one_pool_plays() -> None:
     one, policy = make_rollout(PONG, 4)
     two, _ = make_rollout(PONG, 4, num_pools=2)
     population = _population(policy, 1)
-    assert _equal(_played(one, population, 30), _played(two, population, 30))
+    for a, b in zip(_played(one, population, 30), _played(two, population, 30), strict=True):
+        for ours, theirs in ((a.tape.log_prob, b.tape.log_prob), (a.tape.value, b.tape.value)):
+            np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-6)  # a product's rounding depends on its rows
+        exact = [x._replace(tape=(x.tape.observation, x.tape.action)) for x in (a, b)]
+        assert _equal(*exact)
 
 
 def test_a_member_alone_plays_as_it_plays_inside_a_population() -> None:
