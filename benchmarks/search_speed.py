@@ -5,19 +5,15 @@ writes ``search_speed.json`` and ``search_speed.md``. Speeds are agent steps per
 share of jaxpg's agent steps that belong to a candidate's game, while the queue has games to give.
 """
 
-import argparse
-import json
-import os
-import statistics
 import time
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import ale_py
 import gymnasium
 import jax
 import numpy as np
+from turns import Row, parse_turns, report, say
 
 from jaxpg.candidates import CandidateQueue
 from jaxpg.config import Config, load_recipe
@@ -26,24 +22,18 @@ from jaxpg.experiment import build, lane_seeds
 
 def main() -> None:
     """The command."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("recipe", nargs="?", default="configs/mspacman_random_search.yaml")
-    parser.add_argument("--rounds", type=int, default=5, help="turns of each; medians are reported (default 5)")
-    parser.add_argument("--seconds", type=float, default=12.0, help="length of one turn (default 12)")
-    parser.add_argument("--out", type=Path, default=Path("runs/benchmarks"), help="folder for the results")
-    arguments = parser.parse_args()
+    arguments = parse_turns(__doc__, "configs/mspacman_random_search.yaml")
     config = load_recipe(Path(arguments.recipe))
     loop, search = _loop(), _Search(config)
     search.turn(1.0)  # compiles
-    rows: list[dict[str, Any]] = []
+    rows: list[Row] = []
     for _ in range(arguments.rounds):
-        speed = loop(arguments.seconds)
-        row = {"notebook loop": speed, "jaxpg": search.turn(arguments.seconds)}
-        row["ratio"] = row["jaxpg"] / row["notebook loop"]
+        row = {"plain loop": loop(arguments.seconds), "jaxpg": search.turn(arguments.seconds)}
+        row["ratio"] = row["jaxpg"] / row["plain loop"]
         row["lane utilisation"] = search.utilisation
         rows.append(row)
-        print("  ".join(f"{name} {value:.3f}" for name, value in row.items()), flush=True)
-    _report(config, rows, arguments.out)
+        say(row)
+    report(config, rows, arguments.out, "search_speed")
 
 
 def _loop():
@@ -91,26 +81,6 @@ class _Search:
             useful += experience.acted.sum()
         self.utilisation = useful / count
         return count / (time.perf_counter() - start)
-
-
-def _report(config: Config, rows: list[dict[str, Any]], folder: Path) -> None:
-    device = jax.devices()[0]
-    machine = f"{device.platform} ({device.device_kind}), {os.cpu_count()} cores"
-    lines = [
-        f"{config.env.game}, {config.env.num_lanes} lanes, {machine}, {time.strftime('%Y-%m-%d')}",
-        "",
-        "| | minimum | median | maximum |",
-        "|---|---|---|---|",
-    ]
-    for name in rows[0]:
-        values = [row[name] for row in rows]
-        numbers = [min(values), statistics.median(values), max(values)]
-        lines.append(f"| {name} | {' | '.join(f'{n:,.0f}' if n > 100 else f'{n:.3f}' for n in numbers)} |")
-    table = "\n".join(lines)
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "search_speed.md").write_text(table + "\n", encoding="utf-8")
-    (folder / "search_speed.json").write_text(json.dumps({"machine": machine, "rows": rows}, indent=2) + "\n")
-    print(table)
 
 
 if __name__ == "__main__":

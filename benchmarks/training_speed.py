@@ -4,18 +4,14 @@ Writes ``training_speed.json`` and ``training_speed.md`` and prints the table. S
 second. The machine should do nothing else meanwhile.
 """
 
-import argparse
-import json
-import os
-import statistics
 import time
 from pathlib import Path
-from typing import Any
 
 import envpool
 import jax
 import jax.numpy as jnp
 import numpy as np
+from turns import Row, parse_turns, report, say
 
 from jaxpg.config import Config, load_recipe
 from jaxpg.experiment import build, lane_seeds
@@ -24,25 +20,16 @@ from jaxpg.observations import make_observation
 
 def main() -> None:
     """The command."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("recipe", nargs="?", help="an Atari recipe on EnvPool; the default recipe without it")
-    parser.add_argument("--rounds", type=int, default=5, help="turns of each; medians are reported (default 5)")
-    parser.add_argument("--seconds", type=float, default=12.0, help="length of one turn (default 12)")
-    parser.add_argument("--out", type=Path, default=Path("runs/benchmarks"), help="folder for the results")
-    arguments = parser.parse_args()
-    config = load_recipe(Path(arguments.recipe)) if arguments.recipe else Config()
+    arguments = parse_turns(__doc__, "configs/pong.yaml")
+    config = load_recipe(Path(arguments.recipe))
     turns = {"raw EnvPool": _raw(config), "training": _training(config)}
-    rows: list[dict[str, Any]] = []
+    rows: list[Row] = []
     for _ in range(arguments.rounds):
         row = {name: turn(arguments.seconds) for name, turn in turns.items()}
         row["ratio"] = row["training"] / row["raw EnvPool"]
         rows.append(row)
-        print(
-            "  ".join(
-                f"{name} {value:.3f}" if name == "ratio" else f"{name} {value:.0f}" for name, value in row.items()
-            )
-        )
-    _report(config, rows, arguments.out)
+        say(row)
+    report(config, rows, arguments.out, "training_speed")
 
 
 def _raw(config: Config):
@@ -99,29 +86,6 @@ def _training(config: Config):
 
     turn(1.0)  # compiles
     return turn
-
-
-def _report(config: Config, rows: list[dict[str, Any]], folder: Path) -> None:
-    device = jax.devices()[0]
-    machine = f"{device.platform} ({device.device_kind}), {os.cpu_count()} cores"
-    lines = [
-        f"{config.env.game}, {config.env.num_lanes} lanes, policy {config.policy.name}, {machine}, "
-        f"{time.strftime('%Y-%m-%d')}",
-        "",
-        "| | minimum | median | maximum |",
-        "|---|---|---|---|",
-    ]
-    for name in rows[0]:
-        values = [row[name] for row in rows]
-        numbers = [min(values), statistics.median(values), max(values)]
-        shown = [f"{n:.3f}" if name == "ratio" else f"{n:,.0f}" for n in numbers]
-        lines.append(f"| {name} | {' | '.join(shown)} |")
-    table = "\n".join(lines)
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "training_speed.md").write_text(table + "\n", encoding="utf-8")
-    content = {"machine": machine, "rows": rows}
-    (folder / "training_speed.json").write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
-    print(table)
 
 
 if __name__ == "__main__":

@@ -153,6 +153,7 @@ class Rollout:
         self._act = make_act(policy, observation, pools[0].spec.axes, self.num_lanes, greedy=greedy)
         self._current: list[TimeStep | None] = [None] * len(pools)  # None while a pool is in flight
         self._games = _Games(self.num_lanes)
+        self._one_candidate = np.zeros(self.num_lanes, np.int64)  # who plays in each lane without a queue
         self._tape: Tape | None = None
 
     def reset(self, seeds: np.ndarray) -> None:
@@ -221,7 +222,7 @@ class Rollout:
         if step is None:
             step = self._current[i] = self.pools[i].recv()
             if row >= 0:
-                playing = queue.playing if queue else np.zeros(self.num_lanes, np.int64)
+                playing = queue.playing if queue else self._one_candidate
                 outcomes.add(row, self._first_lanes[i], step, playing)
                 ended = self._games.add(row, self._first_lanes[i], step, playing)
                 if queue and ended.size:

@@ -3,15 +3,21 @@
 from collections.abc import Callable
 
 from jaxpg.envs.ale import Ale
+from jaxpg.envs.ale_ram import AleRam
 from jaxpg.envs.config import EnvConfig
 from jaxpg.envs.envpool import EnvPool
 from jaxpg.envs.probes import Probe
 from jaxpg.errors import check_name
 from jaxpg.types import EmulatorNeeds, VectorEnv
 
+
+def _ale(config: EnvConfig, needs: EmulatorNeeds, num_lanes: int) -> VectorEnv:
+    return AleRam(config, num_lanes) if needs.kind == "ram" else Ale(config, needs, num_lanes)
+
+
 BACKENDS: dict[str, Callable[[EnvConfig, EmulatorNeeds, int], VectorEnv]] = {
     "envpool": EnvPool,
-    "ale": Ale,
+    "ale": _ale,
     "probe": Probe,
 }
 

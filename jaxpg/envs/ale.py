@@ -13,7 +13,8 @@ class Ale:
     """``N`` lanes of one Atari game in ``ale_py.vector_env.AtariVectorEnv``.
 
     With frame skip 4, sticky 0.25, no pooling, no no-ops, no FIRE and raw RGB frames every frame,
-    reward and end equals ``gymnasium.make("ALE/<Game>-v5")``.
+    reward and end of a lane's first game equals ``gymnasium.make("ALE/<Game>-v5")``. The next games differ by the
+    luck of the sticky actions, because ALE does not emulate the rest of a game's last agent step.
 
     Raises:
       UserError: an unknown game, an observation that ALE cannot give, or a wrong action subset.
@@ -26,7 +27,7 @@ class Ale:
         check_name("env.game", config.game, rom_ids)
         if needs.kind != "pixels":
             raise UserError(
-                f"observation.name: the ale backend gives pixels, not {needs.kind}; use --env.backend envpool"
+                f"observation.name: the ale backend gives pixels or ram, not a {needs.kind}; use --env.backend envpool"
             )
         if config.resize != "area" and (needs.height, needs.width) != (210, 160):
             raise UserError("env.resize: the ale backend scales by area only")

@@ -14,8 +14,10 @@ from jaxpg.types import EmulatorNeeds, TimeStep, VectorEnv
 
 GRAY = EmulatorNeeds(kind="pixels", height=84, width=84, stack=2)
 RGB = EmulatorNeeds(kind="pixels", height=210, width=160, color="rgb")
+RAM = EmulatorNeeds(kind="ram")
 VECTOR = EmulatorNeeds(kind="vector")
 BACKENDS = ["envpool", "ale"]
+LANES = [("envpool", GRAY), ("ale", GRAY), ("ale", RAM)]
 
 
 def _steps(env: VectorEnv, actions: np.ndarray) -> list[TimeStep]:
@@ -35,17 +37,17 @@ def _lane(steps: list[TimeStep], lane: int) -> list[np.ndarray]:
     return [np.stack([getattr(step, field)[lane] for step in steps]) for field in TimeStep._fields]
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
-def test_a_lane_is_a_function_of_its_own_seed_and_actions(backend: str) -> None:
+@pytest.mark.parametrize(("backend", "needs"), LANES)
+def test_a_lane_is_a_function_of_its_own_seed_and_actions(backend: str, needs: EmulatorNeeds) -> None:
     config = EnvConfig(game="MsPacman", backend=backend, num_threads=2, sticky_action_probability=0.25)
-    env = make_env(config, GRAY, 3)
+    env = make_env(config, needs, 3)
     actions = _random_actions(env, 60)
     env.reset(np.array([5, 6, 5]))
     first = _steps(env, np.stack([actions[:, 0]] * 3, axis=1))
     env.reset(np.array([5, 6, 5]))
     again = _steps(env, np.stack([actions[:, 0]] * 3, axis=1))
     env.close()
-    alone = make_env(config, GRAY, 1)
+    alone = make_env(config, needs, 1)
     alone.reset(np.array([6]))
     single = _steps(alone, actions[:, :1])
     alone.close()
@@ -56,9 +58,9 @@ def test_a_lane_is_a_function_of_its_own_seed_and_actions(backend: str) -> None:
     assert all(np.array_equal(a, b) for a, b in zip(_lane(first, 1), _lane(single, 0), strict=True))
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
-def test_life_loss_game_over_and_autoreset_are_told_apart(backend: str) -> None:
-    env = make_env(EnvConfig(game="Breakout", backend=backend), GRAY, 2)
+@pytest.mark.parametrize(("backend", "needs"), LANES)
+def test_life_loss_game_over_and_autoreset_are_told_apart(backend: str, needs: EmulatorNeeds) -> None:
+    env = make_env(EnvConfig(game="Breakout", backend=backend), needs, 2)
     env.reset(np.array([1, 2]))
     actions = np.ones((1500, 2), int)  # FIRE at every step: serves the ball and never moves
     life_losses = np.zeros(2, int)
@@ -72,8 +74,9 @@ def test_life_loss_game_over_and_autoreset_are_told_apart(backend: str) -> None:
             ended = previous.terminated[lane] or previous.truncated[lane]
             assert step.acted[lane] != ended, "the step after an end ignores its action, no other does"
             if ended:
-                newest, before = step.observation[lane, 1], step.observation[lane, 0]
-                assert np.array_equal(newest, before), "the stack of a new game is filled with its first frame"
+                if needs is GRAY:
+                    newest, before = step.observation[lane, 1], step.observation[lane, 0]
+                    assert np.array_equal(newest, before), "the stack of a new game is filled with its first frame"
                 assert step.reward[lane] == 0
                 assert not any((step.terminated[lane], step.truncated[lane], step.life_lost[lane]))
             if step.terminated[lane]:
@@ -105,9 +108,9 @@ def test_a_stack_of_four_moves_down_by_one_and_never_reaches_back_before_the_gam
                 assert after.observation[lane].any()
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
-def test_the_time_limit_truncates_and_does_not_terminate(backend: str) -> None:
-    env = make_env(EnvConfig(game="Pong", backend=backend, max_episode_agent_steps=30), GRAY, 2)
+@pytest.mark.parametrize(("backend", "needs"), LANES)
+def test_the_time_limit_truncates_and_does_not_terminate(backend: str, needs: EmulatorNeeds) -> None:
+    env = make_env(EnvConfig(game="Pong", backend=backend, max_episode_agent_steps=30), needs, 2)
     env.reset(np.array([1, 2]))
     steps = _steps(env, _random_actions(env, 80))
     env.close()
@@ -118,19 +121,19 @@ def test_the_time_limit_truncates_and_does_not_terminate(backend: str) -> None:
     assert np.array_equal(acted[1:], ~truncated[:-1])
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
-def test_rewards_are_the_unclipped_score(backend: str) -> None:
-    env = make_env(EnvConfig(game="MsPacman", backend=backend), GRAY, 2)
+@pytest.mark.parametrize(("backend", "needs"), LANES)
+def test_rewards_are_the_unclipped_score(backend: str, needs: EmulatorNeeds) -> None:
+    env = make_env(EnvConfig(game="MsPacman", backend=backend), needs, 2)
     env.reset(np.array([1, 2]))
     rewards = {float(r) for step in _steps(env, np.full((120, 2), 3)) for r in step.reward}
     env.close()
     assert 10.0 in rewards, "a pellet is worth 10"
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
-def test_an_action_subset_reaches_the_emulator_translated(backend: str) -> None:
+@pytest.mark.parametrize(("backend", "needs"), LANES)
+def test_an_action_subset_reaches_the_emulator_translated(backend: str, needs: EmulatorNeeds) -> None:
     config = EnvConfig(game="Pong", backend=backend)
-    whole, subset = make_env(config, GRAY, 1), make_env(replace(config, actions=(3, 2)), GRAY, 1)
+    whole, subset = make_env(config, needs, 1), make_env(replace(config, actions=(3, 2)), needs, 1)
     streams = []
     for env, actions in ((whole, [3] * 20 + [2] * 20), (subset, [0] * 20 + [1] * 20)):
         env.reset(np.array([9]))
@@ -140,9 +143,9 @@ def test_an_action_subset_reaches_the_emulator_translated(backend: str) -> None:
     assert all(np.array_equal(a, b) for a, b in zip(*streams, strict=True))
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
-def test_wrong_actions_raise_and_the_lanes_live_on(backend: str) -> None:
-    env = make_env(EnvConfig(game="Pong", backend=backend), GRAY, 2)
+@pytest.mark.parametrize(("backend", "needs"), LANES)
+def test_wrong_actions_raise_and_the_lanes_live_on(backend: str, needs: EmulatorNeeds) -> None:
+    env = make_env(EnvConfig(game="Pong", backend=backend), needs, 2)
     env.reset(np.array([1, 2]))
     env.recv()
     for wrong in (np.array([0, -1]), np.array([0, 6]), np.array([0.0, 1.0]), np.array([0])):
@@ -153,33 +156,51 @@ def test_wrong_actions_raise_and_the_lanes_live_on(backend: str) -> None:
     env.close()
 
 
-def test_ale_is_gymnasiums_v5_environment_frame_by_frame() -> None:
+@pytest.mark.parametrize(("needs", "obs_type", "num_games"), [(RGB, "rgb", 1), (RAM, "ram", 3)])
+def test_ale_is_gymnasiums_v5_environment_step_by_step(needs: EmulatorNeeds, obs_type: str, num_games: int) -> None:
     seed = 8  # whose emulator seed is not negative: ALE's vector environment draws its own for those
     config = EnvConfig(
         game="MsPacman", backend="ale", sticky_action_probability=0.25, maxpool=False, noop_max=0, fire_reset=False
     )
-    env = make_env(config, RGB, 1)
+    env = make_env(config, needs, 1)
     lane_seed = np.random.SeedSequence(seed).generate_state(2)[1].astype(np.int32)
     env.reset(np.array([lane_seed], np.int64))
-    actions = _random_actions(env, 400)
-    single = gymnasium.make("ALE/MsPacman-v5")
+    single = gymnasium.make("ALE/MsPacman-v5", obs_type=obs_type)
     observation, _ = single.reset(seed=seed)
-    step = env.recv()
-    assert np.array_equal(step.observation[0, 0], observation)
-    rewards = 0.0
-    for row in actions:
+    assert np.array_equal(env.recv().observation[0].reshape(observation.shape), observation)
+    games, score = 0, 0.0
+    for row in np.random.default_rng(0).integers(9, size=(2500, 1)):
         env.send(row)
         step = env.recv()
-        observation, reward, terminated, truncated, _ = single.step(row[0])
-        assert step.reward[0] == reward
-        assert (step.terminated[0], step.truncated[0]) == (terminated, truncated)
-        rewards += float(reward)
-        if terminated or truncated:
+        if step.acted[0]:
+            observation, reward, terminated, truncated, _ = single.step(row[0])
+            assert step.reward[0] == reward
+            assert (step.terminated[0], step.truncated[0]) == (terminated, truncated)
+            score += float(reward)
+            games += terminated
+        else:
+            observation, _ = single.reset()  # without a seed: the emulator's random numbers go on
+        if games == num_games:  # at its end ALE's vector environment emulates less than four frames
             break
-        assert np.array_equal(step.observation[0, 0], observation)
-    assert rewards > 0
+        assert np.array_equal(step.observation[0].reshape(observation.shape), observation)
+    assert games == num_games
+    assert score > 0
     single.close()
     env.close()
+
+
+def test_no_ops_delay_the_games_of_ales_memory_lanes() -> None:
+    starts = []
+    for noop_max in (0, 30):
+        config = EnvConfig(game="Pong", backend="ale", noop_max=noop_max, max_episode_agent_steps=9)
+        env = make_env(config, RAM, 4)
+        env.reset(np.array([1, 2, 3, 4]))
+        steps = _steps(env, np.zeros((30, 4), int))
+        env.close()
+        starts.append({step.observation[lane].tobytes() for step in steps for lane in np.flatnonzero(~step.acted)})
+    without, with_no_ops = starts
+    assert len(with_no_ops) >= 6, "a game starts at a moment of its own"
+    assert len(without) == 1
 
 
 @pytest.mark.parametrize(
@@ -198,7 +219,7 @@ def test_classic_control_runs_on_envpool(game: str, num_actions: int, size: int)
 
 
 def test_ram_is_given_by_envpool() -> None:
-    env = make_env(EnvConfig(game="MsPacman"), EmulatorNeeds(kind="ram"), 2)
+    env = make_env(EnvConfig(game="MsPacman"), RAM, 2)
     env.reset(np.array([1, 2]))
     steps = _steps(env, _random_actions(env, 5))
     env.close()
@@ -222,7 +243,10 @@ def test_every_game_of_ale_has_a_name_and_a_wrong_one_gets_the_nearest() -> None
         (EnvConfig(backend="envpol"), GRAY, "env.backend: .*'envpool'"),
         (EnvConfig(game="CartPole-v1"), GRAY, "observation.name: .*vector"),
         (EnvConfig(game="Pong"), VECTOR, "observation.name: .*Atari"),
-        (EnvConfig(game="Pong", backend="ale"), EmulatorNeeds(kind="ram"), "observation.name: .*envpool"),
+        (EnvConfig(game="CartPole-v1", backend="ale"), VECTOR, "env.game"),
+        (EnvConfig(game="Pong", backend="ale"), VECTOR, "observation.name: .*envpool"),
+        (EnvConfig(game="Pog", backend="ale"), RAM, "env.game: .*'Pong'"),
+        (EnvConfig(game="Pong", backend="ale", actions=(2, 17)), RAM, "env.actions"),
         (EnvConfig(game="Pong", backend="ale", resize="bilinear"), GRAY, "env.resize"),
         (EnvConfig(game="Pong", noop_max=0), GRAY, "env.noop_max"),
         (EnvConfig(game="Pong", maxpool=False), GRAY, "env.maxpool"),

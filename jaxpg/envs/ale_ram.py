@@ -1,0 +1,102 @@
+"""The console's memory under the exact Gymnasium protocol, lane by lane through ALE's own interface."""
+
+from typing import Any
+
+import numpy as np
+
+from jaxpg.envs.actions import ActionTable
+from jaxpg.envs.ale import rom_ids_by_game
+from jaxpg.envs.config import EnvConfig
+from jaxpg.envs.seeds import check_seeds
+from jaxpg.errors import check_name
+from jaxpg.types import EnvSpec, TimeStep
+
+MEMORY_BYTES = 128
+
+
+class AleRam:
+    """``N`` lanes of one Atari game that give the console's memory; ALE's vector environment has none to give.
+
+    With frame skip 4, sticky 0.25, no no-ops and no FIRE, the bytes, rewards and ends of every agent step equal
+    ``gymnasium.make("ALE/<Game>-v5", obs_type="ram")``. ALE keeps Python's lock while it emulates, so that all lanes
+    share one core; drawing no picture makes up for most of it (docs/results.md).
+
+    Raises:
+      UserError: an unknown game, or a wrong action subset.
+    """
+
+    def __init__(self, config: EnvConfig, num_lanes: int):
+        import ale_py  # here, because a run on another backend does not need ALE
+        from ale_py import roms
+
+        rom_ids = rom_ids_by_game()
+        check_name("env.game", config.game, rom_ids)
+        ale_py.ALEInterface.setLoggerMode(ale_py.LoggerMode.Error)
+        self.num_lanes = num_lanes
+        self._config = config
+        self._rom = roms.get_rom_path(rom_ids[config.game])
+        self._lanes: list[Any] = [ale_py.ALEInterface() for _ in range(num_lanes)]
+        for lane in self._lanes:
+            lane.setFloat("repeat_action_probability", config.sticky_action_probability)
+            lane.setInt("max_num_frames_per_episode", config.max_episode_agent_steps * config.frame_skip)
+        self._lanes[0].loadROM(self._rom)
+        legal, minimal = self._lanes[0].getLegalActionSet(), self._lanes[0].getMinimalActionSet()
+        self._emulator_actions = legal if config.full_action_space else minimal
+        self._noop, self._fire = ale_py.Action.NOOP, ale_py.Action.FIRE
+        self._presses_fire = config.fire_reset and self._fire in minimal
+        self._actions = ActionTable(len(self._emulator_actions), config.actions, num_lanes)
+        self.spec = EnvSpec(
+            num_actions=len(self._actions),
+            observation_shape=(MEMORY_BYTES,),
+            observation_dtype=np.dtype(np.uint8),
+            axes=(0,),
+            frame_skip=config.frame_skip,
+        )
+        self._noops: list[np.random.Generator] = []
+        self._lives = np.zeros(num_lanes, np.int32)
+        self._ended = np.ones(num_lanes, bool)
+        self._sent: np.ndarray | None = None
+
+    def reset(self, seeds: np.ndarray) -> None:
+        check_seeds(seeds, self.num_lanes)
+        self._noops = [np.random.default_rng(int(seed)) for seed in seeds]
+        for lane, seed in zip(self._lanes, seeds, strict=True):
+            lane.setInt("random_seed", int(seed))
+            lane.loadROM(self._rom)  # which starts the emulator's random numbers anew
+        self._ended[:] = True
+        self._sent = np.zeros(self.num_lanes, np.int32)
+
+    def send(self, actions: np.ndarray) -> None:
+        self._sent = self._actions.translate(actions)
+
+    def recv(self) -> TimeStep:
+        assert self._sent is not None, "recv without reset or send"
+        acted = ~self._ended
+        reward = np.zeros(self.num_lanes, np.float32)
+        memory = np.empty((self.num_lanes, MEMORY_BYTES), np.uint8)
+        terminated, truncated, life_lost = np.zeros((3, self.num_lanes), bool)
+        for i, lane in enumerate(self._lanes):
+            if acted[i]:
+                action = self._emulator_actions[self._sent[i]]
+                reward[i] = sum(lane.act(action) for _ in range(self._config.frame_skip))
+            else:
+                self._start_game(i)
+            lane.getRAM(memory[i])
+            terminated[i] = lane.game_over(with_truncation=False)
+            truncated[i] = lane.game_truncated() and not terminated[i]
+            lives = lane.lives()
+            life_lost[i] = acted[i] and lives < self._lives[i] and not (terminated[i] or truncated[i])
+            self._lives[i] = lives
+        self._sent = None
+        self._ended = terminated | truncated
+        return TimeStep(memory, reward, terminated, truncated, life_lost, acted)
+
+    def close(self) -> None:
+        self._lanes.clear()
+
+    def _start_game(self, i: int) -> None:
+        self._lanes[i].reset_game()
+        for _ in range(self._noops[i].integers(self._config.noop_max, endpoint=True)):
+            self._lanes[i].act(self._noop)
+        if self._presses_fire:
+            self._lanes[i].act(self._fire)
