@@ -21,9 +21,10 @@ class Checkpoints:
       folder: made when missing.
       keep_newest: how many of the newest are kept.
       keep_every: iterations that are a multiple of it are kept for good; 0 for none.
+      read_only: nothing is made or cleaned up, so that a run which is still being written is left alone.
     """
 
-    def __init__(self, folder: Path, *, keep_newest: int = 1, keep_every: int = 0):
+    def __init__(self, folder: Path, *, keep_newest: int = 1, keep_every: int = 0, read_only: bool = False):
         self.folder = folder.absolute()
         keep: list[Any] = [preservation_policy.LatestN(keep_newest)]
         if keep_every:
@@ -36,7 +37,8 @@ class Checkpoints:
             },
             options=ocp.CheckpointManagerOptions(
                 preservation_policy=preservation_policy.AnyPreservationPolicy(keep),
-                cleanup_tmp_directories=True,
+                cleanup_tmp_directories=not read_only,
+                create=not read_only,
                 enable_async_checkpointing=False,
             ),
         )
@@ -74,6 +76,11 @@ class Checkpoints:
             reason = str(error).splitlines()[0]
             raise UserError(f"{self.folder / str(iteration)}: the checkpoint cannot be read: {reason}") from error
         return restored.state, restored.metadata
+
+    def metadata(self, iteration: int) -> dict[str, Any]:
+        """The JSON that was saved with ``iteration``, without the arrays."""
+        args = ocp.args.Composite(metadata=ocp.args.JsonRestore())
+        return self._manager.restore(iteration, args=args).metadata
 
     def close(self) -> None:
         """Releases Orbax's threads."""

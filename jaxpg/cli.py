@@ -9,18 +9,21 @@ import re
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar, TypeVar
 
 import tyro
 
 from jaxpg.config import PONG, Config, check, load_recipe
 from jaxpg.errors import UserError, nearest
 
+Arguments = TypeVar("Arguments")
+
 
 @dataclasses.dataclass(frozen=True)
 class TrainArguments:
     """Trains a policy and keeps the run in a folder. Without arguments: REINFORCE on Pong."""
 
+    POSITIONAL: ClassVar[str] = "recipe"
     recipe: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="[RECIPE.yaml]")] = ""
     """YAML recipe that the flags override."""
     resume: Annotated[str, tyro.conf.arg(metavar="RUN_DIR")] = ""
@@ -34,7 +37,7 @@ def parse_train(argv: Sequence[str]) -> TrainArguments:
     Raises:
       UserError: a flag, a value, the recipe or the folder to resume is wrong.
     """
-    first = _parse(argv, TrainArguments())
+    first = parse("train", argv, TrainArguments())
     if first.recipe and first.resume:
         raise UserError("a recipe and --resume exclude each other: a resumed run has its own configuration")
     recipe: Path | None = None
@@ -45,7 +48,7 @@ def parse_train(argv: Sequence[str]) -> TrainArguments:
     elif first.recipe:
         recipe = Path(first.recipe)
     loaded = load_recipe(recipe) if recipe else PONG if first.config.env.game == PONG.env.game else Config()
-    arguments = _parse(argv, dataclasses.replace(first, config=loaded))
+    arguments = parse("train", argv, dataclasses.replace(first, config=loaded))
     return dataclasses.replace(arguments, config=check(arguments.config))
 
 
@@ -59,18 +62,25 @@ def run_command(command: Callable[[Sequence[str]], int], argv: Sequence[str] | N
     sys.exit(code)
 
 
-def _parse(argv: Sequence[str], default: TrainArguments) -> TrainArguments:
+def parse(command: str, argv: Sequence[str], default: Arguments) -> Arguments:
+    """Reads the command line of ``python -m jaxpg.<command>`` over ``default``, a dataclass of arguments.
+
+    Its ``POSITIONAL`` says what the one argument without a name is.
+
+    Raises:
+      UserError: a flag or a value is wrong.
+    """
     said = io.StringIO()
     try:
         with contextlib.redirect_stderr(said):
-            return tyro.cli(TrainArguments, args=list(argv), default=default, prog="python -m jaxpg.train")
+            return tyro.cli(type(default), args=list(argv), default=default, prog=f"python -m jaxpg.{command}")
     except SystemExit as end:
         if end.code == 0:  # --help
             raise
-        raise UserError(_one_sentence(said.getvalue())) from end
+        raise UserError(_one_sentence(said.getvalue(), default)) from end
 
 
-def _one_sentence(box: str) -> str:
+def _one_sentence(box: str, arguments: Any) -> str:
     """Tyro's framed message as one sentence, and for an unknown flag the nearest one."""
     lines = [line.strip(" │") for line in box.splitlines()[1:]]
     text = itertools.dropwhile(_is_frame, lines)  # a rule under the title is drawn where stdout is not UTF-8
@@ -80,8 +90,8 @@ def _one_sentence(box: str) -> str:
         return sentence
     flag = unknown.group(1)
     if not flag.startswith("--"):
-        return f"unexpected argument {flag!r}; give one recipe, then flags such as --env.game Pong"
-    return f"unknown flag {flag}{nearest(flag, _flags(Config, '--'))}"
+        return f"unexpected argument {flag!r}; give one {arguments.POSITIONAL}, then flags such as --env.game Pong"
+    return f"unknown flag {flag}{nearest(flag, _flags(type(arguments), '--'))}"
 
 
 def _is_frame(line: str) -> bool:
@@ -91,6 +101,10 @@ def _is_frame(line: str) -> bool:
 def _flags(section: Any, prefix: str) -> list[str]:
     flags = []
     for field in dataclasses.fields(section):
-        name = prefix + field.name.replace("_", "-")
-        flags += _flags(field.type, name + ".") if dataclasses.is_dataclass(field.type) else [name]
+        kind: Any = getattr(field.type, "__origin__", field.type)  # of an Annotated type
+        if kind is Config:  # whose sections are flags themselves
+            flags += _flags(kind, prefix)
+        else:
+            name = prefix + field.name.replace("_", "-")
+            flags += _flags(kind, name + ".") if dataclasses.is_dataclass(kind) else [name]
     return flags

@@ -8,6 +8,7 @@ import numpy as np
 
 from jaxpg.config import Config
 from jaxpg.envs import make_env
+from jaxpg.envs.config import EnvConfig
 from jaxpg.errors import UserError
 from jaxpg.learners.base import Learner
 from jaxpg.learners.evolution import make_evolution
@@ -32,18 +33,32 @@ class Experiment(NamedTuple):
     """T, the most agent steps in every lane in one iteration."""
 
 
-def build(config: Config) -> Experiment:
+class Player(NamedTuple):
+    """How a trained policy plays where nobody learns."""
+
+    env: EnvConfig
+    """The emulators, which may differ from those of the training."""
+    greedy: bool | None = None
+    """Whether the most probable action is taken; None for what the learner did."""
+
+
+def build(config: Config, player: Player | None = None) -> Experiment:
     """Builds the pieces and checks that they fit each other; starts no emulator's game yet.
+
+    Args:
+      config: of the run.
+      player: for a rollout that only plays and keeps nothing for the learner.
 
     Raises:
       UserError: a name is unknown or two settings contradict each other.
     """
     observation = make_observation(config.observation)
-    num_lanes = config.env.num_lanes
-    num_pools = config.env.num_pools or min(1 if jax.default_backend() == "cpu" else 2, num_lanes)
+    env = player.env if player else config.env
+    num_lanes = env.num_lanes
+    num_pools = env.num_pools or (1 if jax.default_backend() == "cpu" else math.gcd(2, num_lanes))
     if num_lanes % num_pools:
         raise UserError(f"env.num_pools: {num_pools} pools cannot share {num_lanes} lanes evenly")
-    pools = [make_env(config.env, observation.needs, num_lanes // num_pools) for _ in range(num_pools)]
+    pools = [make_env(env, observation.needs, num_lanes // num_pools) for _ in range(num_pools)]
     spec = pools[0].spec
     shape = input_shape(observation, spec)
     has_value = config.run.learner == "reinforce" and config.reinforce.baseline == "value"
@@ -65,7 +80,9 @@ def build(config: Config) -> Experiment:
                 )
             optimizer = make_optimizer(config.optimizer, config.evolution.generations)
             learner = make_evolution(config.evolution, observation, optimizer, shape)
-    rollout = Rollout(pools, policy, observation, keeps_tape=learner.keeps_tape, greedy=learner.greedy)
+    greedy = learner.greedy if player is None or player.greedy is None else player.greedy
+    keeps_tape = learner.keeps_tape and player is None
+    rollout = Rollout(pools, policy, observation, keeps_tape=keeps_tape, greedy=greedy)
     return Experiment(policy, learner, rollout, spec.frame_skip, rollout_agent_steps)
 
 

@@ -2,9 +2,18 @@
 
 import sys
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 
 from jaxpg.metrics import EpisodeRow, Record
 
@@ -77,6 +86,30 @@ def make_progress(budget_agent_steps: int, done_agent_steps: int) -> PlainProgre
     if sys.stdout.isatty():
         return LiveProgress(Console(), budget_agent_steps, done_agent_steps)
     return PlainProgress()
+
+
+@contextmanager
+def count_up(what: str, total: int) -> Iterator[Callable[[int], None]]:
+    """Gives a function that is told of every so many more things done, and shows how far the work is.
+
+    A bar where stdout is a terminal, else a line ``what=done of=total``, at most one every ten seconds.
+    """
+    done, said_at = 0, time.monotonic()
+    if sys.stdout.isatty():
+        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+        with Progress(*columns, transient=True) as bar:
+            task = bar.add_task(what, total=total)
+            yield lambda count: bar.advance(task, count)
+        return
+
+    def add(count: int) -> None:
+        nonlocal done, said_at
+        done += count
+        if time.monotonic() - said_at >= SECONDS_BETWEEN_LINES:
+            print(f"{what}={done} of={total}", flush=True)
+            said_at = time.monotonic()
+
+    yield add
 
 
 def _short(value: float | int | None) -> str:

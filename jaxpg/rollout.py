@@ -147,6 +147,7 @@ class Rollout:
         self.pools = pools
         self.num_lanes = sum(pool.num_lanes for pool in pools)
         self._first_lanes = [sum(pool.num_lanes for pool in pools[:i]) for i in range(len(pools))]
+        self.greedy = greedy
         self._keeps_tape = keeps_tape
         self._bootstraps = keeps_tape and policy.has_value
         self._encoded = encoded_shape(observation, pools[0].spec)
@@ -243,7 +244,9 @@ class Rollout:
         )
 
 
-def play_games(rollout: Rollout, params: Params, num_games: int, key: jax.Array) -> Episodes:
+def play_games(
+    rollout: Rollout, params: Params, num_games: int, key: jax.Array, ended: Callable[[int], None] = lambda count: None
+) -> Episodes:
     """Plays a number of whole games with one policy and returns exactly those.
 
     Every game that was begun counts. The first K to end would not do: they are the short ones.
@@ -253,6 +256,7 @@ def play_games(rollout: Rollout, params: Params, num_games: int, key: jax.Array)
       params: the policy's weights.
       num_games: K.
       key: consumed.
+      ended: told now and then how many more games have ended.
     """
     queue = CandidateQueue(
         np.zeros(num_games, np.int64), rollout.num_lanes, lambda ids: jax.tree.map(lambda x: x[None], params)
@@ -263,6 +267,7 @@ def play_games(rollout: Rollout, params: Params, num_games: int, key: jax.Array)
         experience, _ = rollout.collect(queue, AGENT_STEPS_PER_LOOK, part_key)
         episodes = experience.episodes
         played.append(episodes._replace(step=episodes.step + len(played) * AGENT_STEPS_PER_LOOK))
+        ended(episodes.lane.size)
     return Episodes(*(np.concatenate(columns) for columns in zip(*played, strict=True)))
 
 

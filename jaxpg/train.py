@@ -3,7 +3,6 @@
 import collections
 import dataclasses
 import math
-import os
 import signal
 import time
 from collections.abc import Sequence
@@ -14,11 +13,11 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-import platformdirs
 
 from jaxpg.candidates import CandidateQueue
 from jaxpg.checkpoint import Checkpoints
 from jaxpg.cli import parse_train, run_command
+from jaxpg.compiled import keep_compiled_code
 from jaxpg.config import Config
 from jaxpg.errors import UserError
 from jaxpg.experiment import Experiment, build, lane_seeds
@@ -250,7 +249,7 @@ def train(argv: Sequence[str]) -> int:
 def _train(argv: Sequence[str], stop: Stop) -> int:
     arguments = parse_train(argv)
     config = arguments.config
-    _keep_compiled_code()
+    keep_compiled_code()
     experiment = build(config)
     if arguments.resume:
         folder = Path(arguments.resume)
@@ -291,13 +290,6 @@ def _without_returns(progress: Progress) -> dict[str, Any]:
     data = progress.to_json()
     del data["last_returns"]
     return {**data, "return_mean_100": progress.return_mean_100}
-
-
-def _keep_compiled_code() -> None:
-    """Keeps compiled code in the user's cache folder, so that a second start is quick."""
-    if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
-        jax.config.update("jax_compilation_cache_dir", str(platformdirs.user_cache_path("jaxpg") / "xla"))
-        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
 
 
 def main(argv: Sequence[str] | None = None) -> None:

@@ -162,7 +162,10 @@ WRONG = [
         ["--env.game", "CartPole-v1"],
         "observation.name: CartPole-v1 gives a vector of numbers; use --observation.name v",
     ),
-    (["--env.backend", "ale", "--observation.name", "ram"], "observation.name: the ale backend gives pixels, not ram;"),
+    (
+        ["--env.backend", "ale", "--observation.name", "vector"],
+        "observation.name: the ale backend gives pixels or ram, not a vector;",
+    ),
     (["--env.backend", "probe", "--env.game", "Count"], "observation.name: a probe gives a vector, not pixels;"),
     (["--reinforce.minibatch-agent-steps", "100"], "reinforce.minibatch_agent_steps: 100 must be a multiple of the 32"),
     (["--reinforce.minibatch-agent-steps", "192"], "must be a multiple of the 32 lanes and divide the batch of 512"),

@@ -30,8 +30,12 @@ MAY_IMPORT = {
     "experiment": BASE | {"config", "envs", "observations", "policies", "learners", "optimizers", "rollout"},
     "cli": {"config", "errors"},
     "runfolder": {"config", "errors", "metrics"},
+    "compiled": set(),
+    "saved": BASE | {"checkpoint", "config", "experiment"},
+    "human_scores": set(),
+    "summary": {"human_scores"},
 }
-COMMANDS = {"train"}
+COMMANDS = {"train", "evaluate"}
 
 
 def _room(name: str) -> str:

@@ -1,0 +1,139 @@
+"""``python -m jaxpg.evaluate``: plays whole games with a run's policy and says how good it is."""
+
+import dataclasses
+import json
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, Literal
+
+import jax
+import tyro
+
+from jaxpg.cli import parse, run_command
+from jaxpg.compiled import keep_compiled_code
+from jaxpg.config import Config, check
+from jaxpg.envs.config import EnvConfig
+from jaxpg.errors import UserError
+from jaxpg.experiment import Player, build, lane_seeds
+from jaxpg.metrics import write_json
+from jaxpg.progress import count_up
+from jaxpg.rollout import play_games
+from jaxpg.saved import load_run, restore_params
+from jaxpg.summary import Summary, summarize
+from jaxpg.types import Episodes
+
+GREEDY = {"trained": None, "sampled": False, "greedy": True}
+KEYS = {"checkpoint", "actions", "seed", "env", "returns", *Summary._fields}
+SEGMENT = 2**31
+"""Where the seeds of evaluation games come from: a segment that no training reaches."""
+
+
+@dataclasses.dataclass(frozen=True)
+class EvaluateArguments:
+    """Plays whole games with a run's policy, in the run's own protocol or another, and says how good it is."""
+
+    POSITIONAL: ClassVar[str] = "run folder"
+    run: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="RUN_DIR")] = ""
+    """Run folder; the result is added to its evaluation.json."""
+    checkpoint: str = "latest"
+    """Iteration of a checkpoint, latest, or best (highest mean return of the last 100 games of training)."""
+    episodes: int = 100
+    """Whole games to play; every game that was begun counts, so that short ones have no advantage."""
+    actions: Literal["trained", "sampled", "greedy"] = "trained"
+    """Sampled from the policy, greedy for the most probable one, or as the learner took them."""
+    seed: int = 0
+    """The games are a function of this number and the policy."""
+    env: EnvConfig = dataclasses.field(default_factory=EnvConfig)
+
+
+def evaluate(argv: Sequence[str]) -> int:
+    """Runs the command and returns its exit code, 0."""
+    arguments, config = _parse(argv)
+    folder, env = Path(arguments.run), arguments.env
+    read_evaluations(folder / "evaluation.json")  # damaged? then before the work
+    keep_compiled_code()
+    experiment = build(config, Player(env, GREEDY[arguments.actions]))
+    params, iteration = restore_params(folder, experiment, arguments.checkpoint)
+    actions = "greedy" if experiment.rollout.greedy else "sampled"
+    print(
+        f"jaxpg: {folder}, checkpoint {iteration}: {arguments.episodes} games of {env.game} on {env.backend}, "
+        f"{actions} actions, {env.num_lanes} lanes",
+        flush=True,
+    )
+    experiment.rollout.reset(lane_seeds(arguments.seed, SEGMENT, env.num_lanes))
+    start = time.perf_counter()
+    with count_up("games", arguments.episodes) as ended:
+        key = jax.random.key(arguments.seed)
+        games = play_games(experiment.rollout, params, arguments.episodes, key, ended)
+    seconds = time.perf_counter() - start
+    experiment.rollout.close()
+    summary = summarize(games.episode_return, env.game)
+    print(" ".join(f"{name}={_short(value)}" for name, value in summary._asdict().items()))
+    protocol = {"checkpoint": iteration, "actions": actions, "seed": arguments.seed, "env": dataclasses.asdict(env)}
+    _add(folder / "evaluation.json", protocol, _result(summary, games, seconds))
+    return 0
+
+
+def _parse(argv: Sequence[str]) -> tuple[EvaluateArguments, Config]:
+    first = parse("evaluate", argv, EvaluateArguments())
+    config = load_run(first.run)
+    arguments = parse("evaluate", argv, dataclasses.replace(first, env=config.env))
+    if arguments.episodes < 1:
+        raise UserError(f"episodes: at least 1, not {arguments.episodes}")
+    if not 0 <= arguments.seed < 2**31:
+        raise UserError(f"seed: from 0 to {2**31 - 1}, not {arguments.seed}")
+    env = check(dataclasses.replace(config, env=arguments.env)).env
+    env = dataclasses.replace(env, num_lanes=min(env.num_lanes, arguments.episodes))
+    return dataclasses.replace(arguments, env=env), config
+
+
+def _result(summary: Summary, games: Episodes, seconds: float) -> dict[str, Any]:
+    return {
+        **summary._asdict(),
+        "seconds": round(seconds, 3),
+        "agent_steps": int(games.length_agent_steps.sum()),
+        "returns": games.episode_return.tolist(),
+        "lengths_agent_steps": games.length_agent_steps.tolist(),
+    }
+
+
+def _add(path: Path, protocol: dict[str, Any], result: dict[str, Any]) -> None:
+    """Adds an evaluation to the file, in place of an older one of the same checkpoint, protocol and seed."""
+    protocol = json.loads(json.dumps(protocol))  # lists for tuples, as in the file
+    try:
+        others = [entry for entry in read_evaluations(path) if any(entry[k] != protocol[k] for k in protocol)]
+        write_json(path, [*others, {**protocol, **result}])
+    except OSError as error:
+        raise UserError(f"{path}: cannot be written: {error.strerror}") from error
+
+
+def read_evaluations(path: Path) -> list[dict[str, Any]]:
+    """The evaluations in ``evaluation.json``, oldest first; none without the file.
+
+    Raises:
+      UserError: the file is damaged.
+    """
+    if not path.exists():
+        return []
+    try:
+        entries = json.loads(path.read_text(encoding="utf-8"))
+        whole = isinstance(entries, list) and all(e.keys() >= KEYS for e in entries)
+    except (ValueError, AttributeError):
+        whole = False
+    if not whole:
+        raise UserError(f"{path}: damaged; move it away to write a new one")
+    return entries
+
+
+def _short(value: float | int | None) -> str:
+    return "-" if value is None else str(value) if isinstance(value, int) else f"{value:.3f}".rstrip("0").rstrip(".")
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """The command; ends the process."""
+    run_command(evaluate, argv)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,72 @@
+"""Opening the folder of a run, finished or still being written, without touching it."""
+
+from pathlib import Path
+from typing import Any
+
+import jax
+
+from jaxpg.checkpoint import Checkpoints
+from jaxpg.config import Config, load_recipe
+from jaxpg.errors import UserError
+from jaxpg.experiment import Experiment
+from jaxpg.types import Params
+
+
+def load_run(folder: str) -> Config:
+    """The configuration of the run in ``folder``; UserError where there is no run."""
+    if not folder:
+        raise UserError("which run? give its folder, such as runs/mine")
+    config = Path(folder) / "config.yaml"
+    try:
+        there = config.is_file()
+    except (OSError, ValueError) as error:
+        raise UserError(f"{folder!r}: cannot be read: {error}") from error
+    if not there:
+        raise UserError(f"{folder}: no run: it has no config.yaml")
+    return load_recipe(config)
+
+
+def restore_params(folder: Path, experiment: Experiment, which: str) -> tuple[Params, int]:
+    """The policy of one checkpoint.
+
+    Args:
+      folder: of the run.
+      experiment: the pieces that the checkpoint must fit.
+      which: an iteration, ``latest``, or ``best``: the highest mean return of the last 100 games of training.
+
+    Returns:
+      The params, and the checkpoint's iteration.
+
+    Raises:
+      UserError: there is no such checkpoint, or it is damaged or of another architecture.
+    """
+    if not (folder / "checkpoints").is_dir():
+        raise UserError(f"{folder}: no checkpoint yet")
+    checkpoints = Checkpoints(folder / "checkpoints", read_only=True)
+    try:
+        iteration = _choose(checkpoints, folder, which)
+        key = jax.random.key(0)
+        like = jax.eval_shape(lambda: experiment.learner.init(key, experiment.policy.init(key)))
+        state, _ = checkpoints.restore(iteration, like)
+    finally:
+        checkpoints.close()
+    return state.params, iteration
+
+
+def _choose(checkpoints: Checkpoints, folder: Path, which: str) -> int:
+    iterations = checkpoints.iterations()
+    if not iterations:
+        raise UserError(f"{folder}: no checkpoint yet")
+    match which:
+        case "latest":
+            return iterations[-1]
+        case "best":
+            return max(iterations, key=lambda iteration: _mean_return(checkpoints.metadata(iteration)))
+        case _ if which.isdecimal():
+            return int(which)
+    raise UserError(f"checkpoint: {which!r} is no iteration, nor 'latest' or 'best'")
+
+
+def _mean_return(metadata: dict[str, Any]) -> float:
+    returns = metadata["last_returns"]
+    return sum(returns) / len(returns) if returns else float("-inf")

@@ -1,0 +1,155 @@
+"""``python -m jaxpg.evaluate`` on a real run's folder."""
+
+import json
+import shutil
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxpg.cli import parse
+from jaxpg.errors import UserError
+from jaxpg.evaluate import EvaluateArguments, main
+from jaxpg.experiment import Player, build
+from jaxpg.rollout import play_games
+from jaxpg.saved import load_run, restore_params
+from tests.runs import games
+
+
+@pytest.fixture
+def folder(uninterrupted: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(uninterrupted, tmp_path / "run"))
+
+
+def _evaluate(*argv: str | Path, code: int = 0) -> None:
+    with pytest.raises(SystemExit) as end:
+        main([str(argument) for argument in argv])
+    assert end.value.code == code
+
+
+def _entries(folder: Path) -> list[dict]:
+    return json.loads((folder / "evaluation.json").read_text())
+
+
+def test_exactly_so_many_whole_games_are_played_and_summarised(folder: Path, capsys: pytest.CaptureFixture) -> None:
+    _evaluate(folder, "--episodes", "30")
+    [entry] = _entries(folder)
+    returns = np.array(entry["returns"])
+    assert entry["episodes"] == returns.size == 30
+    assert entry["lengths_agent_steps"] == entry["returns"], "CartPole gives 1 an agent step"
+    assert entry["agent_steps"] == returns.sum()
+    assert entry["mean"] == returns.mean()
+    assert entry["mean_low"] < entry["mean"] < entry["mean_high"]
+    assert (entry["min"], entry["max"]) == (returns.min(), returns.max())
+    assert entry["actions"] == "sampled", "as REINFORCE took them"
+    assert entry["checkpoint"] == 20
+    first, numbers = capsys.readouterr().out.splitlines()
+    assert "30 games of CartPole-v1 on envpool, sampled actions, 4 lanes" in first
+    assert dict(pair.split("=") for pair in numbers.split())["episodes"] == "30"
+
+
+def test_games_are_a_function_of_seed_and_policy(folder: Path) -> None:
+    _evaluate(folder, "--episodes", "8")
+    first = _entries(folder)[0]["returns"]
+    _evaluate(folder, "--episodes", "8")
+    assert [entry["returns"] for entry in _entries(folder)] == [first], "in place of the older one"
+    _evaluate(folder, "--episodes", "8", "--seed", "5")
+    _evaluate(folder, "--episodes", "8", "--actions", "greedy")
+    _evaluate(folder, "--episodes", "8", "--checkpoint", "15")
+    _evaluate(folder, "--episodes", "8", "--env.num-lanes", "2")
+    entries = _entries(folder)
+    assert [entry["seed"] for entry in entries] == [0, 5, 0, 0, 0]
+    assert [entry["actions"] for entry in entries] == ["sampled", "sampled", "greedy", "sampled", "sampled"]
+    assert [entry["checkpoint"] for entry in entries] == [20, 20, 20, 15, 20]
+    assert [entry["env"]["num_lanes"] for entry in entries] == [4, 4, 4, 4, 2]
+    assert len({tuple(entry["returns"]) for entry in entries if entry["checkpoint"] == 20}) == 4
+
+
+def test_a_checkpoint_is_chosen_by_number_age_or_return(folder: Path) -> None:
+    config = load_run(str(folder))
+    experiment = build(config, Player(config.env))
+    returns = np.array([float(game["return"]) for game in games(folder)])
+    ends = np.array([int(game["agent_steps"]) for game in games(folder)])
+    means = {i: returns[ends <= i * 32][-100:].mean() for i in (15, 20)}
+    newest, iteration = restore_params(folder, experiment, "latest")
+    assert iteration == 20
+    older, iteration = restore_params(folder, experiment, "15")
+    assert iteration == 15
+    assert not jnp.array_equal(*(jax.tree.leaves(params)[0] for params in (newest, older)))
+    assert restore_params(folder, experiment, "best")[1] == max(means, key=means.__getitem__)
+    experiment.rollout.close()
+
+
+def test_a_run_that_is_being_written_is_left_alone(folder: Path) -> None:
+    unfinished = folder / "checkpoints" / "25.orbax-checkpoint-tmp"
+    unfinished.mkdir()
+    before = {path: path.stat().st_mtime_ns for path in folder.rglob("*") if path.is_file()}
+    _evaluate(folder, "--episodes", "2")
+    assert unfinished.is_dir()
+    after = {path: path.stat().st_mtime_ns for path in folder.rglob("*") if path.is_file()}
+    assert after.keys() - before.keys() == {folder / "evaluation.json"}
+    assert all(after[path] == before[path] for path in before)
+
+
+def test_games_are_reported_as_they_end(folder: Path) -> None:
+    config = load_run(str(folder))
+    experiment = build(config, Player(config.env))
+    params, _ = restore_params(folder, experiment, "latest")
+    experiment.rollout.reset(np.arange(4))
+    told: list[int] = []
+    episodes = play_games(experiment.rollout, params, 12, jax.random.key(0), told.append)
+    experiment.rollout.close()
+    assert sum(told) == episodes.lane.size == 12
+
+
+@pytest.mark.parametrize(
+    ("argv", "message"),
+    [
+        ((), "which run? give its folder, such as runs/mine"),
+        (("nowhere",), "nowhere: no run: it has no config.yaml"),
+        (("RUN", "--checkpoint", "7"), "no checkpoint of iteration 7; there are 15, 20"),
+        (("RUN", "--checkpoint", "newest"), "checkpoint: 'newest' is no iteration, nor 'latest' or 'best'"),
+        (("RUN", "--episodes", "0"), "episodes: at least 1, not 0"),
+        (("RUN", "--seed", "-1"), "seed: from 0 to 2147483647, not -1"),
+        (("RUN", "--episode", "3"), "unknown flag --episode; did you mean '--episodes'?"),
+        (("RUN", "other"), "unexpected argument 'other'; give one run folder, then flags"),
+        (("RUN", "--env.game", "CartPol-v1"), "env.game: unknown name 'CartPol-v1'; did you mean 'CartPole-v1'?"),
+        (("RUN", "--env.game", "Acrobot-v1"), "the checkpoint is of another architecture"),
+        (("RUN", "--env.num-lanes", "0"), "env.num_lanes"),
+    ],
+)
+def test_a_mistake_is_one_sentence_and_leaves_nothing(
+    folder: Path, capsys: pytest.CaptureFixture, argv: tuple[str, ...], message: str
+) -> None:
+    _evaluate(*(str(folder) if part == "RUN" else part for part in argv), code=2)
+    said = capsys.readouterr().err
+    assert message in said
+    assert said.startswith("jaxpg: ")
+    assert said.count("\n") == 1
+    assert not (folder / "evaluation.json").exists()
+
+
+def test_a_run_without_a_checkpoint_says_so(folder: Path, capsys: pytest.CaptureFixture) -> None:
+    shutil.rmtree(folder / "checkpoints")
+    _evaluate(folder, code=2)
+    assert capsys.readouterr().err == f"jaxpg: {folder}: no checkpoint yet\n"
+
+
+@pytest.mark.parametrize("damage", ["[{]", "{}", '[{"checkpoint": 1}]', "[1]"])
+def test_a_damaged_file_of_evaluations_is_not_overwritten(
+    folder: Path, capsys: pytest.CaptureFixture, damage: str
+) -> None:
+    (folder / "evaluation.json").write_text(damage)
+    _evaluate(folder, code=2)
+    assert "damaged; move it away" in capsys.readouterr().err
+    assert (folder / "evaluation.json").read_text() == damage
+
+
+def test_flags_are_read_over_the_runs_own_protocol(folder: Path) -> None:
+    env = load_run(str(folder)).env
+    arguments = parse("evaluate", ["x", "--env.num-lanes", "2"], EvaluateArguments(env=env))
+    assert (arguments.env.game, arguments.env.num_lanes) == ("CartPole-v1", 2)
+    with pytest.raises(UserError, match="did you mean '--env.game'"):
+        parse("evaluate", ["x", "--env.gmae", "Pong"], EvaluateArguments(env=env))
