@@ -84,18 +84,19 @@ class Config:
 
 
 PONG = Config(
-    run=RunConfig(budget_agent_steps=3_500_000, schedule_agent_steps=2_000_000, target_return=18.0),
+    run=RunConfig(budget_agent_steps=3_500_000, schedule_agent_steps=2_200_000, target_return=18.0),
     env=EnvConfig(game="Pong", num_lanes=32, actions=(2, 3)),
     policy=PolicyConfig(hidden=(400,)),
     reinforce=ReinforceConfig(
         rollout_agent_steps=16,
+        discount=0.98,
         td_lambda=0.95,
         normalize_advantage=False,
         entropy_bonus=0.006,
-        final_entropy_bonus_fraction=0.5,
+        final_entropy_bonus_fraction=0.25,
         value_coefficient=0.25,
     ),
-    optimizer=OptimizerConfig(learning_rate=4e-4, final_learning_rate_fraction=0.25),
+    optimizer=OptimizerConfig(learning_rate=4e-4, final_learning_rate_fraction=0.15),
     checkpoint=CheckpointConfig(every_iterations=0, every_seconds=60.0),
 )
 """What ``python -m jaxpg.train`` does without a recipe; configs/pong.yaml says the same and why."""

@@ -57,6 +57,14 @@ def test_at_ratio_one_the_clipped_gradient_is_reinforce() -> None:
     np.testing.assert_allclose(clipped, plain, rtol=1e-5, atol=1e-7)
 
 
+def test_no_gradient_flows_into_the_advantage() -> None:
+    log_prob = _log_prob(LOGITS)
+    plain = jax.grad(lambda advantage: losses.policy_gradient_loss(log_prob, advantage, ONES))
+    clipped = jax.grad(lambda advantage: losses.clipped_ratio_loss(log_prob, log_prob, advantage, ONES, 0.2))
+    assert not plain(ADVANTAGE).any()
+    assert not clipped(ADVANTAGE).any()
+
+
 def test_entropy_by_hand_and_log_a_when_uniform() -> None:
     probability = np.exp(LOGITS) / np.exp(LOGITS).sum(axis=1, keepdims=True)
     np.testing.assert_allclose(losses.entropy(LOGITS), -(probability * np.log(probability)).sum(axis=1), rtol=1e-5)

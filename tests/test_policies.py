@@ -116,6 +116,33 @@ def test_dqn2013_in_numpy() -> None:
     np.testing.assert_allclose(logits, by_hand, rtol=1e-3, atol=1e-5)
 
 
+def test_conv3x3_in_numpy() -> None:
+    policy = make_policy(PolicyConfig(name="conv3x3"), (6, 8), 4, value=False)
+    params = _params(policy)
+    x = np.random.default_rng(0).normal(size=(6, 8)).astype(np.float32)
+    logits, _ = policy.apply(params, jnp.asarray(x))
+    w = jax.tree.map(lambda leaf: np.asarray(leaf, float), params)
+    h = x[..., None]
+    for layer in range(2):  # same size, and nothing between the two
+        padded = np.pad(h, ((1, 1), (1, 1), (0, 0)))
+        h = _convolve(padded, w["convolutions"][layer]["kernel"], w["convolutions"][layer]["bias"], 1)
+    h = h.reshape(3, 2, 4, 2, 32).max(axis=(1, 3))
+    h = np.maximum(h.reshape(-1) @ w["hidden"]["kernel"] + w["hidden"]["bias"], 0)
+    by_hand = h @ w["heads"]["logits"]["kernel"] + w["heads"]["logits"]["bias"]
+    np.testing.assert_allclose(logits, by_hand, rtol=1e-3, atol=1e-5)
+
+
+def test_layers_before_a_relu_start_orthogonal_with_gain_sqrt_2() -> None:
+    mlp = _params(make_policy(PolicyConfig(name="mlp", hidden=(7, 5)), (2, 9), 4, value=False))
+    for layer in mlp["layers"].values():
+        np.testing.assert_allclose(layer["kernel"].T @ layer["kernel"], 2 * np.eye(layer["bias"].size), atol=1e-5)
+    conv = _params(make_policy(PolicyConfig(name="dqn2013"), (36, 36, 4), 4, value=False))
+    for layer in [*conv["convolutions"].values(), conv["hidden"]]:
+        kernel = np.asarray(layer["kernel"]).reshape(-1, layer["bias"].size)
+        gram = kernel.T @ kernel if kernel.shape[0] >= kernel.shape[1] else kernel @ kernel.T
+        np.testing.assert_allclose(gram, 2 * np.eye(len(gram)), atol=1e-5)
+
+
 def test_a_convolution_needs_a_picture() -> None:
     with pytest.raises(UserError, match="policy.name: 'nature' needs a picture"):
         make_policy(PolicyConfig(name="nature"), (128,), 9, value=False)
