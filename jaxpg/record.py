@@ -65,10 +65,10 @@ class Played(NamedTuple):
 def record(argv: Sequence[str]) -> int:
     """Runs the command and returns its exit code, 0."""
     arguments, config = _parse(argv)
+    panel = Panel(action_names(arguments.env))
     keep_compiled_code()
     experiment = build(config, Player(arguments.env, GREEDY[arguments.actions], keeps_tape=True))
     display = make_env(_frame_by_frame(arguments.env), COLORS, 1)
-    panel = Panel(action_names(arguments.env))
     restored = [restore_params(Path(arguments.run), experiment, which) for which in arguments.checkpoint]
     for params, iteration in restored:
         path = _path(arguments, iteration)
@@ -126,10 +126,9 @@ def _play(experiment: Experiment, params: Params, seeds: np.ndarray, key: jax.Ar
             assert experience.tape is not None, "a recording keeps the tape"
             acted = np.flatnonzero(experience.acted[:, 0])
             encoded = experience.tape.observation[:AGENT_STEPS_PER_LOOK, 0]
-            logits, values = judge(encoded)
             actions = experience.tape.action[:AGENT_STEPS_PER_LOOK, 0]
-            whole = Played(encoded, logits, values, actions, experience.reward[:, 0])
-            parts.append(Played(*(np.asarray(column)[acted] for column in whole)))
+            columns = jax.device_get((encoded, *judge(encoded), actions))
+            parts.append(Played(*(column[acted] for column in (*columns, experience.reward[:, 0]))))
             stepped(acted.size)
     return Played(*(np.concatenate(column) for column in zip(*parts, strict=True)))
 
