@@ -53,12 +53,18 @@ def parse_train(argv: Sequence[str]) -> TrainArguments:
 
 
 def run_command(command: Callable[[Sequence[str]], int], argv: Sequence[str] | None = None) -> None:
-    """Runs a command and ends the process: a user's mistake is one sentence on stderr and exit code 2."""
+    """Runs a command and ends the process. A mistake of the user is one sentence on stderr and exit code 2.
+
+    Ctrl-C is 130, as shells have it.
+    """
     try:
         code = command(sys.argv[1:] if argv is None else argv)
     except UserError as error:
         print(f"jaxpg: {error}", file=sys.stderr)
         code = 2
+    except KeyboardInterrupt:
+        print("jaxpg: interrupted", file=sys.stderr)
+        code = 130
     sys.exit(code)
 
 

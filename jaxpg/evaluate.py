@@ -5,7 +5,7 @@ import json
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar
 
 import jax
 import tyro
@@ -15,7 +15,7 @@ from jaxpg.compiled import keep_compiled_code
 from jaxpg.config import Config, check
 from jaxpg.envs.config import EnvConfig
 from jaxpg.errors import UserError
-from jaxpg.experiment import Player, build, lane_seeds
+from jaxpg.experiment import GREEDY, Actions, Player, build, lane_seeds
 from jaxpg.metrics import write_json
 from jaxpg.progress import count_up
 from jaxpg.rollout import play_games
@@ -23,7 +23,6 @@ from jaxpg.saved import load_run, restore_params
 from jaxpg.summary import Summary, summarize
 from jaxpg.types import Episodes
 
-GREEDY = {"trained": None, "sampled": False, "greedy": True}
 KEYS = {"checkpoint", "actions", "seed", "env", "returns", *Summary._fields}
 SEGMENT = 2**31
 """Where the seeds of evaluation games come from: a segment that no training reaches."""
@@ -40,7 +39,7 @@ class EvaluateArguments:
     """Iteration of a checkpoint, latest, or best (highest mean return of the last 100 games of training)."""
     episodes: int = 100
     """Whole games to play; every game that was begun counts, so that short ones have no advantage."""
-    actions: Literal["trained", "sampled", "greedy"] = "trained"
+    actions: Actions = "trained"
     """Sampled from the policy, greedy for the most probable one, or as the learner took them."""
     seed: int = 0
     """The games are a function of this number and the policy."""

@@ -1,7 +1,7 @@
 """From a configuration to the pieces that run it; every command that plays a policy starts here."""
 
 import math
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import jax
 import numpy as np
@@ -24,6 +24,7 @@ from jaxpg.types import PolicyFunctions
 class Experiment(NamedTuple):
     """The pieces of one run."""
 
+    observation: Observation
     policy: PolicyFunctions
     learner: Learner
     rollout: Rollout
@@ -33,6 +34,12 @@ class Experiment(NamedTuple):
     """T, the most agent steps in every lane in one iteration."""
 
 
+Actions = Literal["trained", "sampled", "greedy"]
+"""How a trained policy acts where nobody learns: as the learner let it, sampled, or the most probable action."""
+
+GREEDY: dict[Actions, bool | None] = {"trained": None, "sampled": False, "greedy": True}
+
+
 class Player(NamedTuple):
     """How a trained policy plays where nobody learns."""
 
@@ -40,6 +47,8 @@ class Player(NamedTuple):
     """The emulators, which may differ from those of the training."""
     greedy: bool | None = None
     """Whether the most probable action is taken; None for what the learner did."""
+    keeps_tape: bool = False
+    """Whether observations and actions are kept, to be looked at."""
 
 
 def build(config: Config, player: Player | None = None) -> Experiment:
@@ -47,7 +56,7 @@ def build(config: Config, player: Player | None = None) -> Experiment:
 
     Args:
       config: of the run.
-      player: for a rollout that only plays and keeps nothing for the learner.
+      player: for a rollout in which nobody learns.
 
     Raises:
       UserError: a name is unknown or two settings contradict each other.
@@ -81,9 +90,9 @@ def build(config: Config, player: Player | None = None) -> Experiment:
             optimizer = make_optimizer(config.optimizer, config.evolution.generations)
             learner = make_evolution(config.evolution, observation, optimizer, shape)
     greedy = learner.greedy if player is None or player.greedy is None else player.greedy
-    keeps_tape = learner.keeps_tape and player is None
+    keeps_tape = player.keeps_tape if player else learner.keeps_tape
     rollout = Rollout(pools, policy, observation, keeps_tape=keeps_tape, greedy=greedy)
-    return Experiment(policy, learner, rollout, spec.frame_skip, rollout_agent_steps)
+    return Experiment(observation, policy, learner, rollout, spec.frame_skip, rollout_agent_steps)
 
 
 def _reinforce(config: Config, policy: PolicyFunctions, observation: Observation) -> Learner:

@@ -89,10 +89,11 @@ def make_progress(budget_agent_steps: int, done_agent_steps: int) -> PlainProgre
 
 
 @contextmanager
-def count_up(what: str, total: int) -> Iterator[Callable[[int], None]]:
+def count_up(what: str, total: int | None = None) -> Iterator[Callable[[int], None]]:
     """Gives a function that is told of every so many more things done, and shows how far the work is.
 
-    A bar where stdout is a terminal, else a line ``what=done of=total``, at most one every ten seconds.
+    A bar where stdout is a terminal, else a line ``what=done of=total``, at most one every ten seconds. The total
+    may be unknown.
     """
     done, said_at = 0, time.monotonic()
     if sys.stdout.isatty():
@@ -106,7 +107,7 @@ def count_up(what: str, total: int) -> Iterator[Callable[[int], None]]:
         nonlocal done, said_at
         done += count
         if time.monotonic() - said_at >= SECONDS_BETWEEN_LINES:
-            print(f"{what}={done} of={total}", flush=True)
+            print(f"{what}={done}" + ("" if total is None else f" of={total}"), flush=True)
             said_at = time.monotonic()
 
     yield add

@@ -4,6 +4,7 @@ import dataclasses
 import re
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -300,3 +301,13 @@ def test_a_real_process_trains_and_says_nothing_on_stderr(tmp_path):
     assert first.startswith("jaxpg: Count on probe, 2 lanes, ")
     assert line.startswith("iteration=1 agent_steps=8 ")
     assert last.startswith("jaxpg: budget of agent steps used; 8 agent steps, ")
+
+
+def test_ctrl_c_is_one_line_and_130(capsys: pytest.CaptureFixture) -> None:
+    def command(argv: Sequence[str]) -> int:
+        raise KeyboardInterrupt
+
+    with pytest.raises(SystemExit) as end:
+        run_command(command, [])
+    assert end.value.code == 130
+    assert capsys.readouterr().err == "jaxpg: interrupted\n"

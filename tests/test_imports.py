@@ -33,9 +33,11 @@ MAY_IMPORT = {
     "compiled": set(),
     "saved": BASE | {"checkpoint", "config", "experiment"},
     "human_scores": set(),
+    "panel": set(),
+    "video": {"errors"},
     "summary": {"human_scores"},
 }
-COMMANDS = {"train", "evaluate"}
+COMMANDS = {"train", "evaluate", "record"}
 
 
 def _room(name: str) -> str:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from jaxpg.envs.ale import rom_ids_by_game
+from jaxpg.envs.games import rom_ids_by_game
 from jaxpg.human_scores import RANDOM_AND_HUMAN
 from jaxpg.summary import human_normalized, summarize
 

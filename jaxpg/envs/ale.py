@@ -4,6 +4,7 @@ import numpy as np
 
 from jaxpg.envs.actions import ActionTable
 from jaxpg.envs.config import EnvConfig
+from jaxpg.envs.games import rom_ids_by_game
 from jaxpg.envs.seeds import check_seeds
 from jaxpg.errors import UserError, check_name
 from jaxpg.types import EmulatorNeeds, EnvSpec, TimeStep
@@ -96,13 +97,6 @@ class Ale:
 
     def close(self) -> None:
         self._env.close()
-
-
-def rom_ids_by_game() -> dict[str, str]:
-    """ALE's ROM ids by the games' usual names, such as ``MsPacman`` for ``ms_pacman``."""
-    from ale_py import roms
-
-    return {"".join(part.capitalize() for part in rom.split("_")): rom for rom in roms.get_all_rom_ids()}
 
 
 def _fill_stack(observation: np.ndarray, age: np.ndarray) -> np.ndarray:

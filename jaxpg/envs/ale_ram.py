@@ -5,8 +5,8 @@ from typing import Any
 import numpy as np
 
 from jaxpg.envs.actions import ActionTable
-from jaxpg.envs.ale import rom_ids_by_game
 from jaxpg.envs.config import EnvConfig
+from jaxpg.envs.games import quiet_console, rom_ids_by_game
 from jaxpg.envs.seeds import check_seeds
 from jaxpg.errors import check_name
 from jaxpg.types import EnvSpec, TimeStep
@@ -31,11 +31,10 @@ class AleRam:
 
         rom_ids = rom_ids_by_game()
         check_name("env.game", config.game, rom_ids)
-        ale_py.ALEInterface.setLoggerMode(ale_py.LoggerMode.Error)
         self.num_lanes = num_lanes
         self._config = config
         self._rom = roms.get_rom_path(rom_ids[config.game])
-        self._lanes: list[Any] = [ale_py.ALEInterface() for _ in range(num_lanes)]
+        self._lanes: list[Any] = [quiet_console() for _ in range(num_lanes)]
         for lane in self._lanes:
             lane.setFloat("repeat_action_probability", config.sticky_action_probability)
             lane.setInt("max_num_frames_per_episode", config.max_episode_agent_steps * config.frame_skip)

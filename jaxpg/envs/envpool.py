@@ -9,6 +9,7 @@ import numpy as np
 
 from jaxpg.envs.actions import ActionTable
 from jaxpg.envs.config import EnvConfig
+from jaxpg.envs.games import game_name
 from jaxpg.envs.seeds import check_seeds
 from jaxpg.errors import UserError, check_name
 from jaxpg.types import EmulatorNeeds, EnvSpec, TimeStep
@@ -35,8 +36,7 @@ class EnvPool:
         self._is_atari = config.game not in CLASSIC
         self._ram = needs.kind == "ram"
         if self._is_atari:
-            games = ["".join(part.capitalize() for part in rom.split("_")) for rom in atari_game_list]
-            check_name("env.game", config.game, [*games, *CLASSIC])
+            check_name("env.game", config.game, [*map(game_name, atari_game_list), *CLASSIC])
             self._task = f"{config.game}-v5"
             self._options = _atari_options(config, needs)
         else:
