@@ -81,6 +81,8 @@ class EnvPool:
         acted = ~self._ended
         self._ended = terminated | truncated
         if self._is_atari:
+            terminated = info["terminated"].astype(bool)  # EnvPool's own says "truncated" of a game over at the limit
+            truncated = truncated & ~terminated
             lives = info["lives"]
             life_lost = (lives < self._lives) & acted & ~self._ended
             self._lives = lives

@@ -17,6 +17,7 @@ RGB = EmulatorNeeds(kind="pixels", height=210, width=160, color="rgb")
 RAM = EmulatorNeeds(kind="ram")
 VECTOR = EmulatorNeeds(kind="vector")
 BACKENDS = ["envpool", "ale"]
+FEWEST_NO_OPS = {"envpool": 1, "ale": 0}
 LANES = [("envpool", GRAY), ("ale", GRAY), ("ale", RAM)]
 
 
@@ -110,15 +111,46 @@ def test_a_stack_of_four_moves_down_by_one_and_never_reaches_back_before_the_gam
 
 @pytest.mark.parametrize(("backend", "needs"), LANES)
 def test_the_time_limit_truncates_and_does_not_terminate(backend: str, needs: EmulatorNeeds) -> None:
-    env = make_env(EnvConfig(game="Pong", backend=backend, max_episode_agent_steps=30), needs, 2)
+    config = EnvConfig(
+        game="Pong", backend=backend, max_episode_agent_steps=30, noop_max=FEWEST_NO_OPS[backend], fire_reset=False
+    )
+    env = make_env(config, needs, 2)
     env.reset(np.array([1, 2]))
     steps = _steps(env, _random_actions(env, 80))
     env.close()
     truncated = np.array([step.truncated for step in steps])
     acted = np.array([step.acted for step in steps])
-    assert truncated.sum(axis=0).min() >= 2
+    assert np.flatnonzero(truncated.all(axis=1)).tolist() == [30, 61], "after 30 agent steps, and a new game's start"
+    assert truncated.sum() == 4
     assert not np.array([step.terminated for step in steps]).any()
     assert np.array_equal(acted[1:], ~truncated[:-1])
+
+
+@pytest.mark.parametrize(("backend", "needs"), LANES)
+def test_a_game_that_ends_at_the_time_limit_is_over_and_not_cut(backend: str, needs: EmulatorNeeds) -> None:
+    def first_end(max_episode_agent_steps: int) -> tuple[int, bool, bool]:
+        config = EnvConfig(
+            game="Breakout",
+            backend=backend,
+            max_episode_agent_steps=max_episode_agent_steps,
+            noop_max=FEWEST_NO_OPS[backend],
+            fire_reset=False,
+        )
+        env = make_env(config, needs, 1)
+        env.reset(np.array([1]))
+        env.recv()
+        for t in range(1, 1000):
+            env.send(np.array([1]))  # FIRE: serves the ball and never moves
+            step = env.recv()
+            if step.terminated[0] or step.truncated[0]:
+                env.close()
+                return t, bool(step.terminated[0]), bool(step.truncated[0])
+        raise AssertionError("no end within 1,000 agent steps")
+
+    length, *ended = first_end(27_000)
+    assert ended == [True, False]
+    assert first_end(length) == (length, True, False)
+    assert first_end(length - 1) == (length - 1, False, True)
 
 
 @pytest.mark.parametrize(("backend", "needs"), LANES)
@@ -189,18 +221,39 @@ def test_ale_is_gymnasiums_v5_environment_step_by_step(needs: EmulatorNeeds, obs
     env.close()
 
 
-def test_no_ops_delay_the_games_of_ales_memory_lanes() -> None:
+@pytest.mark.parametrize(("backend", "needs"), LANES)
+@pytest.mark.parametrize("fire_reset", [True, False])
+def test_fire_serves_the_first_ball(backend: str, needs: EmulatorNeeds, fire_reset: bool) -> None:
+    config = EnvConfig(game="Breakout", backend=backend, fire_reset=fire_reset, noop_max=FEWEST_NO_OPS[backend])
+    env = make_env(config, needs, 1)
+    env.reset(np.array([1]))
+    steps = _steps(env, np.zeros((60, 1), int))
+    env.close()
+    assert sum(step.life_lost[0] for step in steps) == fire_reset, "without a ball nobody loses a life"
+
+
+@pytest.mark.parametrize(("backend", "needs"), LANES)
+def test_the_full_action_space_has_18_actions(backend: str, needs: EmulatorNeeds) -> None:
+    whole = make_env(EnvConfig(game="Pong", backend=backend, full_action_space=True), needs, 1)
+    minimal = make_env(EnvConfig(game="Pong", backend=backend), needs, 1)
+    assert (whole.spec.num_actions, minimal.spec.num_actions) == (18, 6)
+    whole.close()
+    minimal.close()
+
+
+@pytest.mark.parametrize(("backend", "needs"), LANES)
+def test_no_ops_delay_the_games(backend: str, needs: EmulatorNeeds) -> None:
     starts = []
-    for noop_max in (0, 30):
-        config = EnvConfig(game="Pong", backend="ale", noop_max=noop_max, max_episode_agent_steps=9)
-        env = make_env(config, RAM, 4)
+    for noop_max in (FEWEST_NO_OPS[backend], 30):
+        config = EnvConfig(game="Seaquest", backend=backend, noop_max=noop_max, max_episode_agent_steps=9)
+        env = make_env(config, needs, 4)
         env.reset(np.array([1, 2, 3, 4]))
-        steps = _steps(env, np.zeros((30, 4), int))
+        steps = _steps(env, np.zeros((40, env.num_lanes), int))
         env.close()
         starts.append({step.observation[lane].tobytes() for step in steps for lane in np.flatnonzero(~step.acted)})
     without, with_no_ops = starts
     assert len(with_no_ops) >= 6, "a game starts at a moment of its own"
-    assert len(without) == 1
+    assert len(without) <= 2
 
 
 @pytest.mark.parametrize(
