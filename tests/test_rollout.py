@@ -119,6 +119,21 @@ def test_sampling_follows_the_policy_and_greedy_takes_the_most_probable() -> Non
     assert np.asarray(greedy).all()
 
 
+def test_every_lane_and_row_and_key_draws_for_itself() -> None:
+    rollout, policy = make_rollout(PROBE, 2)
+    rollout.close()
+    act = make_act(policy, make_observation(VECTOR), (0,), 64, greedy=False)
+    uniform = jax.tree.map(jnp.zeros_like, _population(policy, 1))
+    raw = np.zeros((64, 2), np.float32)
+    drawn = np.array(
+        [act(uniform, raw, jax.random.key(key), None, row, 0)[0] for key in range(4) for row in range(32)]
+    ).reshape(4, 32, 64)
+    assert abs(drawn.mean() - 0.5) < 0.02
+    for axis in range(3):
+        alike = (drawn == np.roll(drawn, 1, axis)).mean()
+        assert abs(alike - 0.5) < 0.03, "two neighbours agree half of the time"
+
+
 @pytest.mark.parametrize("num_lanes", [1, 3])
 def test_what_is_kept_belongs_together(num_lanes: int) -> None:
     rollout, policy = make_rollout(PROBE, num_lanes)
