@@ -10,16 +10,15 @@ from typing import Annotated, Any, ClassVar
 import jax
 import tyro
 
-from jaxpg.cli import parse, run_command
+from jaxpg.cli import run_command
 from jaxpg.compiled import keep_compiled_code
-from jaxpg.config import Config, check
 from jaxpg.envs.config import EnvConfig
 from jaxpg.errors import UserError
 from jaxpg.experiment import GREEDY, Actions, Player, build, lane_seeds
 from jaxpg.metrics import write_json
 from jaxpg.progress import count_up
 from jaxpg.rollout import play_games
-from jaxpg.saved import load_run, restore_params
+from jaxpg.saved import parse_play, restore_params
 from jaxpg.summary import Summary, summarize
 from jaxpg.types import Episodes
 
@@ -48,8 +47,9 @@ class EvaluateArguments:
 
 def evaluate(argv: Sequence[str]) -> int:
     """Runs the command and returns its exit code, 0."""
-    arguments, config = _parse(argv)
-    folder, env = Path(arguments.run), arguments.env
+    arguments, config = parse_play("evaluate", argv, EvaluateArguments())
+    folder = Path(arguments.run)
+    env = dataclasses.replace(arguments.env, num_lanes=min(arguments.env.num_lanes, arguments.episodes))
     read_evaluations(folder / "evaluation.json")  # damaged? then before the work
     keep_compiled_code()
     experiment = build(config, Player(env, GREEDY[arguments.actions]))
@@ -72,19 +72,6 @@ def evaluate(argv: Sequence[str]) -> int:
     protocol = {"checkpoint": iteration, "actions": actions, "seed": arguments.seed, "env": dataclasses.asdict(env)}
     _add(folder / "evaluation.json", protocol, _result(summary, games, seconds))
     return 0
-
-
-def _parse(argv: Sequence[str]) -> tuple[EvaluateArguments, Config]:
-    first = parse("evaluate", argv, EvaluateArguments())
-    config = load_run(first.run)
-    arguments = parse("evaluate", argv, dataclasses.replace(first, env=config.env))
-    if arguments.episodes < 1:
-        raise UserError(f"episodes: at least 1, not {arguments.episodes}")
-    if not 0 <= arguments.seed < 2**31:
-        raise UserError(f"seed: from 0 to {2**31 - 1}, not {arguments.seed}")
-    env = check(dataclasses.replace(config, env=arguments.env)).env
-    env = dataclasses.replace(env, num_lanes=min(env.num_lanes, arguments.episodes))
-    return dataclasses.replace(arguments, env=env), config
 
 
 def _result(summary: Summary, games: Episodes, seconds: float) -> dict[str, Any]:

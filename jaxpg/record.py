@@ -10,9 +10,9 @@ import numpy as np
 import tyro
 
 from jaxpg.candidates import CandidateQueue
-from jaxpg.cli import parse, run_command
+from jaxpg.cli import run_command
 from jaxpg.compiled import keep_compiled_code
-from jaxpg.config import Config, check
+from jaxpg.config import Config
 from jaxpg.envs import make_env
 from jaxpg.envs.config import EnvConfig
 from jaxpg.envs.games import action_names
@@ -21,7 +21,7 @@ from jaxpg.experiment import GREEDY, Actions, Experiment, Player, build, lane_se
 from jaxpg.panel import GAME_SIZE, PANEL_WIDTH, Moment, Panel, scale_game
 from jaxpg.progress import count_up
 from jaxpg.rollout import AGENT_STEPS_PER_LOOK
-from jaxpg.saved import load_run, restore_params
+from jaxpg.saved import parse_play, restore_params
 from jaxpg.types import EmulatorNeeds, Params, VectorEnv
 from jaxpg.video import FRAMES_PER_SECOND, VideoWriter, write_video
 
@@ -86,17 +86,10 @@ def record(argv: Sequence[str]) -> int:
 
 
 def _parse(argv: Sequence[str]) -> tuple[RecordArguments, Config]:
-    first = parse("record", argv, RecordArguments())
-    config = load_run(first.run)
-    arguments = parse("record", argv, dataclasses.replace(first, env=config.env))
-    if arguments.episodes < 1:
-        raise UserError(f"episodes: at least 1, not {arguments.episodes}")
-    if not 0 <= arguments.seed < 2**31 - arguments.episodes:
-        raise UserError(f"seed: from 0 to {2**31 - arguments.episodes - 1}, not {arguments.seed}")
+    arguments, config = parse_play("record", argv, RecordArguments())
     if arguments.out and not arguments.out.endswith(".mp4"):
         raise UserError(f"out: the name of a video ends with .mp4, unlike {arguments.out!r}")
-    env = check(dataclasses.replace(config, env=arguments.env)).env
-    return dataclasses.replace(arguments, env=dataclasses.replace(env, num_lanes=1, num_pools=1)), config
+    return dataclasses.replace(arguments, env=dataclasses.replace(arguments.env, num_lanes=1, num_pools=1)), config
 
 
 def _path(arguments: RecordArguments, iteration: int) -> Path:

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from jaxpg import evaluate as evaluate_module
 from jaxpg.cli import parse
 from jaxpg.errors import UserError
 from jaxpg.evaluate import EvaluateArguments, main
@@ -65,6 +66,17 @@ def test_games_are_a_function_of_seed_and_policy(folder: Path) -> None:
     assert [entry["checkpoint"] for entry in entries] == [20, 20, 20, 15, 20]
     assert [entry["env"]["num_lanes"] for entry in entries] == [4, 4, 4, 4, 2]
     assert len({tuple(entry["returns"]) for entry in entries if entry["checkpoint"] == 20}) == 4
+
+
+def test_a_seed_decides_on_the_emulators_and_on_the_actions(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def returns(seed: int, actions: str) -> list[float]:
+        _evaluate(folder, "--episodes", "8", "--seed", seed, "--actions", actions)
+        return _entries(folder)[-1]["returns"]
+
+    assert returns(0, "greedy") != returns(5, "greedy"), "other games"
+    monkeypatch.setattr(evaluate_module, "lane_seeds", lambda seed, segment, num_lanes: np.arange(num_lanes))
+    assert returns(0, "greedy") == returns(5, "greedy")
+    assert returns(0, "sampled") != returns(5, "sampled"), "other actions in the same games"
 
 
 def test_a_checkpoint_is_chosen_by_number_age_or_return(folder: Path) -> None:

@@ -31,7 +31,7 @@ MAY_IMPORT = {
     "cli": {"config", "errors"},
     "runfolder": {"config", "errors", "metrics"},
     "compiled": set(),
-    "saved": BASE | {"checkpoint", "config", "experiment"},
+    "saved": BASE | {"checkpoint", "cli", "config", "experiment"},
     "human_scores": set(),
     "panel": set(),
     "video": {"errors"},
