@@ -98,7 +98,7 @@ def count_up(what: str, total: int | None = None) -> Iterator[Callable[[int], No
     done, said_at = 0, time.monotonic()
     if sys.stdout.isatty():
         columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-        with Progress(*columns, transient=True) as bar:
+        with Progress(*columns, console=Console(), transient=True) as bar:
             task = bar.add_task(what, total=total)
             yield lambda count: bar.advance(task, count)
         return
