@@ -14,10 +14,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxpg.checkpoint import Checkpoints
-from jaxpg.config import load_recipe
-from jaxpg.experiment import build
-from jaxpg.observations import make_observation
+from jaxpg.experiment import Player, build
+from jaxpg.saved import load_run, restore_params
 
 
 def main() -> None:
@@ -27,17 +25,15 @@ def main() -> None:
     parser.add_argument("--games", type=int, default=100)
     parser.add_argument("--seed", type=int, default=1000, help="seed of the first game; the next ones follow")
     arguments = parser.parse_args()
-    config = load_recipe(arguments.run / "config.yaml")
+    config = load_run(str(arguments.run))
     kinds = {"ram": ("ram", (0,)), "flat_gray": ("rgb", (2, 0, 1))}
     if config.observation.name not in kinds or config.env.actions:
         sys.exit(f"{arguments.run}: only the observations {' and '.join(kinds)} with all actions can be played here")
     kind, axes = kinds[config.observation.name]
-    experiment, observation = build(config), make_observation(config.observation)
-    like = experiment.learner.init(jax.random.key(0), experiment.policy.init(jax.random.key(0)))
-    checkpoints = Checkpoints(arguments.run / "checkpoints")
-    state, _ = checkpoints.restore(checkpoints.iterations()[-1], like)
-    checkpoints.close()
+    experiment = build(config, Player(config.env))
+    params, _ = restore_params(arguments.run, experiment, "latest")
     experiment.rollout.close()
+    observation = experiment.observation
 
     @jax.jit
     def act(params, raw):
@@ -52,7 +48,7 @@ def main() -> None:
         seen, _ = env.reset(seed=arguments.seed + game)
         total, over = 0.0, False
         while not over:
-            seen, reward, terminated, truncated, _ = env.step(int(act(state.params, seen)))
+            seen, reward, terminated, truncated, _ = env.step(int(act(params, seen)))
             total, over = total + float(reward), terminated or truncated
         returns.append(total)
         if sys.stdout.isatty() or game % 10 == 9:

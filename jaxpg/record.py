@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, NamedTuple
 
@@ -18,11 +19,12 @@ from jaxpg.envs.config import EnvConfig
 from jaxpg.envs.games import action_names
 from jaxpg.errors import UserError
 from jaxpg.experiment import GREEDY, Actions, Experiment, Player, build, lane_seeds
+from jaxpg.observations import Observation
 from jaxpg.panel import GAME_SIZE, PANEL_WIDTH, Moment, Panel, scale_game
 from jaxpg.progress import count_up
 from jaxpg.rollout import AGENT_STEPS_PER_LOOK
 from jaxpg.saved import parse_play, restore_params
-from jaxpg.types import EmulatorNeeds, Params, VectorEnv
+from jaxpg.types import EmulatorNeeds, Params, PolicyFunctions, VectorEnv
 from jaxpg.video import FRAMES_PER_SECOND, VideoWriter, write_video
 
 SEGMENT = 2**31 + 1
@@ -56,7 +58,7 @@ class Played(NamedTuple):
     """A whole game, agent step by agent step (T of them)."""
 
     encoded: np.ndarray  # [T, ...], what the policy saw, as the tape keeps it
-    logits: np.ndarray  # f32[T, A]
+    probabilities: np.ndarray  # f32[T, A]
     values: np.ndarray  # f32[T]
     actions: np.ndarray  # i32[T]
     rewards: np.ndarray  # f32[T]
@@ -107,7 +109,6 @@ def _frame_by_frame(env: EnvConfig) -> EnvConfig:
 
 def _play(experiment: Experiment, params: Params, seeds: np.ndarray, key: jax.Array) -> Played:
     """One whole game through the kernel."""
-    judge = jax.jit(jax.vmap(lambda x: experiment.policy.apply(params, experiment.observation.decode(x))))
     one = jax.tree.map(lambda x: x[None], params)
     experiment.rollout.reset(seeds)
     queue = CandidateQueue(np.zeros(1, np.int64), 1, lambda ids: one)
@@ -118,12 +119,18 @@ def _play(experiment: Experiment, params: Params, seeds: np.ndarray, key: jax.Ar
             experience, _ = experiment.rollout.collect(queue, AGENT_STEPS_PER_LOOK, part_key)
             assert experience.tape is not None, "a recording keeps the tape"
             acted = np.flatnonzero(experience.acted[:, 0])
-            encoded = experience.tape.observation[:AGENT_STEPS_PER_LOOK, 0]
-            actions = experience.tape.action[:AGENT_STEPS_PER_LOOK, 0]
-            columns = jax.device_get((encoded, *judge(encoded), actions))
+            tape = jax.tree.map(lambda x: x[:AGENT_STEPS_PER_LOOK, 0], experience.tape)
+            probabilities = _probabilities(experiment.policy, experiment.observation, params, tape.observation)
+            columns = jax.device_get((tape.observation, probabilities, tape.value, tape.action))
             parts.append(Played(*(column[acted] for column in (*columns, experience.reward[:, 0]))))
             stepped(acted.size)
     return Played(*(np.concatenate(column) for column in zip(*parts, strict=True)))
+
+
+@partial(jax.jit, static_argnames=("policy", "observation"))  # compiled once, however many games are recorded
+def _probabilities(policy: PolicyFunctions, observation: Observation, params: Params, encoded: jax.Array) -> jax.Array:
+    """``[T, ...]`` observations as the tape keeps them -> ``f32[T, A]``."""
+    return jax.vmap(lambda x: jax.nn.softmax(policy.apply(params, observation.decode(x))[0]))(encoded)
 
 
 def _film(
@@ -137,7 +144,6 @@ def _film(
 ) -> None:
     """Plays the game again, frame by frame in its own colours, and writes it with the panel."""
     decode = jax.jit(experiment.observation.decode)
-    probabilities = np.asarray(jax.nn.softmax(played.logits))
     score, seconds = 0.0, 0.0
     with count_up("agent_steps_filmed", len(played.actions)) as filmed:
         for t, frames in enumerate(_frames_of_agent_steps(display, seeds, played, experiment.frame_skip)):
@@ -145,7 +151,7 @@ def _film(
                 title=title,
                 score=score,
                 seconds=seconds,
-                probabilities=probabilities[t],
+                probabilities=played.probabilities[t],
                 action=int(played.actions[t]),
                 value=float(played.values[t]) if experiment.policy.has_value else None,
                 input=np.asarray(decode(played.encoded[t])),

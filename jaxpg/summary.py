@@ -31,6 +31,7 @@ def summarize(returns: np.ndarray, game: str) -> Summary:
     interquartile mean leaves out the best and the worst quarter (Agarwal et al. 2021, section 4.3).
     """
     mean = float(returns.mean())
+    # two lines of NumPy, because SciPy's bootstrap refuses a single game; a test compares the two
     resampled = np.random.default_rng(0).choice(returns, (RESAMPLES, returns.size)).mean(axis=1)
     low, high = np.percentile(resampled, [2.5, 97.5])
     return Summary(

@@ -1,6 +1,6 @@
 """Checkpoints: every bit comes back, the right ones are kept, and a wrong one is refused with a sentence."""
 
-import pickle
+import pickle  # only to forbid it: test_nothing_is_pickled_or_unpickled
 from typing import NamedTuple
 
 import jax
