@@ -10,6 +10,7 @@ import jax
 from jaxpg.checkpoint import Checkpoints
 from jaxpg.cli import Arguments, parse
 from jaxpg.config import Config, check, load_recipe
+from jaxpg.counters import Progress
 from jaxpg.errors import UserError
 from jaxpg.experiment import Experiment
 from jaxpg.types import Params
@@ -89,12 +90,12 @@ def _choose(checkpoints: Checkpoints, folder: Path, which: str) -> int:
         case "latest":
             return iterations[-1]
         case "best":
-            return max(iterations, key=lambda iteration: _mean_return(checkpoints.metadata(iteration)))
+            return max(iterations, key=lambda iteration: _mean_return(checkpoints, iteration))
         case _ if which.isdecimal():
             return int(which)
     raise UserError(f"checkpoint: {which!r} is no iteration, nor 'latest' or 'best'")
 
 
-def _mean_return(metadata: dict[str, Any]) -> float:
-    returns = metadata["last_returns"]
-    return sum(returns) / len(returns) if returns else float("-inf")
+def _mean_return(checkpoints: Checkpoints, iteration: int) -> float:
+    mean = Progress.from_json(checkpoints.metadata(iteration)).return_mean_100
+    return float("-inf") if mean is None else mean

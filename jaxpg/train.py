@@ -1,7 +1,5 @@
 """``python -m jaxpg.train``: configuration -> pieces -> the training loop -> the run folder."""
 
-import collections
-import dataclasses
 import math
 import signal
 import time
@@ -19,6 +17,7 @@ from jaxpg.checkpoint import Checkpoints
 from jaxpg.cli import parse_train, run_command
 from jaxpg.compiled import keep_compiled_code
 from jaxpg.config import Config
+from jaxpg.counters import Progress
 from jaxpg.errors import UserError
 from jaxpg.experiment import Experiment, build, lane_seeds
 from jaxpg.metrics import EpisodeRow, EpisodesCsv, JsonLines, Record, TensorBoard, Writer, write_json
@@ -26,35 +25,6 @@ from jaxpg.progress import make_progress
 from jaxpg.rollout import Seconds
 from jaxpg.runfolder import make_run_folder, new_run_folder
 from jaxpg.types import Episodes
-
-
-@dataclasses.dataclass
-class Progress:
-    """Where a run stands besides its arrays: the metadata of a checkpoint."""
-
-    iteration: int = 0
-    agent_steps: int = 0
-    """Agent steps over all lanes, autoreset steps included."""
-    episodes: int = 0
-    wall_seconds: float = 0.0
-    """Seconds of training, over all the processes that worked on the run."""
-    segment: int = 0
-    """How often the emulators were seeded anew."""
-    metrics: dict[str, float] = dataclasses.field(default_factory=dict)
-    """The newest value of each of the learner's metrics."""
-    last_returns: collections.deque[float] = dataclasses.field(default_factory=lambda: collections.deque(maxlen=100))
-
-    @property
-    def return_mean_100(self) -> float | None:
-        """Mean return of the last 100 games, of fewer at the start."""
-        return sum(self.last_returns) / len(self.last_returns) if self.last_returns else None
-
-    def to_json(self) -> dict[str, Any]:
-        return {**vars(self), "last_returns": list(self.last_returns)}
-
-    @classmethod
-    def from_json(cls, data: dict[str, Any]) -> "Progress":
-        return cls(**{**data, "last_returns": collections.deque(data["last_returns"], maxlen=100)})
 
 
 class Stop:

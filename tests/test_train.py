@@ -10,8 +10,8 @@ import pytest
 from jaxpg import train as train_module
 from jaxpg.cli import parse_train
 from jaxpg.config import load_recipe
+from jaxpg.counters import Progress
 from jaxpg.rollout import Rollout
-from jaxpg.train import Progress
 from tests.runs import (
     CARTPOLE,
     LANES,
