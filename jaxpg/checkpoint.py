@@ -78,9 +78,17 @@ class Checkpoints:
         return restored.state, restored.metadata
 
     def metadata(self, iteration: int) -> dict[str, Any]:
-        """The JSON that was saved with ``iteration``, without the arrays."""
+        """The JSON that was saved with ``iteration``, without the arrays.
+
+        Raises:
+          UserError: it is damaged.
+        """
         args = ocp.args.Composite(metadata=ocp.args.JsonRestore())
-        return self._manager.restore(iteration, args=args).metadata
+        try:
+            return self._manager.restore(iteration, args=args).metadata
+        except (ValueError, KeyError, OSError) as error:
+            reason = str(error).splitlines()[0]
+            raise UserError(f"{self.folder / str(iteration)}: the checkpoint cannot be read: {reason}") from error
 
     def close(self) -> None:
         """Releases Orbax's threads."""

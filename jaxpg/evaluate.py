@@ -1,11 +1,10 @@
 """``python -m jaxpg.evaluate``: plays whole games with a run's policy and says how good it is."""
 
 import dataclasses
-import json
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, ClassVar
 
 import jax
 import tyro
@@ -13,16 +12,13 @@ import tyro
 from jaxpg.cli import run_command
 from jaxpg.compiled import keep_compiled_code
 from jaxpg.envs.config import EnvConfig
-from jaxpg.errors import UserError
+from jaxpg.evaluations import Evaluation, add_evaluation, read_evaluations
 from jaxpg.experiment import GREEDY, Actions, Player, build, lane_seeds
-from jaxpg.metrics import write_json
 from jaxpg.progress import count_up
 from jaxpg.rollout import play_games
 from jaxpg.saved import parse_play, restore_params
-from jaxpg.summary import Summary, summarize
-from jaxpg.types import Episodes
+from jaxpg.summary import summarize
 
-KEYS = {"checkpoint", "actions", "seed", "env", "returns", *Summary._fields}
 SEGMENT = 2**31
 """Where the seeds of evaluation games come from: a segment that no training reaches."""
 
@@ -69,47 +65,19 @@ def evaluate(argv: Sequence[str]) -> int:
     experiment.rollout.close()
     summary = summarize(games.episode_return, env.game)
     print(" ".join(f"{name}={_short(value)}" for name, value in summary._asdict().items()))
-    protocol = {"checkpoint": iteration, "actions": actions, "seed": arguments.seed, "env": dataclasses.asdict(env)}
-    _add(folder / "evaluation.json", protocol, _result(summary, games, seconds))
-    return 0
-
-
-def _result(summary: Summary, games: Episodes, seconds: float) -> dict[str, Any]:
-    return {
+    evaluation = Evaluation(
+        checkpoint=iteration,
+        actions=actions,
+        seed=arguments.seed,
+        env=dataclasses.asdict(env),
         **summary._asdict(),
-        "seconds": round(seconds, 3),
-        "agent_steps": int(games.length_agent_steps.sum()),
-        "returns": games.episode_return.tolist(),
-        "lengths_agent_steps": games.length_agent_steps.tolist(),
-    }
-
-
-def _add(path: Path, protocol: dict[str, Any], result: dict[str, Any]) -> None:
-    """Adds an evaluation to the file, in place of an older one of the same checkpoint, protocol and seed."""
-    protocol = json.loads(json.dumps(protocol))  # lists for tuples, as in the file
-    try:
-        others = [entry for entry in read_evaluations(path) if any(entry[k] != protocol[k] for k in protocol)]
-        write_json(path, [*others, {**protocol, **result}])
-    except OSError as error:
-        raise UserError(f"{path}: cannot be written: {error.strerror}") from error
-
-
-def read_evaluations(path: Path) -> list[dict[str, Any]]:
-    """The evaluations in ``evaluation.json``, oldest first; none without the file.
-
-    Raises:
-      UserError: the file is damaged.
-    """
-    if not path.exists():
-        return []
-    try:
-        entries = json.loads(path.read_text(encoding="utf-8"))
-        whole = isinstance(entries, list) and all(e.keys() >= KEYS for e in entries)
-    except (ValueError, AttributeError):
-        whole = False
-    if not whole:
-        raise UserError(f"{path}: damaged; move it away to write a new one")
-    return entries
+        seconds=round(seconds, 3),
+        agent_steps=int(games.length_agent_steps.sum()),
+        returns=games.episode_return.tolist(),
+        lengths_agent_steps=games.length_agent_steps.tolist(),
+    )
+    add_evaluation(folder / "evaluation.json", evaluation)
+    return 0
 
 
 def _short(value: float | int | None) -> str:

@@ -27,24 +27,30 @@ class Summary(NamedTuple):
 def summarize(returns: np.ndarray, game: str) -> Summary:
     """The statistics of ``returns`` (``f64[K]``, unclipped scores of whole games), of which there is at least one.
 
-    The interval is the percentile bootstrap's (Efron 1979), and one number where all games are alike. The
+    The interval is one number where all games are alike. The
     interquartile mean leaves out the best and the worst quarter (Agarwal et al. 2021, section 4.3).
     """
     mean = float(returns.mean())
-    # two lines of NumPy, because SciPy's bootstrap refuses a single game; a test compares the two
-    resampled = np.random.default_rng(0).choice(returns, (RESAMPLES, returns.size)).mean(axis=1)
-    low, high = np.percentile(resampled, [2.5, 97.5])
+    low, high = bootstrap_interval(returns)
     return Summary(
         episodes=returns.size,
         mean=mean,
-        mean_low=float(low),
-        mean_high=float(high),
+        mean_low=low,
+        mean_high=high,
         median=float(np.median(returns)),
         iqm=float(stats.trim_mean(returns, 0.25)),
         min=float(returns.min()),
         max=float(returns.max()),
         human_normalized=human_normalized(mean, game),
     )
+
+
+def bootstrap_interval(values: np.ndarray) -> tuple[float, float]:
+    """The 95 % interval of the mean of ``f64[K]`` by the percentile bootstrap (Efron 1979)."""
+    # two lines of NumPy, because SciPy's bootstrap refuses a single value; a test compares the two
+    resampled = np.random.default_rng(0).choice(values, (RESAMPLES, values.size)).mean(axis=1)
+    low, high = np.percentile(resampled, [2.5, 97.5])
+    return float(low), float(high)
 
 
 def human_normalized(score: float, game: str) -> float | None:

@@ -37,8 +37,12 @@ MAY_IMPORT = {
     "panel": set(),
     "video": {"errors"},
     "summary": {"human_scores"},
+    "evaluations": {"errors", "metrics"},
+    "runlog": {"checkpoint", "config", "counters", "errors", "evaluations", "metrics", "saved"},
+    "charts": set(),
+    "views": {"charts", "config", "runlog", "summary"},
 }
-COMMANDS = {"train", "evaluate", "record"}
+COMMANDS = {"train", "evaluate", "record", "report"}
 
 
 def _room(name: str) -> str:

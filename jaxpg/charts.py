@@ -1,0 +1,233 @@
+"""Charts as data, and Matplotlib to draw them: as SVG for a page in light or dark, and as PNG for papers."""
+
+import io
+import re
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+import matplotlib as mpl
+import numpy as np
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.backends.backend_svg import FigureCanvasSVG
+from matplotlib.figure import Figure
+
+LIGHT = ("#2563c9", "#c8501e", "#1b8a5a", "#8a4fc4", "#b0317a", "#7a6a00", "#0d8599", "#5f6670")
+"""Colours of the series on white; the page has lighter ones of the same names for dark mode."""
+INK, MUTED, GRID = "#1d2024", "#666b73", "#dfe2e6"
+DASHES = ("-", "--", ":", "-.")
+WIDTH_INCHES, HEIGHT_INCHES, ROW_INCHES = 4.8, 3.0, 0.5
+LONGEST_ROW_NAME = 70
+PNG_DOTS_PER_INCH = 220
+STYLE: Any = {
+    "font.size": 10,
+    "text.parse_math": False,  # a run may be named with dollar signs
+    "axes.edgecolor": MUTED,
+    "axes.labelcolor": MUTED,
+    "axes.spines.right": False,
+    "axes.spines.top": False,
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "grid.color": GRID,
+    "grid.linewidth": 0.8,
+    "xtick.color": MUTED,
+    "ytick.color": MUTED,
+    "text.color": INK,
+    "svg.fonttype": "none",  # text stays text, in the page's own font
+    "svg.hashsalt": "jaxpg",
+}
+
+
+class Series(NamedTuple):
+    """One thing in a chart. Arrays are ``f64[K]``."""
+
+    name: str
+    kind: Literal["line", "dots", "interval", "bars", "level"]
+    """A line; single dots; intervals low to high along x with a dot at x; bars from low to x; a level across."""
+    x: np.ndarray
+    y: np.ndarray
+    color: int = 0
+    """Number of the colour; the same number is the same thing in every chart of a page."""
+    low: np.ndarray | None = None
+    """Of a line's band along y, or along x of intervals and bars."""
+    high: np.ndarray | None = None
+    faint: bool = False
+    """Something in the background, which the legend leaves out."""
+    label: str = ""
+    """What the legend calls it, once for all series that it calls so; empty for the name."""
+    dash: int = 0
+    """Number of the dash, of a line among others of its colour."""
+
+
+class Chart(NamedTuple):
+    """A chart without its drawing."""
+
+    key: str
+    """File name of its PNG, and its name in the page."""
+    title: str
+    x_label: str
+    y_label: str
+    series: tuple[Series, ...]
+    rows: tuple[str, ...] = ()
+    """Where y only numbers rows from top to bottom, their names."""
+
+    @property
+    def legend(self) -> list[tuple[str, int]]:
+        """Names and colours of what is in the foreground."""
+        shown = [one for one in self.series if not one.faint and one.kind != "interval"]
+        return list({one.label or one.name: one.color for one in shown}.items())
+
+    @property
+    def size_inches(self) -> tuple[float, float]:
+        """Width and height."""
+        return WIDTH_INCHES, max(HEIGHT_INCHES, 0.8 + ROW_INCHES * len(self.rows))
+
+
+class Drawing(NamedTuple):
+    """A chart for a page."""
+
+    svg: str
+    marks: list[tuple[float, float, str]]
+    """What can be pointed at: x and y in the SVG's own coordinates, and what it says."""
+
+
+def draw_svg(chart: Chart) -> Drawing:
+    """Draws a chart for a page, whose style sheet has the colours (``--ink``, ``--muted``, ``--grid``, ``--s0`` ...)."""
+    with mpl.rc_context(STYLE):
+        figure, axes = _draw(chart)
+        canvas = FigureCanvasSVG(figure)
+        figure.patch.set_visible(False)  # the page has its own paper
+        axes.patch.set_visible(False)
+        text = io.StringIO()
+        canvas.print_svg(text, metadata={"Date": None, "Creator": None, "Format": None, "Type": None})
+        marks = _marks(chart, axes)
+    svg = text.getvalue()
+    svg = re.sub(r"<metadata>.*?</metadata>", "", svg[svg.index("<svg") :], flags=re.DOTALL)
+    svg = re.sub(r'<svg [^>]*?(viewBox="[^"]*")[^>]*>', r"<svg \1 aria-hidden='true'>", svg, count=1)
+    svg = re.sub(r'(\bid="|href="#|url\(#)', rf"\1{chart.key}-", svg)  # a page has many drawings
+    svg = svg.replace("'DejaVu Sans', 'Bitstream Vera Sans'", "inherit")
+    for color, variable in {
+        INK: "ink",
+        MUTED: "muted",
+        GRID: "grid",
+        **{c: f"s{i}" for i, c in enumerate(LIGHT)},
+    }.items():
+        svg = svg.replace(color, f"var(--{variable})")
+    return Drawing(svg, marks)
+
+
+def draw_png(chart: Chart, folder: Path) -> Path:
+    """Draws a chart with its legend into ``folder`` and returns the file."""
+    path = folder / f"{chart.key}.png"
+    with mpl.rc_context(STYLE):
+        figure, axes = _draw(chart)
+        if len(chart.legend) > 1:
+            handles, labels = axes.get_legend_handles_labels()
+            figure.legend(handles, labels, loc="outside lower left", frameon=False, ncols=1, fontsize=8)
+            figure.set_size_inches(chart.size_inches[0], chart.size_inches[1] + 0.2 * len(chart.legend))
+        FigureCanvasAgg(figure)
+        figure.savefig(path, dpi=PNG_DOTS_PER_INCH, metadata={"Software": None})
+    return path
+
+
+def _draw(chart: Chart) -> tuple[Figure, Any]:
+    figure = Figure(figsize=chart.size_inches, layout="constrained")
+    axes = figure.add_subplot()
+    named: set[str] = set()
+    for one in chart.series:
+        label = one.label or one.name
+        new = not one.faint and label not in named and one.kind != "interval"
+        _draw_series(axes, one, label if new else None)
+        named |= {label} if new else set()
+    axes.set(xlabel=chart.x_label, ylabel=chart.y_label)
+    if chart.rows:
+        axes.set(yticks=[], ylim=(len(chart.rows) - 0.5, -0.75))
+        for row, name in enumerate(chart.rows):
+            axes.text(0.01, row - 0.37, _shorten(name), transform=axes.get_yaxis_transform(), fontsize=8)
+    return figure, axes
+
+
+def _draw_series(axes: Any, one: Series, label: str | None) -> None:
+    color, dash = LIGHT[one.color % len(LIGHT)], DASHES[one.dash % len(DASHES)]
+    match one.kind:
+        case "line":
+            width, opacity = (0.8, 0.45) if one.faint else (1.8, 1.0)
+            axes.plot(one.x, one.y, dash, color=color, linewidth=width, alpha=opacity, label=label)
+            if one.low is not None and one.high is not None:
+                axes.fill_between(one.x, one.low, one.high, color=color, alpha=0.18, linewidth=0)
+        case "dots":
+            size, opacity = (6, 0.35) if one.faint else (14, 0.8)
+            axes.scatter(one.x, one.y, s=size, color=color, alpha=opacity, linewidths=0, label=label)
+        case "interval":
+            error = [one.x - one.low, one.high - one.x]
+            axes.errorbar(
+                one.x, one.y, xerr=error, fmt="o", color=color, markersize=6, capsize=4, linewidth=2, label=label
+            )
+        case "bars":
+            assert one.low is not None, "a bar begins somewhere"
+            axes.barh(one.y, one.x - one.low, left=one.low, height=0.5, color=color, label=label)
+        case "level":
+            axes.axhline(one.y[0], color=color, linewidth=1, linestyle=(0, (4, 3)), label=label)
+
+
+def _marks(chart: Chart, axes: Any) -> list[tuple[float, float, str]]:
+    """Where things stand in the drawing; it has been drawn, so that its layout is final."""
+    height = chart.size_inches[1] * 72
+    to_points = axes.transData + axes.figure.dpi_scale_trans.inverted()
+    marks = []
+    for one in chart.series:
+        if one.kind == "level":
+            continue
+        middle = one.x if one.low is None or one.kind != "bars" else (one.x + one.low) / 2
+        where = to_points.transform(np.column_stack([middle, one.y])) * 72
+        for i, (x, y) in enumerate(where):
+            marks.append((round(float(x), 1), round(height - float(y), 1), _say(chart, one, i)))
+    return marks
+
+
+def _say(chart: Chart, one: Series, i: int) -> str:
+    match one.kind:
+        case "interval":
+            assert one.low is not None, "an interval has two ends"
+            assert one.high is not None, "an interval has two ends"
+            return f"{one.name}: {short(one.x[i])} [{short(one.low[i])}, {short(one.high[i])}]"
+        case "bars":
+            assert one.low is not None, "a bar begins somewhere"
+            return f"{one.name}: {short(one.x[i] - one.low[i])} {chart.x_label}"
+    if chart.rows:
+        return f"{one.name}: {short(one.x[i])}"
+    band = "" if one.low is None or one.high is None else f" [{short(one.low[i])}, {short(one.high[i])}]"
+    return f"{one.name}: {short(one.y[i])}{band} at {short(one.x[i])} {chart.x_label}"
+
+
+def in_words(chart: Chart) -> str:
+    """What the chart shows, for those who cannot see it."""
+    return f"{chart.title}. " + " ".join(_one_in_words(chart, one) for one in chart.series if not one.faint)
+
+
+def _one_in_words(chart: Chart, one: Series) -> str:
+    if not one.x.size:
+        return f"{one.name}: nothing."
+    if one.kind in ("interval", "bars"):
+        return f"{_say(chart, one, 0)}."
+    low, high = int(np.argmin(one.y)), int(np.argmax(one.y))
+    ends = f"from {short(one.y[0])} at {short(one.x[0])} to {short(one.y[-1])} at {short(one.x[-1])} {chart.x_label}"
+    return f"{one.name}: {ends}, between {short(one.y[low])} and {short(one.y[high])}."
+
+
+def _shorten(name: str) -> str:
+    """Leaves out the middle of a long name; runs often differ at the end."""
+    half = LONGEST_ROW_NAME // 2
+    return name if len(name) <= LONGEST_ROW_NAME else f"{name[:half]}…{name[-half:]}"
+
+
+def short(value: float) -> str:
+    """A number for people: four digits, thousands apart.
+
+    >>> short(1234.56), short(0.123456), short(-20.0)
+    ('1,235', '0.1235', '-20')
+    """
+    if value == 0 or 1e-4 <= abs(value) < 1e12:
+        digits = max(0, 3 - int(np.floor(np.log10(abs(value))))) if value else 0
+        text = f"{value:,.{digits}f}"
+        return text.rstrip("0").rstrip(".") if "." in text else text
+    return f"{value:.3g}"

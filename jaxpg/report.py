@@ -1,0 +1,197 @@
+"""``python -m jaxpg.report``: one page that shows what one or more runs did, how well, and what it looked like."""
+
+import base64
+import dataclasses
+import hashlib
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, NamedTuple
+
+import jinja2
+import tyro
+from markupsafe import Markup
+
+from jaxpg import __version__
+from jaxpg.charts import Chart, draw_png, draw_svg, in_words, short
+from jaxpg.cli import parse, run_command
+from jaxpg.config import dump
+from jaxpg.errors import UserError
+from jaxpg.metrics import write_text
+from jaxpg.runlog import read_run
+from jaxpg.tables import Table, checkpoints_table, runs_table, settings_table, time_table
+from jaxpg.views import (
+    Run,
+    evaluation_chart,
+    games_chart,
+    learning_charts,
+    number_runs,
+    signal_charts,
+    time_chart,
+    trace_charts,
+)
+
+PAGE = Path(__file__).parent / "page"
+
+
+@dataclasses.dataclass(frozen=True)
+class ReportArguments:
+    """Writes one page (HTML, in one file) that shows what runs did: curves, scores, time, settings and videos."""
+
+    POSITIONAL: ClassVar[str] = "run folder or more"
+    runs: Annotated[tyro.conf.Positional[tuple[str, ...]], tyro.conf.arg(metavar="RUN_DIR...")] = ()
+    """Run folders, finished or still being written."""
+    out: str = "report.html"
+    """HTML file to write."""
+    png: str = ""
+    """Folder for the same charts as PNG files, for papers; empty for none."""
+
+
+def report(argv: Sequence[str]) -> int:
+    """Runs the command and returns its exit code, 0."""
+    arguments = parse("report", argv, ReportArguments())
+    if not arguments.runs:
+        raise UserError("which runs? give a folder or more, such as runs/mine")
+    out = Path(arguments.out)
+    if out.suffix not in (".html", ".htm"):
+        raise UserError(f"out: the name of a page ends with .html, unlike {arguments.out!r}")
+    runs = number_runs([read_run(folder) for folder in arguments.runs])
+    sections, videos = _sections(runs), _videos(runs)
+    charts = [chart for section in sections for chart in section.charts]
+    charts += [chart for video in videos for chart in video.charts]
+    _write(out, _page(runs, sections, videos))
+    print(f"jaxpg: {len(charts)} charts and {len(videos)} videos of {len(runs)} run(s) in {out}", flush=True)
+    if arguments.png:
+        _write_pngs(Path(arguments.png), charts)
+        print(f"jaxpg: {len(charts)} PNG files in {arguments.png}", flush=True)
+    for run in runs:
+        for remark in run.log.remarks:
+            print(f"jaxpg: {run.name}: {remark}", flush=True)
+    return 0
+
+
+class Section(NamedTuple):
+    """A part of the page."""
+
+    title: str
+    note: str
+    charts: list[Chart]
+    tables: list[Table]
+
+
+class VideoCard(NamedTuple):
+    """A video on the page, with the charts of its first game."""
+
+    title: str
+    path: Path
+    charts: list[Chart]
+
+
+def _sections(runs: Sequence[Run]) -> list[Section]:
+    games = [games_chart(run, i) for i, run in enumerate(runs)]
+    sections = [
+        Section(
+            "How it learned",
+            "Unclipped scores of whole games as they ended in training. Of runs that differ by the seed only, the mean "
+            "is drawn as far as all of them go, with the bootstrap's 95 % interval over seeds.",
+            [*learning_charts(runs), *_there(games)],
+            [],
+        ),
+        Section(
+            "How good it is",
+            "Whole games played after training (python -m jaxpg.evaluate); every game that was begun counts.",
+            _there([evaluation_chart(runs)]),
+            _there([checkpoints_table(runs)]),
+        ),
+        Section("Where the time went", "", _there([time_chart(runs)]), _there([time_table(runs)])),
+        Section("The learner's own numbers", "Means of neighbouring iterations.", signal_charts(runs), []),
+    ]
+    return [section for section in sections if section.charts or section.tables]
+
+
+def _videos(runs: Sequence[Run]) -> list[VideoCard]:
+    cards = []
+    for run in runs:
+        for video in run.log.videos:
+            name, trace = f"{run.name}: {video.path.stem}", video.trace
+            if trace is None or not trace["games"]:
+                cards.append(VideoCard(name, video.path, []))
+                continue
+            returns = ", ".join(short(sum(game["rewards"])) for game in trace["games"])
+            title = f"{run.name}: checkpoint {trace['checkpoint']}, return {returns}"
+            key = f"video_{len(cards)}"
+            cards.append(VideoCard(title, video.path, trace_charts(trace["games"][0], trace["action_names"], key)))
+    return cards
+
+
+def _page(runs: Sequence[Run], sections: Sequence[Section], videos: Sequence[VideoCard]) -> str:
+    script, style = ((PAGE / name).read_text(encoding="utf-8") for name in ("page.js", "page.css"))
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(PAGE), autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True
+    )
+    games = sorted({run.log.config.env.game for run in runs})
+    return environment.get_template("page.html").render(
+        title=runs[0].name if len(runs) == 1 else f"{len(runs)} runs of {', '.join(games)}",
+        version=__version__,
+        made=time.strftime("%Y-%m-%d %H:%M"),
+        style=Markup(style),
+        script=Markup(script),
+        script_hash=f"sha256-{digest}",
+        overview=runs_table(runs),
+        remarks=[(run.name, remark) for run in runs for remark in run.log.remarks],
+        sections=[{**section._asdict(), "charts": [_drawn(chart) for chart in section.charts]} for section in sections],
+        videos=[
+            {
+                "title": card.title,
+                "charts": [_drawn(chart) for chart in card.charts],
+                "content": base64.b64encode(card.path.read_bytes()).decode(),
+            }
+            for card in videos
+        ],
+        differences=settings_table(runs),
+        configs=[(run.name, dump(run.log.config)) for run in runs],
+    )
+
+
+def _drawn(chart: Chart) -> dict[str, Any]:
+    """A chart as the page needs it."""
+    drawing = draw_svg(chart)
+    return {
+        "key": chart.key,
+        "title": chart.title,
+        "words": in_words(chart),
+        "svg": Markup(drawing.svg),  # Matplotlib escapes the texts in it
+        "marks": drawing.marks,
+        "legend": chart.legend,
+    }
+
+
+def _there(found: Sequence[Any]) -> list[Any]:
+    return [one for one in found if one is not None]
+
+
+def _write(path: Path, text: str) -> None:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_text(path, text)
+    except OSError as error:
+        raise UserError(f"{path}: cannot be written: {error.strerror}") from error
+
+
+def _write_pngs(folder: Path, charts: Sequence[Chart]) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for chart in charts:
+            draw_png(chart, folder)
+    except OSError as error:
+        raise UserError(f"{folder}: cannot be written: {error.strerror}") from error
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """The command; ends the process."""
+    run_command(report, argv)
+
+
+if __name__ == "__main__":
+    main()
