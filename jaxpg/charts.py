@@ -91,7 +91,7 @@ class Drawing(NamedTuple):
 
 
 def draw_svg(chart: Chart) -> Drawing:
-    """Draws a chart for a page, whose style sheet has the colours (``--ink``, ``--muted``, ``--grid``, ``--s0`` ...)."""
+    """Draws a chart for a page whose style sheet has the colours (``--ink``, ``--muted``, ``--grid``, ``--s0`` ...)."""
     with mpl.rc_context(STYLE):
         figure, axes = _draw(chart)
         canvas = FigureCanvasSVG(figure)
@@ -201,7 +201,8 @@ def _say(chart: Chart, one: Series, i: int) -> str:
 
 def in_words(chart: Chart) -> str:
     """What the chart shows, for those who cannot see it."""
-    return f"{chart.title}. " + " ".join(_one_in_words(chart, one) for one in chart.series if not one.faint)
+    front = [one for one in chart.series if not one.faint] or chart.series
+    return f"{chart.title}. " + " ".join(_one_in_words(chart, one) for one in front)
 
 
 def _one_in_words(chart: Chart, one: Series) -> str:

@@ -60,10 +60,11 @@ def report(argv: Sequence[str]) -> int:
     charts = [chart for section in sections for chart in section.charts]
     charts += [chart for video in videos for chart in video.charts]
     _write(out, _page(runs, sections, videos))
-    print(f"jaxpg: {len(charts)} charts and {len(videos)} videos of {len(runs)} run(s) in {out}", flush=True)
+    what = f"{_count(charts, 'chart')} and {_count(videos, 'video')} of {_count(runs, 'run')}"
+    print(f"jaxpg: {what} in {out}", flush=True)
     if arguments.png:
         _write_pngs(Path(arguments.png), charts)
-        print(f"jaxpg: {len(charts)} PNG files in {arguments.png}", flush=True)
+        print(f"jaxpg: {_count(charts, 'PNG file')} in {arguments.png}", flush=True)
     for run in runs:
         for remark in run.log.remarks:
             print(f"jaxpg: {run.name}: {remark}", flush=True)
@@ -165,6 +166,10 @@ def _drawn(chart: Chart) -> dict[str, Any]:
         "marks": drawing.marks,
         "legend": chart.legend,
     }
+
+
+def _count(things: Sequence[Any], name: str) -> str:
+    return f"{len(things)} {name}{'' if len(things) == 1 else 's'}"
 
 
 def _there(found: Sequence[Any]) -> list[Any]:

@@ -86,7 +86,9 @@ def _read_games(path: Path, remarks: list[str]) -> list[EpisodeRow]:
     for row in csv.reader(lines[1:]):
         try:
             steps, wall, lane, candidate, total, length = row
-            games.append(EpisodeRow(int(steps), float(wall), int(lane), int(candidate), float(total), int(length)))
+            game = EpisodeRow(int(steps), float(wall), int(lane), int(candidate), float(total), int(length))
+            if math.isfinite(game.episode_return) and game.candidate >= 0:
+                games.append(game)
         except ValueError:
             continue
     header_is_wrong = bool(lines) and lines[0] != ",".join(EPISODE_HEADER)

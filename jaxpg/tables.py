@@ -49,7 +49,8 @@ def checkpoints_table(runs: Sequence[Run]) -> Table | None:
     for run in runs:
         for progress in run.log.checkpoints:
             mine = [one for one in run.log.evaluations if one.checkpoint == progress.iteration]
-            for evaluation in mine or [None]:
+            shown: list[Evaluation | None] = [*mine] or [None]
+            for evaluation in shown:
                 rows.append(
                     [
                         f"{run.name}: {progress.iteration}",

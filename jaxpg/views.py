@@ -72,9 +72,7 @@ def learning_charts(runs: Sequence[Run]) -> list[Chart]:
     """Mean return of the last 100 games against agent steps and against time."""
     steps = _steps_scale([run.log for run in runs])
     seconds = max((r["wall_seconds"] or 0 for run in runs for r in run.log.records[-1:]), default=0.0)
-    time = (
-        Scale("hours", 3600) if seconds > 3 * 3600 else Scale("minutes", 60) if seconds > 180 else Scale("seconds", 1)
-    )
+    time = next(scale for scale, least in TIME_SCALES if seconds >= least)
     charts = []
     for key, scale, of in (("agent_steps", steps, "agent steps"), ("wall_seconds", time, "time")):
         series = _curves(runs, key, scale.divisor)

@@ -40,7 +40,8 @@ MAY_IMPORT = {
     "evaluations": {"errors", "metrics"},
     "runlog": {"checkpoint", "config", "counters", "errors", "evaluations", "metrics", "saved"},
     "charts": set(),
-    "views": {"charts", "config", "runlog", "summary"},
+    "views": {"charts", "config", "evaluations", "metrics", "runlog", "summary"},
+    "tables": {"charts", "evaluations", "views"},
 }
 COMMANDS = {"train", "evaluate", "record", "report"}
 

@@ -1,0 +1,412 @@
+"""``python -m jaxpg.report``: what runs left, on one page."""
+
+import json
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from jaxpg import charts
+from jaxpg.charts import LIGHT, Chart, Series, draw_png, draw_svg, in_words
+from jaxpg.config import dump, load_recipe
+from jaxpg.evaluations import Evaluation, add_evaluation
+from jaxpg.learners.random_search import RandomSearchConfig
+from jaxpg.report import main
+from jaxpg.runlog import read_run
+from jaxpg.summary import bootstrap_interval, summarize
+from jaxpg.video import write_video
+from jaxpg.views import (
+    evaluation_chart,
+    games_chart,
+    learning_charts,
+    number_runs,
+    phase_microseconds,
+    signal_charts,
+    thin,
+    trace_charts,
+)
+from tests.runs import records
+
+CONFIG = load_recipe(Path(__file__).parents[1] / "configs" / "pong.yaml")
+
+
+def made_run(folder: Path, *, returns: list[float], seed: int = 1, **changes) -> Path:
+    """A run folder by hand: an iteration a second, and after the first a game in each."""
+    folder.mkdir(parents=True)
+    run = CONFIG.run.__class__(**{**vars(CONFIG.run), "seed": seed, **changes.pop("run", {})})
+    (folder / "config.yaml").write_text(dump(CONFIG.__class__(**{**vars(CONFIG), "run": run, **changes})))
+    lines, games = [], ["agent_steps,wall_seconds,lane,candidate,return,length_agent_steps"]
+    for i, mean in enumerate([None, *returns]):
+        line = {"iteration": i + 1, "agent_steps": 1000 * (i + 1), "frames": 4000 * (i + 1), "episodes": i}
+        line |= {"wall_seconds": float(i + 1), "agent_steps_per_second": 1000.0, "return_mean_100": mean}
+        line |= {"entropy": 0.7 - 0.1 * i, "kl": 1e-9}
+        line |= {"emulate_seconds": 0.5, "act_seconds": 0.3, "learn_seconds": 0.15, "other_seconds": 0.05}
+        lines.append(json.dumps(line))
+        if mean is not None:
+            games.append(f"{1000 * (i + 1)},{i + 1},0,{i % 3},{mean},100")
+    (folder / "metrics.jsonl").write_text("\n".join(lines) + "\n")
+    (folder / "episodes.csv").write_text("\n".join(games) + "\n")
+    (folder / "checkpoints").mkdir()
+    return folder
+
+
+def evaluated(folder: Path, returns: list[float], checkpoint: int = 7) -> Evaluation:
+    evaluation = Evaluation(
+        checkpoint=checkpoint,
+        actions="sampled",
+        seed=0,
+        env={"game": "Pong", "actions": [2, 3]},
+        **summarize(np.array(returns), "Pong")._asdict(),
+        seconds=1.5,
+        agent_steps=100,
+        returns=returns,
+        lengths_agent_steps=[50] * len(returns),
+    )
+    add_evaluation(folder / "evaluation.json", evaluation)
+    return evaluation
+
+
+TRACE = {
+    "checkpoint": 7,
+    "env": {},
+    "actions": "sampled",
+    "seed": 0,
+    "action_names": ["UP", "DOWN"],
+    "games": [
+        {
+            "return": -1.0,
+            "rewards": [0.0, 0.0, 1.0, -2.0],
+            "actions": [0, 1, 0, 1],
+            "probabilities": [[0.5, 0.5], [0.75, 0.25], [0.9, 0.1], [0.2, 0.8]],
+            "values": None,
+            "returns_to_go": [-0.9, -0.95, -1.0, -2.0],
+        }
+    ],
+}
+
+
+def filmed(folder: Path, name: str = "7", trace: dict | None = TRACE) -> None:
+    with write_video(folder / "videos" / f"{name}.mp4", (64, 48)) as video:
+        for i in range(60):
+            video.write(np.full((48, 64, 3), 4 * i, np.uint8))
+    if trace is not None:
+        (folder / "videos" / f"{name}.json").write_text(json.dumps(trace))
+
+
+class Page(HTMLParser):
+    """Tags with their attributes, the visible text, and every id."""
+
+    def __init__(self, path: Path):
+        super().__init__()
+        self.tags: list[tuple[str, dict]] = []
+        self.words: list[str] = []
+        self.feed(path.read_text(encoding="utf-8"))
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_data(self, data):
+        self.words.append(data)
+
+    @property
+    def text(self) -> str:
+        return " ".join(" ".join(self.words).split())
+
+    def all(self, tag: str) -> list[dict]:
+        return [attributes for name, attributes in self.tags if name == tag]
+
+
+def _report(*argv: str | Path, code: int = 0) -> None:
+    with pytest.raises(SystemExit) as end:
+        main([str(argument) for argument in argv])
+    assert end.value.code == code
+
+
+def _picture(path: Path) -> np.ndarray:
+    with Image.open(path) as image:
+        return np.asarray(image.convert("RGB"))
+
+
+def _logs(*folders: Path):
+    return number_runs([read_run(str(folder)) for folder in folders])
+
+
+def test_one_page_has_all_of_a_run_and_asks_nobody(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    folder = made_run(tmp_path / "mine", returns=[1.0, 2.0, 3.5])
+    evaluated(folder, [1.0, 2.0, 6.0])
+    filmed(folder)
+    out = tmp_path / "page.html"
+    _report(folder, "--out", out)
+    page = Page(out)
+    keys = [figure["id"] for figure in page.all("figure")]
+    wanted = ["return_steps", "return_time", "games_0", "evaluations", "time", "signal_entropy"]
+    assert keys == [*wanted, "video_0_returns", "video_0_chances"], "kl says nothing: it is 0 to rounding"
+    ids = [attributes["id"] for _, attributes in page.tags if "id" in attributes]
+    assert len(ids) == len(set(ids))
+    described = [tag for tag in page.all("div") if tag.get("role") == "img"]
+    assert len(described) == len(keys)
+    assert all(len(tag["aria-label"]) > 30 for tag in described)
+    [video] = page.all("video")
+    assert video["src"].startswith("data:video/mp4;base64,")
+    assert "controls" in video
+    loads = [a[k] for _, a in page.tags for k in ("src", "href", "xlink:href", "data", "action") if k in a]
+    assert all(x.startswith(("data:", "#")) for x in loads), "nothing is loaded"
+    assert not re.search(r"(?i)url\((?!#)|@import", out.read_text())
+    assert "3 [1, 6]" in page.text
+    assert capsys.readouterr().out.startswith(f"jaxpg: 8 charts and 1 video of 1 run in {out}\n")
+
+
+def test_a_curve_is_drawn_where_its_numbers_are(tmp_path: Path) -> None:
+    folder = made_run(tmp_path / "mine", returns=[1.0, 2.0, 4.0])
+    chart, by_time = learning_charts(_logs(folder))
+    line = chart.series[0]
+    assert (line.x.tolist(), line.y.tolist()) == ([2000.0, 3000.0, 4000.0], [1.0, 2.0, 4.0])
+    assert by_time.series[0].x.tolist() == [2.0, 3.0, 4.0]
+    drawing = draw_svg(chart)
+    x, y, words = zip(*drawing.marks, strict=True)
+    assert x[2] - x[1] == pytest.approx(x[1] - x[0], abs=0.2)
+    assert y[1] - y[2] == pytest.approx(2 * (y[0] - y[1]), abs=0.3), "up is more"
+    assert words[2] == "mine: 4 at 4,000 agent steps"
+    path = re.search(r'<g id="return_steps-line2d_\d+">\s*<path d="([^"]*)"[^>]*var\(--s0\)', drawing.svg)
+    corners = np.array(re.findall(r"[ML] ([\d.]+) ([\d.]+)", path[1]), float)
+    assert np.allclose(corners, np.column_stack([x, y]), atol=0.06), "the ring stands on the line"
+    assert "from 1 at 2,000 to 4 at 4,000 agent steps, between 1 and 4" in in_words(chart)
+    target = chart.series[1]
+    assert (target.kind, target.name, target.y[0]) == ("level", "target 18", 18.0)
+
+
+def test_seeds_become_a_mean_with_its_interval_as_far_as_all_go(tmp_path: Path) -> None:
+    folders = [
+        made_run(tmp_path / "a", returns=[0.0, 2.0, 4.0], seed=1),
+        made_run(tmp_path / "b", returns=[2.0, 4.0], seed=2),
+        made_run(tmp_path / "c", returns=[9.0, 9.0, 9.0], seed=1, run={"budget_agent_steps": 5}),
+    ]
+    runs = _logs(*folders)
+    assert [(run.color, run.dash, run.group) for run in runs] == [
+        (0, 0, "Pong reinforce, seeds 1, 2"),
+        (0, 1, "Pong reinforce, seeds 1, 2"),
+        (1, 0, "c"),
+    ]
+    series = [one for one in learning_charts(runs)[0].series if one.kind == "line"]
+    assert [(one.name, one.faint) for one in series] == [
+        ("a", True),
+        ("b", True),
+        ("Pong reinforce, seeds 1, 2: mean, 95 % interval", False),
+        ("c", False),
+    ]
+    mean = series[2]
+    assert (mean.x[0], mean.x[-1]) == (2000.0, 3000.0), "b ends there"
+    assert (mean.y[0], mean.y[-1]) == (1.0, 3.0)
+    assert (mean.low[0], mean.high[0]) == bootstrap_interval(np.array([0.0, 2.0])) == (0.0, 2.0)
+
+
+def test_every_candidate_is_shown_with_what_it_did_when_it_played_again(tmp_path: Path) -> None:
+    search = {"run": {"learner": "random_search"}, "random_search": RandomSearchConfig(episodes_per_candidate=1)}
+    folder = made_run(tmp_path / "search", returns=[5.0, 6.0, 7.0, 1.0, 3.0], **search)
+    chart = games_chart(_logs(folder)[0], 0)
+    first, fresh = chart.series
+    assert (first.x.tolist(), first.y.tolist()) == ([0.0, 1.0, 2.0], [7.0, 5.0, 6.0])
+    assert (fresh.x.tolist(), fresh.y.tolist()) == ([1.0, 2.0], [1.0, 3.0])
+    assert chart.key == "candidates_0"
+    plain = games_chart(_logs(made_run(tmp_path / "plain", returns=[5.0, 6.0]))[0], 3)
+    assert (plain.key, plain.series[0].y.tolist()) == ("games_3", [5.0, 6.0])
+
+
+def test_each_evaluation_is_a_row_with_its_interval(tmp_path: Path) -> None:
+    folder = made_run(tmp_path / "mine", returns=[1.0])
+    evaluations = [evaluated(folder, [1.0, 2.0, 6.0]), evaluated(folder, [4.0, 4.0], checkpoint=9)]
+    chart = evaluation_chart(_logs(folder))
+    assert chart.rows == ("mine: checkpoint 7, sampled", "mine: checkpoint 9, sampled")
+    means = [one for one in chart.series if one.kind == "interval"]
+    assert [(m.x[0], m.low[0], m.high[0], m.y[0]) for m in means] == [
+        (e.mean, e.mean_low, e.mean_high, row) for row, e in enumerate(evaluations)
+    ]
+    dots = [one for one in chart.series if one.kind == "dots"]
+    assert dots[0].x.tolist() == [1.0, 2.0, 6.0]
+    assert np.abs(dots[1].y - 1).max() < 0.3, "in their own row"
+
+
+def test_time_is_of_the_settled_run(tmp_path: Path) -> None:
+    runs = _logs(made_run(tmp_path / "mine", returns=[1.0] * 40))
+    lines = runs[0].log.records
+    lines[0]["emulate_seconds"] = 100.0  # compilation
+    phases = phase_microseconds(lines)
+    assert phases == pytest.approx({"emulate": 500, "act": 300, "learn": 150, "other": 50})
+    assert phase_microseconds([]) == {}
+    assert sum(phase_microseconds(lines[:1]).values()) == pytest.approx(100_500)
+
+
+def test_the_learners_own_numbers_are_means_of_neighbours(tmp_path: Path) -> None:
+    [chart] = signal_charts(_logs(made_run(tmp_path / "mine", returns=[1.0] * 9)))
+    assert (chart.key, chart.title) == ("signal_entropy", "entropy")
+    assert chart.series[0].y.mean() == pytest.approx(0.7 - 0.1 * 4.5)
+
+
+def test_a_recorded_game_is_shown_along_its_steps() -> None:
+    credit, chances = trace_charts(TRACE["games"][0], TRACE["action_names"], "v")
+    curve, rewards = credit.series
+    assert curve.y.tolist() == [-0.9, -0.95, -1.0, -2.0]
+    assert (rewards.x.tolist(), rewards.y.tolist()) == ([2.0, 3.0], [1.0, -2.0]), "only where there is one"
+    assert [one.name for one in chances.series] == ["up"], "down is the rest"
+    assert chances.series[0].y.tolist() == [0.5, 0.75, 0.9, 0.2]
+    game = {**TRACE["games"][0], "values": [1.0, 2.0, 3.0, 4.0], "probabilities": [[0.1] * 5 + [0.25, 0.25]] * 4}
+    credit, chances = trace_charts(game, list("abcdefg"), "v")
+    assert credit.series[1].y.tolist() == [1.0, 2.0, 3.0, 4.0]
+    assert [one.name for one in chances.series] == ["a", "b", "f", "g"]
+
+
+def test_thinning_keeps_the_ends() -> None:
+    x, y = thin(np.arange(1000.0), np.arange(1000.0) ** 2, 7)
+    assert x.size == 7
+    assert (x[0], x[-1]) == (0, 999)
+    assert np.array_equal(y, x**2)
+
+
+def test_settings_that_differ_stand_side_by_side(tmp_path: Path) -> None:
+    folders = [made_run(tmp_path / str(seed), returns=[1.0], seed=seed) for seed in (1, 2)]
+    out = tmp_path / "page.html"
+    _report(*folders, "--out", out)
+    text = Page(out).text
+    assert "Settings that differ between the runs setting 1 2 run.seed 1 2 All settings of 1" in text
+
+
+def test_what_others_wrote_is_text(tmp_path: Path) -> None:
+    name = '<script>alert("1")<img src=x onerror=alert(1)> $\\frac'
+    folder = made_run(tmp_path / name, returns=[1.0, 2.0])
+    evaluated(folder, [1.0])
+    trace = {**TRACE, "action_names": ["</script><script>", "$x"]}
+    filmed(folder, trace=trace)
+    (folder / "summary.json").write_text(json.dumps({"ended": "<b onclick=x>"}))
+    out = tmp_path / "page.html"
+    _report(folder, folder, "--out", out, "--png", tmp_path / "png")
+    page = Page(out)
+    scripts = page.all("script")
+    assert [s for s in scripts if s.get("type") != "application/json"] == [{}], "only the page's own"
+    assert not page.all("img")
+    assert not page.all("b")
+    assert not [attributes for _, attributes in page.tags if any(key.startswith("on") for key in attributes)]
+    assert page.text.count(name) > 4
+    assert "<b onclick=x>" in page.text
+    assert f"{name} (2)" in page.text, "a name of its own"
+
+
+def test_what_cannot_be_read_is_left_out_and_named(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    folder = made_run(tmp_path / "mine", returns=[1.0, 2.0])
+    secret = tmp_path / "secret.mp4"
+    secret.write_bytes(b"secret")
+    filmed(folder, "7", trace={**TRACE, "games": [{}]})
+    (folder / "videos" / "8.mp4").symlink_to(secret)
+    (folder / "videos" / ".9.unfinished.mp4").write_bytes(b"half")
+    with (folder / "metrics.jsonl").open("a") as file:
+        file.write('{"iteration": 4, "agent\nnull\n[1]\n{"iteration": "4"}\n{"iteration": 5, "agent_st')
+    with (folder / "episodes.csv").open("a") as file:
+        file.write("1,2\n4000,4,0,0,nan,1\n5000,5,0,")
+    (folder / "evaluation.json").write_text('[{"mean": "<b>"}]')
+    (folder / "summary.json").write_text("[]")
+    (folder / "checkpoints" / "4").mkdir()
+    out = tmp_path / "page.html"
+    _report(folder, "--out", out)
+    log = read_run(str(folder))
+    assert [record["iteration"] for record in log.records] == [1, 2, 3]
+    assert [game.episode_return for game in log.games] == [1.0, 2.0]
+    said = capsys.readouterr().out
+    for remark in (
+        "metrics.jsonl: 4 damaged lines are left out",
+        "episodes.csv: 2 damaged lines are left out",
+        "evaluation.json: damaged",
+        "summary.json is damaged and left out",
+        "8.mp4 is no file of this run's own",
+        "7.json is damaged and left out",
+        "checkpoints/4: the checkpoint cannot be read",
+        "no checkpoint yet",
+    ):
+        assert remark in said
+        assert remark in Page(out).text
+    assert len(Page(out).all("video")) == 1
+
+
+def test_a_run_that_has_just_begun_is_shown_as_far_as_it_is(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    folder = made_run(tmp_path / "new", returns=[])
+    for name in ("metrics.jsonl", "episodes.csv"):
+        (folder / name).unlink()
+    (folder / "checkpoints").rmdir()
+    out = tmp_path / "page.html"
+    _report(folder, "--out", out, "--png", tmp_path / "png")
+    assert "new: no metrics.jsonl yet" in capsys.readouterr().out
+    assert "not yet, or broken off" in Page(out).text
+    made_run(tmp_path / "first", returns=[])
+    _report(tmp_path / "first", "--out", out)
+    assert [figure["id"] for figure in Page(out).all("figure")] == ["time", "signal_entropy"], "no game has ended"
+
+
+def test_nothing_in_a_real_runs_folder_changes(uninterrupted: Path, tmp_path: Path) -> None:
+    before = {path: path.stat().st_mtime_ns for path in uninterrupted.rglob("*")}
+    out = tmp_path / "page.html"
+    _report(uninterrupted, "--out", out)
+    assert {path: path.stat().st_mtime_ns for path in uninterrupted.rglob("*")} == before
+    text = Page(out).text
+    last = records(uninterrupted)[-1]
+    assert f"{last['agent_steps']:,}" in text
+    assert "budget of agent steps used" in text
+    assert f"{uninterrupted.name}: 15" in text, "a checkpoint"
+
+
+def test_the_same_charts_become_files(tmp_path: Path) -> None:
+    folder = made_run(tmp_path / "mine", returns=[1.0, 2.0, 3.5])
+    filmed(folder)
+    out = tmp_path / "page.html"
+    _report(folder, "--out", out, "--png", tmp_path / "png")
+    files = sorted((tmp_path / "png").iterdir())
+    assert {path.stem for path in files} == {figure["id"] for figure in Page(out).all("figure")}
+    for path in files:
+        picture = _picture(path)
+        assert picture.shape[1] == 4.8 * charts.PNG_DOTS_PER_INCH
+        assert (picture[0] == 255).all(), "white paper"
+        colorful = np.ptp(picture.astype(int), axis=-1) > 40
+        assert colorful.sum() > 20, f"{path.stem} shows something"
+
+
+def test_a_picture_with_several_names_has_a_legend(tmp_path: Path) -> None:
+    line = Series("one", "line", np.arange(3.0), np.arange(3.0))
+    one, two = (
+        Chart(key, "", "", "", series) for key, series in (("1", (line,)), ("2", (line, line._replace(name="b"))))
+    )
+    low, high = (len(_picture(draw_png(chart, tmp_path))) for chart in (one, two))
+    assert high > low
+
+
+def test_the_page_has_the_colours_of_the_charts() -> None:
+    style = (Path(charts.__file__).parent / "page" / "page.css").read_text()
+    light, dark = style.split("@media (prefers-color-scheme: dark)")
+    for i, color in enumerate(LIGHT):
+        assert f"--s{i}: {color};" in light
+        assert f"--s{i}: " in dark
+        assert f"--s{i}: {color};" not in dark
+
+
+@pytest.mark.parametrize(
+    ("argv", "message"),
+    [
+        ((), "which runs? give a folder or more, such as runs/mine"),
+        (("nowhere",), "nowhere: no run: it has no config.yaml"),
+        (("RUN", "nowhere"), "nowhere: no run: it has no config.yaml"),
+        (("RUN", "--out", "page.pdf"), "out: the name of a page ends with .html, unlike 'page.pdf'"),
+        (("RUN", "--out", "file/page.html"), "file/page.html: cannot be written"),
+        (("RUN", "--png", "file"), "file: cannot be written"),
+        (("RUN", "--pgn", "x"), "unknown flag --pgn; did you mean '--png'?"),
+    ],
+)
+def test_a_mistake_is_one_sentence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture, argv: tuple[str, ...], message: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    made_run(tmp_path / "RUN", returns=[1.0])
+    (tmp_path / "file").touch()
+    _report(*argv, code=2)
+    said = capsys.readouterr().err
+    assert message in said
+    assert said.startswith("jaxpg: ")
+    assert said.count("\n") == 1

@@ -1,0 +1,149 @@
+"""The page of ``python -m jaxpg.report`` in a real browser: Debian's Chromium, without a screen."""
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from selenium import webdriver
+from selenium.webdriver.chrome.service import Service
+from selenium.webdriver.common.action_chains import ActionChains
+from selenium.webdriver.common.by import By
+from selenium.webdriver.common.keys import Keys
+from selenium.webdriver.support.ui import WebDriverWait
+
+from jaxpg.record import main as record
+from jaxpg.report import main as report
+from tests.runs import run
+from tests.test_report import evaluated, made_run
+
+pytestmark = pytest.mark.browser
+
+FLAGS = [
+    *("--headless=new", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--mute-audio"),
+    *("--disable-background-networking", "--disable-component-update", "--disable-sync", "--hide-scrollbars"),
+]
+PONG = [
+    *("--env.game", "Pong", "--env.num-lanes", "2", "--env.max-episode-agent-steps", "40", "--policy.hidden", "8"),
+    *("--reinforce.rollout-agent-steps", "8", "--checkpoint.every-iterations", "2", "--checkpoint.keep-newest", "3"),
+    *("--run.budget-agent-steps", "160"),
+]
+
+
+@pytest.fixture(scope="module")
+def page(tmp_path_factory) -> Path:
+    """The report of a real run with a video of each checkpoint, and of two with many games."""
+    folder = tmp_path_factory.mktemp("report")
+    run(*PONG, "--run.dir", str(folder / "played"))
+    with pytest.raises(SystemExit):
+        record([str(folder / "played"), "--checkpoint", "6", "8", "10"])
+    others = [made_run(folder / name, returns=[float(x % 7) for x in range(300)]) for name in ("one", "two <b>")]
+    evaluated(others[0], [1.0, 2.0, 6.0])
+    with pytest.raises(SystemExit):
+        report([str(folder / "played"), *map(str, others), "--out", str(folder / "page.html")])
+    return folder / "page.html"
+
+
+@pytest.fixture(scope="module")
+def chromium(tmp_path_factory) -> Iterator[webdriver.Chrome]:
+    """A browser of its own, which notes what it logs and what it asks the network for."""
+    program, driver = shutil.which("chromium"), shutil.which("chromedriver")
+    assert program, "Debian's packages chromium and chromium-driver are needed, as .ci/run installs them"
+    assert driver, "Debian's package chromium-driver is needed, as .ci/run installs it"
+    options = webdriver.ChromeOptions()
+    options.binary_location = program
+    for flag in (*FLAGS, f"--user-data-dir={tmp_path_factory.mktemp('chromium')}"):
+        options.add_argument(flag)
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
+    browser = webdriver.Chrome(options=options, service=Service(driver))
+    yield browser
+    browser.quit()
+
+
+@pytest.fixture(params=[390, 1280], ids=["phone", "desktop"])
+def opened(request: pytest.FixtureRequest, chromium: webdriver.Chrome, page: Path) -> webdriver.Chrome:
+    width = request.param
+    metrics = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": width < 600}
+    chromium.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
+    chromium.get_log("browser")
+    chromium.get_log("performance")
+    chromium.get(page.as_uri())
+    return chromium
+
+
+def _js(browser: webdriver.Chrome, code: str, *arguments):
+    return browser.execute_script(code, *arguments)
+
+
+def test_curves_are_drawn_and_nothing_sticks_out(opened: webdriver.Chrome) -> None:
+    width = _js(opened, "return innerWidth")
+    assert _js(opened, "return document.documentElement.scrollWidth") == width, "no scrolling sideways"
+    _js(opened, "document.querySelectorAll('details').forEach(d => d.open = true)")
+    drawings = opened.find_elements(By.CSS_SELECTOR, "figure svg")
+    assert len(drawings) > 10
+    for drawing in drawings:
+        box = drawing.rect
+        assert box["width"] > min(300, width * 0.8), "large enough to read"
+        assert box["x"] >= 0
+        assert box["x"] + box["width"] <= width
+        text = (
+            "return Math.min(...[...arguments[0].querySelectorAll('text')].map(t => t.getBoundingClientRect().height))"
+        )
+        assert _js(opened, text, drawing) >= 9, "letters of a readable size"
+    length = "return document.querySelector('#return_steps path[style*=\"--s1\"]').getTotalLength()"
+    assert _js(opened, length) > 50
+    ink = "return getComputedStyle(document.querySelector('#return_steps path[style*=\"--s1\"]')).stroke"
+    assert _js(opened, ink) == "rgb(200, 80, 30)"
+    assert _js(opened, "return document.querySelectorAll('b').length") == 0, "a name is text"
+
+
+def test_every_video_plays(opened: webdriver.Chrome) -> None:
+    videos = opened.find_elements(By.TAG_NAME, "video")
+    assert len(videos) == 3
+    for video in videos:
+        WebDriverWait(opened, 20).until(lambda browser, v=video: _js(browser, "return arguments[0].readyState", v) >= 1)
+        assert _js(opened, "return arguments[0].duration", video) == pytest.approx(160 / 60, abs=0.02)
+        assert _js(opened, "return [arguments[0].videoWidth, arguments[0].videoHeight]", video) == [960, 420]
+        _js(opened, "arguments[0].play()", video)
+        WebDriverWait(opened, 20).until(
+            lambda browser, v=video: _js(browser, "return arguments[0].currentTime", v) > 0.1
+        )
+        _js(opened, "arguments[0].pause()", video)
+
+
+def test_pointing_at_a_curve_says_its_value(opened: webdriver.Chrome) -> None:
+    drawing = opened.find_element(By.CSS_SELECTOR, "#return_steps .drawing")
+    tip = drawing.find_element(By.CSS_SELECTOR, ".tip")
+    assert not tip.is_displayed()
+    _js(opened, "arguments[0].scrollIntoView({block: 'center'})", drawing)
+    ActionChains(opened).move_to_element(drawing).perform()
+    WebDriverWait(opened, 10).until(lambda _: tip.is_displayed())
+    assert " at " in tip.text
+    assert tip.text.endswith("thousand agent steps")
+    box = tip.rect
+    assert box["x"] >= 0
+    assert box["x"] + box["width"] <= _js(opened, "return innerWidth")
+    before = tip.text
+    _js(opened, "arguments[0].focus()", drawing)
+    ActionChains(opened).send_keys(Keys.ARROW_RIGHT).perform()
+    WebDriverWait(opened, 10).until(lambda _: tip.text != before)
+
+
+def test_it_is_dark_where_the_reader_likes_it_dark(opened: webdriver.Chrome) -> None:
+    paper = "return getComputedStyle(document.body).backgroundColor"
+    colors = {}
+    for scheme in ("dark", "light"):
+        feature = {"features": [{"name": "prefers-color-scheme", "value": scheme}]}
+        opened.execute_cdp_cmd("Emulation.setEmulatedMedia", feature)
+        colors[scheme] = _js(opened, paper)
+    assert colors == {"dark": "rgb(20, 22, 26)", "light": "rgb(255, 255, 255)"}
+
+
+def test_no_error_and_no_request(opened: webdriver.Chrome, page: Path) -> None:
+    assert opened.get_log("browser") == []
+    sent = [
+        entry["message"] for entry in opened.get_log("performance") if 'Network.requestWillBeSent"' in entry["message"]
+    ]
+    asked = {part.split('"url":"')[1].split('"')[0][:30] for part in sent}
+    assert asked <= {page.as_uri()[:30], *(url for url in asked if url.startswith("data:"))}
+    assert any(url.startswith("file:") for url in asked), "the page itself is on the list"
