@@ -1,9 +1,14 @@
 """The page of ``python -m jaxpg.report`` in a real browser: Debian's Chromium, without a screen."""
 
+import re
+import shlex
 import shutil
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import imageio_ffmpeg
 import pytest
 from selenium import webdriver
 from selenium.webdriver.chrome.service import Service
@@ -12,36 +17,32 @@ from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.support.ui import WebDriverWait
 
-from jaxpg.record import main as record
-from jaxpg.report import main as report
-from tests.runs import run
-from tests.test_report import evaluated, made_run
-
 pytestmark = pytest.mark.browser
 
 FLAGS = [
     *("--headless=new", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--mute-audio"),
     *("--disable-background-networking", "--disable-component-update", "--disable-sync", "--hide-scrollbars"),
 ]
-PONG = [
-    *("--env.game", "Pong", "--env.num-lanes", "2", "--env.max-episode-agent-steps", "40", "--policy.hidden", "8"),
-    *("--reinforce.rollout-agent-steps", "8", "--checkpoint.every-iterations", "2", "--checkpoint.keep-newest", "3"),
-    *("--run.budget-agent-steps", "160"),
-]
+ROOT = Path(__file__).parents[1]
 
 
 @pytest.fixture(scope="module")
-def page(tmp_path_factory) -> Path:
-    """The report of a real run with a video of each checkpoint, and of two with many games."""
-    folder = tmp_path_factory.mktemp("report")
-    run(*PONG, "--run.dir", str(folder / "played"))
-    with pytest.raises(SystemExit):
-        record([str(folder / "played"), "--checkpoint", "6", "8", "10"])
-    others = [made_run(folder / name, returns=[float(x % 7) for x in range(300)]) for name in ("one", "two <b>")]
-    evaluated(others[0], [1.0, 2.0, 6.0])
-    with pytest.raises(SystemExit):
-        report([str(folder / "played"), *map(str, others), "--out", str(folder / "page.html")])
-    return folder / "page.html"
+def walked(tmp_path_factory) -> Path:
+    """A folder in which every command of docs/walkthrough.md was run, as it stands there."""
+    folder = tmp_path_factory.mktemp("walk")
+    text = (ROOT / "docs" / "walkthrough.md").read_text(encoding="utf-8")
+    commands = "".join(re.findall(r"```sh\n(.*?)```", text, re.DOTALL)).splitlines()
+    assert [line.split()[2] for line in commands] == [
+        *("jaxpg.train", "jaxpg.train", "jaxpg.evaluate", "jaxpg.record", "jaxpg.report")
+    ]
+    for command in commands:
+        subprocess.run([sys.executable, *shlex.split(command)[1:]], cwd=folder, check=True, timeout=300)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def page(walked: Path) -> Path:
+    return walked / "runs" / "report.html"
 
 
 @pytest.fixture(scope="module")
@@ -90,20 +91,23 @@ def test_curves_are_drawn_and_nothing_sticks_out(opened: webdriver.Chrome) -> No
             "return Math.min(...[...arguments[0].querySelectorAll('text')].map(t => t.getBoundingClientRect().height))"
         )
         assert _js(opened, text, drawing) >= 9, "letters of a readable size"
-    length = "return document.querySelector('#return_steps path[style*=\"--s1\"]').getTotalLength()"
+    length = "return document.querySelector('#return_steps path[style*=\"--s0\"]').getTotalLength()"
     assert _js(opened, length) > 50
-    ink = "return getComputedStyle(document.querySelector('#return_steps path[style*=\"--s1\"]')).stroke"
-    assert _js(opened, ink) == "rgb(200, 80, 30)"
-    assert _js(opened, "return document.querySelectorAll('b').length") == 0, "a name is text"
+    ink = "return getComputedStyle(document.querySelector('#return_steps path[style*=\"--s0\"]')).stroke"
+    assert _js(opened, ink) == "rgb(37, 99, 201)"
 
 
-def test_every_video_plays(opened: webdriver.Chrome) -> None:
+def test_every_video_plays(opened: webdriver.Chrome, walked: Path) -> None:
     videos = opened.find_elements(By.TAG_NAME, "video")
-    assert len(videos) == 3
-    for video in videos:
+    files = [walked / "runs" / "first" / "videos" / f"{name}.mp4" for name in ("40", "80", "grid")]
+    assert len(videos) == len(files)
+    for video, file in zip(videos, files, strict=True):
         WebDriverWait(opened, 20).until(lambda browser, v=video: _js(browser, "return arguments[0].readyState", v) >= 1)
-        assert _js(opened, "return arguments[0].duration", video) == pytest.approx(160 / 60, abs=0.02)
-        assert _js(opened, "return [arguments[0].videoWidth, arguments[0].videoHeight]", video) == [960, 420]
+        frames, seconds = imageio_ffmpeg.count_frames_and_secs(file)
+        assert frames == pytest.approx(60 * seconds, abs=1)
+        assert seconds > 10
+        assert _js(opened, "return arguments[0].duration", video) == pytest.approx(seconds, abs=0.05)
+        assert _js(opened, "return arguments[0].videoWidth", video) >= 960
         _js(opened, "arguments[0].play()", video)
         WebDriverWait(opened, 20).until(
             lambda browser, v=video: _js(browser, "return arguments[0].currentTime", v) > 0.1
