@@ -57,7 +57,7 @@ class Training:
         self.checkpoints = Checkpoints(
             folder / "checkpoints",
             keep_newest=config.checkpoint.keep_newest,
-            keep_every=config.checkpoint.keep_every,
+            keep_every=(config.checkpoint.keep_every, config.run.record_every),
         )
         if resume:
             self._restore()
