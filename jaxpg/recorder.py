@@ -6,11 +6,13 @@ import signal
 import subprocess
 import sys
 from collections import deque
+from contextlib import suppress
 from pathlib import Path
 
 from jaxpg.envs.config import EnvConfig
 from jaxpg.envs.games import action_names
 from jaxpg.errors import UserError
+from jaxpg.video import unfinished_path
 
 SECONDS_TO_END = 5.0
 """How long a process that was asked to end may take."""
@@ -39,6 +41,7 @@ class Recorder:
         self._waiting: deque[int] = deque()
         self._process: subprocess.Popen[bytes] | None = None
         self._recording = 0  # the iteration that the process records
+        self._log_start = 0  # byte of the log with which its words begin
 
     @property
     def unrecorded(self) -> list[int]:
@@ -52,33 +55,34 @@ class Recorder:
 
     def poll(self) -> None:
         """Starts the next recording if the last one has ended; takes no time."""
-        if self._process and self._process.poll() is not None:
-            if self._process.returncode != 0:
-                self._warn(_last_line(self._log) or f"ended with code {self._process.returncode}")
-            self._process = None
+        self._notice_end()
         while self._waiting and self._process is None:
             self._start(self._waiting.popleft())
 
     def wait(self, seconds: float) -> None:
-        """Waits for the recording to end, but not longer than so many seconds."""
+        """Waits for the recording to end, but not longer than so many seconds, and starts the next one."""
         if self._process:
-            try:
+            with suppress(subprocess.TimeoutExpired):
                 self._process.wait(seconds)
-            except subprocess.TimeoutExpired:
-                return
         self.poll()
 
     def close(self) -> None:
         """Ends the recording and names the checkpoints that have no video."""
-        self.poll()
-        if not self.unrecorded:
+        self._notice_end()
+        iterations = ", ".join(map(str, self.unrecorded))
+        if iterations:
+            command = f"python -m jaxpg.record {shlex.quote(str(self._run))} --checkpoint {iterations.replace(',', '')}"
+            self._waiting.clear()
+            self._end()
+            print(f"jaxpg: not recorded: {iterations}; {command}", flush=True)
+
+    def _notice_end(self) -> None:
+        if self._process is None or self._process.poll() is None:
             return
-        iterations = [str(iteration) for iteration in self.unrecorded]
-        self._waiting.clear()
-        if self._process:
-            self._end(self._process)
-        command = f"python -m jaxpg.record {shlex.quote(str(self._run))} --checkpoint {' '.join(iterations)}"
-        print(f"jaxpg: not recorded: {', '.join(iterations)}; {command}", flush=True)
+        if self._process.returncode != 0:
+            said = self._log.read_bytes()[self._log_start :].decode(errors="replace").strip().splitlines()
+            self._warn(said[-1].removeprefix("jaxpg: ") if said else f"exit code {self._process.returncode}")
+        self._process = None
 
     def _start(self, iteration: int) -> None:
         self._recording = iteration
@@ -86,30 +90,30 @@ class Recorder:
         try:
             self._log.parent.mkdir(exist_ok=True)
             with self._log.open("ab") as log:
+                self._log_start = log.tell()
                 self._process = subprocess.Popen(
                     ["nice", "-n", "19", *command],
                     stdin=subprocess.DEVNULL,
                     stdout=log,
                     stderr=log,
                     env={**os.environ, "JAX_PLATFORMS": "cpu"},
-                    start_new_session=True,  # Ctrl-C is for the training, which then ends the recording
+                    process_group=0,  # Ctrl-C is for the training, which then ends the recording
                 )
         except OSError as error:
             self._warn(f"{error.filename}: {error.strerror}")
 
-    def _end(self, process: subprocess.Popen[bytes]) -> None:
-        process.send_signal(signal.SIGINT)  # so that it takes its unfinished files away
+    def _end(self) -> None:
+        """Ends the process, if there is one, which takes its unfinished video away."""
+        if self._process is None:
+            return
+        self._process.send_signal(signal.SIGINT)
         try:
-            process.wait(SECONDS_TO_END)
+            self._process.wait(SECONDS_TO_END)
         except subprocess.TimeoutExpired:
-            os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
+            os.killpg(self._process.pid, signal.SIGKILL)
+            self._process.wait()
+            unfinished_path(self._log.with_name(f"{self._recording}.mp4")).unlink(missing_ok=True)
         self._process = None
 
     def _warn(self, reason: str) -> None:
         print(f"jaxpg: checkpoint {self._recording} was not recorded: {reason}", file=sys.stderr, flush=True)
-
-
-def _last_line(path: Path) -> str:
-    lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
-    return lines[-1].removeprefix("jaxpg: ") if lines else ""

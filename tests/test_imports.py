@@ -35,7 +35,11 @@ MAY_IMPORT = {
     "saved": BASE | {"checkpoint", "cli", "config", "counters", "experiment"},
     "human_scores": set(),
     "panel": set(),
+    "grid": {"panel"},
     "video": {"errors"},
+    "played": BASE | {"candidates", "envs", "experiment", "observations", "progress", "rollout"},
+    "trace": BASE | {"config", "envs", "learners", "metrics", "played", "returns"},
+    "recorder": BASE | {"envs", "video"},
     "summary": {"human_scores"},
 }
 COMMANDS = {"train", "evaluate", "record"}
