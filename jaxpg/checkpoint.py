@@ -3,6 +3,7 @@
 The only file that imports Orbax. Nothing here pickles, so that a stranger's checkpoint cannot run code.
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,15 +21,14 @@ class Checkpoints:
     Args:
       folder: made when missing.
       keep_newest: how many of the newest are kept.
-      keep_every: iterations that are a multiple of it are kept for good; 0 for none.
+      keep_every: iterations that are a multiple of one of these are kept for good; 0 stands for none.
       read_only: nothing is made or cleaned up, so that a run which is still being written is left alone.
     """
 
-    def __init__(self, folder: Path, *, keep_newest: int = 1, keep_every: int = 0, read_only: bool = False):
+    def __init__(self, folder: Path, *, keep_newest: int = 1, keep_every: Sequence[int] = (), read_only: bool = False):
         self.folder = folder.absolute()
         keep: list[Any] = [preservation_policy.LatestN(keep_newest)]
-        if keep_every:
-            keep.append(preservation_policy.EveryNSteps(keep_every))
+        keep += [preservation_policy.EveryNSteps(steps) for steps in keep_every if steps]
         self._manager = ocp.CheckpointManager(
             self.folder,
             item_handlers={  # named here, so that a checkpoint of another process can be looked into
@@ -58,6 +58,9 @@ class Checkpoints:
     def restore(self, iteration: int, like: Any) -> tuple[Any, dict[str, Any]]:
         """Reads the checkpoint of ``iteration`` into the structure of ``like`` (arrays or their shapes).
 
+        The arrays come onto this process's first device, whatever device they were saved from: a run on an
+        accelerator can be looked at on a CPU.
+
         Raises:
           UserError: there is none, or it holds arrays of another architecture.
         """
@@ -65,7 +68,8 @@ class Checkpoints:
         if iteration not in known:
             have = f"there are {', '.join(map(str, known))}" if known else "there is none yet"
             raise UserError(f"{self.folder}: no checkpoint of iteration {iteration}; {have}")
-        like = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), like)
+        here = jax.sharding.SingleDeviceSharding(jax.devices()[0])
+        like = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=here), like)
         try:
             self._check_shapes(iteration, like)
             restored = self._manager.restore(

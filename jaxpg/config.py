@@ -47,6 +47,9 @@ class RunConfig:
     """Seconds of training after which the run ends; 0 for no limit."""
     target_return: float | None = None
     """Mean return of the last 100 games at which the run ends early."""
+    record_every: NonNegativeInt = 0
+    """Iterations from recorded game to recorded game; 0 records nothing. Each is a checkpoint that is kept for good
+    and a video in videos/, which a process of the lowest priority makes while the training goes on."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -39,7 +39,7 @@ class Panel:
         """The panel, ``uint8[420, 400, 3]``."""
         image = Image.new("RGB", (PANEL_WIDTH, SIZE[1]), PAPER)
         pen = ImageDraw.Draw(image)
-        pen.text((MARGIN, 12), _shorten(moment.title, 46), INK, self._font)
+        pen.text((MARGIN, 12), shorten(moment.title, 46), INK, self._font)
         minutes, seconds = divmod(int(moment.seconds), 60)
         value = "" if moment.value is None else f"   value {moment.value:.2f}"
         pen.text((MARGIN, 12 + LINE), f"score {moment.score:g}   {minutes}:{seconds:02d}{value}", INK, self._font)
@@ -80,11 +80,15 @@ def picture_of(policy_input: np.ndarray) -> np.ndarray:
     return np.round(level * 255).astype(np.uint8)
 
 
-def scale_game(frame: np.ndarray) -> np.ndarray:
-    """The console's picture, ``uint8[210, 160, 3]``, at the television's shape: ``uint8[420, 560, 3]``."""
+def scale_game(frame: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """The console's picture, ``uint8[210, 160, 3]``, at a width and height of the television's shape.
+
+    No line of it is lost where the picture becomes smaller.
+    """
     image = Image.fromarray(frame)
-    return np.asarray(image.resize(GAME_SIZE, Image.Resampling.NEAREST))
+    return np.asarray(image.resize(size, Image.Resampling.BOX))
 
 
-def _shorten(text: str, most: int) -> str:
+def shorten(text: str, most: int) -> str:
+    """The text with at most so many letters."""
     return text if len(text) <= most else text[: most - 3] + "..."

@@ -4,6 +4,7 @@ import math
 import signal
 import time
 from collections.abc import Sequence
+from contextlib import closing
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -22,6 +23,7 @@ from jaxpg.errors import UserError
 from jaxpg.experiment import Experiment, build, lane_seeds
 from jaxpg.metrics import EpisodeRow, EpisodesCsv, JsonLines, Record, TensorBoard, Writer, write_json
 from jaxpg.progress import make_progress
+from jaxpg.recorder import Recorder, check_recordable
 from jaxpg.rollout import Seconds
 from jaxpg.runfolder import make_run_folder, new_run_folder
 from jaxpg.types import Episodes
@@ -57,7 +59,7 @@ class Training:
         self.checkpoints = Checkpoints(
             folder / "checkpoints",
             keep_newest=config.checkpoint.keep_newest,
-            keep_every=config.checkpoint.keep_every,
+            keep_every=(config.checkpoint.keep_every, config.run.record_every),
         )
         if resume:
             self._restore()
@@ -69,7 +71,7 @@ class Training:
             make_progress(config.run.budget_agent_steps, agent_steps),
         ]
 
-    def run(self, stop: Stop) -> str:
+    def run(self, stop: Stop, recorder: Recorder) -> str:
         """Trains until the budget, the target or a signal ends it; returns why it ended."""
         progress, checkpoint = self.progress, self.config.checkpoint
         saved_iteration, saved_at = max(self.checkpoints.iterations(), default=-1), time.perf_counter()
@@ -77,37 +79,38 @@ class Training:
             self._begin_segment()
         while (reason := self._reason_to_end(stop)) is None:
             self._iterate()
-            due = checkpoint.every_iterations and progress.iteration % checkpoint.every_iterations == 0
-            if due or (self._queue and self._queue.finished):
-                progress.segment += 1
-                if due:
-                    self.save()
-                    saved_iteration, saved_at = progress.iteration, time.perf_counter()
-                if self._reason_to_end(stop) is None:
-                    self._begin_segment()
-            elif checkpoint.every_seconds and time.perf_counter() - saved_at >= checkpoint.every_seconds:
-                self._save_within_segment()
+            due = _is_multiple(progress.iteration, checkpoint.every_iterations)
+            recorded = _is_multiple(progress.iteration, self.config.run.record_every)
+            late = checkpoint.every_seconds and time.perf_counter() - saved_at >= checkpoint.every_seconds
+            segment_ends = due or bool(self._queue and self._queue.finished)
+            progress.segment += segment_ends
+            if due or recorded or late:
+                self.save(within_segment=not segment_ends)
                 saved_iteration, saved_at = progress.iteration, time.perf_counter()
+            if recorded:
+                recorder.add(progress.iteration)
+            recorder.poll()
+            if segment_ends and self._reason_to_end(stop) is None:
+                self._begin_segment()
         if saved_iteration != progress.iteration:
-            self._save_within_segment()
+            self.save(within_segment=True)
         return reason
 
-    def save(self) -> None:
-        """Writes a checkpoint of the state and the progress; UserError rather than one that is of no use."""
+    def save(self, *, within_segment: bool) -> None:
+        """Writes a checkpoint of the state and the progress; UserError rather than one that is of no use.
+
+        Within a segment the games go on here, whereas whoever resumes starts the next segment.
+        """
         if not _all_finite(self.state):
             raise self._not_finite("a weight became infinite or NaN")
-        self.checkpoints.save(self.progress.iteration, self.state, self.progress.to_json())
+        metadata = {**self.progress.to_json(), "segment": self.progress.segment + within_segment}
+        self.checkpoints.save(self.progress.iteration, self.state, metadata)
 
     def close(self) -> None:
         for writer in self._writers:
             writer.close()
         self.checkpoints.close()
         self.experiment.rollout.close()
-
-    def _save_within_segment(self) -> None:
-        """Saves while games go on here: whoever resumes starts the next segment."""
-        self.progress.segment += 1
-        self.save()
 
     def _restore(self) -> None:
         iterations = self.checkpoints.iterations()
@@ -221,6 +224,8 @@ def _train(argv: Sequence[str], stop: Stop) -> int:
     config = arguments.config
     keep_compiled_code()
     experiment = build(config)
+    if config.run.record_every:
+        check_recordable(config.env)
     if arguments.resume:
         folder = Path(arguments.resume)
     else:
@@ -235,20 +240,39 @@ def _train(argv: Sequence[str], stop: Stop) -> int:
     training = Training(config, folder, experiment, resume=bool(arguments.resume))
     if arguments.resume:
         make_run_folder(folder, config)  # with the new flags, now that they fit the checkpoint
-    try:
-        reason = training.run(stop)
-    finally:
-        training.close()
-    progress = training.progress
-    write_json(folder / "summary.json", {"ended": reason, **_without_returns(progress)})
+    with closing(Recorder(folder)) as recorder:
+        with closing(training):
+            reason = training.run(stop, recorder)
+        _say_end(training, reason)
+        _wait_for_videos(recorder, stop)
+    return 128 + stop.signal if stop.signal is not None else 0
+
+
+def _say_end(training: Training, reason: str) -> None:
+    """The end of a run, for its summary.json and for who watches."""
+    progress, report = training.progress, training.experiment.learner.report
+    write_json(training.folder / "summary.json", {"ended": reason, **_without_returns(progress)})
     mean = "-" if progress.return_mean_100 is None else f"{progress.return_mean_100:.2f}"
     print(
         f"jaxpg: {reason}; {progress.agent_steps:,} agent steps, {progress.episodes:,} games in "
-        f"{progress.wall_seconds:.0f} s; mean return of the last 100 games {mean}; all of it in {folder}"
+        f"{progress.wall_seconds:.0f} s; mean return of the last 100 games {mean}; all of it in {training.folder}",
+        flush=True,
     )
-    if experiment.learner.report:
-        print(f"jaxpg: {experiment.learner.report(progress.metrics)}")
-    return 128 + stop.signal if stop.signal is not None else 0
+    if report:
+        print(f"jaxpg: {report(progress.metrics)}", flush=True)
+
+
+def _wait_for_videos(recorder: Recorder, stop: Stop) -> None:
+    left = len(recorder.unrecorded)
+    if left and stop.signal is None:
+        print(f"jaxpg: waiting for {left} video{'s' if left > 1 else ''}", flush=True)
+    while recorder.unrecorded and stop.signal is None:
+        recorder.wait(seconds=0.1)
+
+
+def _is_multiple(iteration: int, every: int) -> bool:
+    """Whether it is this iteration's turn; 0 is never."""
+    return every > 0 and iteration % every == 0
 
 
 def _all_finite(state: Any) -> bool:

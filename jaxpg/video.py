@@ -32,6 +32,11 @@ class VideoWriter:
         self.frames += 1
 
 
+def unfinished_path(path: Path) -> Path:
+    """Where a video is kept while it is written."""
+    return path.with_name(f".{path.stem}.unfinished.mp4")
+
+
 @contextmanager
 def write_video(path: Path, size: tuple[int, int]) -> Iterator[VideoWriter]:
     """Opens a video of ``size`` (width and height, both even); it is at ``path`` when it is whole, and not before.
@@ -39,12 +44,23 @@ def write_video(path: Path, size: tuple[int, int]) -> Iterator[VideoWriter]:
     Raises:
       UserError: the file cannot be written or the frames cannot be encoded.
     """
-    unfinished = path.with_name(f".{path.stem}.unfinished.mp4")
+    unfinished = unfinished_path(path)
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        unfinished.touch()  # a folder that cannot be written is found before the game is played
-    except OSError as error:
-        raise UserError(f"{path}: cannot be written: {error.strerror}") from error
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            unfinished.touch()  # a folder that cannot be written is found before the game is played
+        except OSError as error:
+            raise UserError(f"{path}: cannot be written: {error.strerror}") from error
+        with _encoder(path, unfinished, size) as video:
+            yield video
+    finally:
+        with suppress(OSError):
+            unfinished.unlink(missing_ok=True)
+
+
+@contextmanager
+def _encoder(path: Path, unfinished: Path, size: tuple[int, int]) -> Iterator[VideoWriter]:
+    """Lets ffmpeg write ``unfinished``, which goes to ``path`` when it is whole."""
     with tempfile.TemporaryFile() as said:
         ffmpeg = subprocess.Popen(_command(unfinished, size), stdin=subprocess.PIPE, stdout=said, stderr=said)
         assert ffmpeg.stdin is not None
@@ -66,7 +82,6 @@ def write_video(path: Path, size: tuple[int, int]) -> Iterator[VideoWriter]:
                 ffmpeg.stdin.close()
             ffmpeg.kill()
             ffmpeg.wait()
-            unfinished.unlink(missing_ok=True)
 
 
 def _command(path: Path, size: tuple[int, int]) -> list[str]:

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import os
 from pathlib import Path
 
 import jax
@@ -12,6 +13,7 @@ from jaxpg import train as train_module
 from jaxpg.checkpoint import Checkpoints
 from jaxpg.config import load_recipe
 from jaxpg.experiment import build
+from jaxpg.metrics import JsonLines
 from jaxpg.train import main
 
 LANES, ROLLOUT = 4, 8
@@ -112,3 +114,23 @@ def change_tell(monkeypatch, change) -> None:
         return experiment._replace(learner=experiment.learner._replace(tell=lambda *args: change(*tell(*args))))
 
     monkeypatch.setattr(train_module, "build", changed)
+
+
+class Signals:
+    """A writer that sends this process a signal in the middle of an iteration."""
+
+    def __init__(self, monkeypatch):
+        self._monkeypatch = monkeypatch
+
+    def send(self, number: int, iteration: int) -> None:
+        write = JsonLines.write
+
+        def write_then_signal(writer, record, episodes):
+            write(writer, record, episodes)
+            if record["iteration"] == iteration:
+                os.kill(os.getpid(), number)
+
+        self._monkeypatch.setattr(JsonLines, "write", write_then_signal)
+
+    def stop(self) -> None:
+        self._monkeypatch.undo()

@@ -92,7 +92,14 @@ def test_a_restored_state_can_be_donated(checkpoints):
 
 @pytest.mark.parametrize(
     ("newest", "every", "kept"),
-    [(1, 0, [10]), (2, 0, [9, 10]), (2, 4, [4, 8, 9, 10]), (1, 5, [5, 10]), (20, 0, list(range(1, 11)))],
+    [
+        (1, (), [10]),
+        (2, (0, 0), [9, 10]),
+        (2, (4,), [4, 8, 9, 10]),
+        (1, (0, 5), [5, 10]),
+        (1, (4, 3), [3, 4, 6, 8, 9, 10]),
+        (20, (), list(range(1, 11))),
+    ],
 )
 def test_the_newest_and_every_nth_are_kept(newest, every, kept, tmp_path):
     made = Checkpoints(tmp_path / "checkpoints", keep_newest=newest, keep_every=every)
@@ -101,6 +108,16 @@ def test_the_newest_and_every_nth_are_kept(newest, every, kept, tmp_path):
     assert made.iterations() == kept
     assert sorted(int(path.name) for path in (tmp_path / "checkpoints").iterdir()) == kept
     made.close()
+
+
+def test_what_was_saved_from_an_accelerator_comes_back_on_this_device(checkpoints, tmp_path):
+    """Orbax writes down which device every array was on and would look for it."""
+    checkpoints.save(1, state(), {})
+    (devices,) = (tmp_path / "checkpoints" / "1").rglob("_sharding")
+    text = devices.read_text()
+    assert "cpu:0" in text
+    devices.write_text(text.replace("cpu:0", "cuda:0"))
+    assert bits(checkpoints.restore(1, state(seed=1))[0]) == bits(state())
 
 
 def test_a_missing_iteration_is_refused_with_those_there_are(checkpoints):

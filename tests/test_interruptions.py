@@ -1,6 +1,5 @@
 """An interrupted run goes on as if it had not been: signals, kills, resumes."""
 
-import os
 import random
 import signal
 import subprocess
@@ -19,6 +18,7 @@ from tests.runs import (
     CARTPOLE,
     LANES,
     PER_ITERATION,
+    Signals,
     cartpole,
     check_whole,
     games,
@@ -28,26 +28,6 @@ from tests.runs import (
     summary,
     untimed,
 )
-
-
-class Signals:
-    """A writer that sends this process a signal in the middle of an iteration."""
-
-    def __init__(self, monkeypatch):
-        self._monkeypatch = monkeypatch
-
-    def send(self, number: int, iteration: int) -> None:
-        write = JsonLines.write
-
-        def write_then_signal(writer, record, episodes):
-            write(writer, record, episodes)
-            if record["iteration"] == iteration:
-                os.kill(os.getpid(), number)
-
-        self._monkeypatch.setattr(JsonLines, "write", write_then_signal)
-
-    def stop(self) -> None:
-        self._monkeypatch.undo()
 
 
 @pytest.fixture

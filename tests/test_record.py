@@ -1,18 +1,23 @@
 """``python -m jaxpg.record``: real videos of real games, taken apart again."""
 
+import dataclasses
+import json
 import subprocess
 from pathlib import Path
 
 import imageio_ffmpeg
-import jax
 import numpy as np
 import pytest
 
 from jaxpg import record as record_module
 from jaxpg.envs import make_env
-from jaxpg.experiment import Player, build, lane_seeds
-from jaxpg.panel import GAME_SIZE, SIZE, Moment, Panel, picture_of
-from jaxpg.record import COLORS, SEGMENT, main
+from jaxpg.envs.games import action_names
+from jaxpg.errors import UserError
+from jaxpg.experiment import Player, build
+from jaxpg.grid import CAPTION_HEIGHT, DIMMED, GAP
+from jaxpg.panel import GAME_SIZE, PAPER, SIZE, Moment, Panel, picture_of
+from jaxpg.played import COLORS, Moves, frame_by_frame, frames_of_agent_steps, play
+from jaxpg.record import main
 from jaxpg.saved import load_run, restore_params
 from tests.runs import run
 
@@ -44,24 +49,24 @@ def _record(*argv: str | Path, code: int = 0) -> None:
     assert end.value.code == code
 
 
-def _frames(path: Path) -> np.ndarray:
-    """All frames, decoded: ``uint8[K, 420, 960, 3]``."""
+def _frames(path: Path, size: tuple[int, int] = SIZE) -> np.ndarray:
+    """All frames, decoded: ``uint8[K, height, width, 3]``."""
     ffmpeg = imageio_ffmpeg.get_ffmpeg_exe()
     about = subprocess.run([ffmpeg, "-i", path], capture_output=True, text=True, check=False).stderr
-    assert f"Video: h264 (High) (avc1 / 0x31637661), yuv420p(progressive), {SIZE[0]}x{SIZE[1]}" in about
+    assert f"Video: h264 (High) (avc1 / 0x31637661), yuv420p(progressive), {size[0]}x{size[1]}" in about
     assert "60 fps" in about
     raw = subprocess.run(
         [ffmpeg, "-v", "error", "-i", path, "-f", "rawvideo", "-pix_fmt", "rgb24", "-"], capture_output=True, check=True
     )
     assert not raw.stderr
-    return np.frombuffer(raw.stdout, np.uint8).reshape(-1, SIZE[1], SIZE[0], 3)
+    return np.frombuffer(raw.stdout, np.uint8).reshape(-1, size[1], size[0], 3)
 
 
 @pytest.mark.parametrize("name", GAMES)
 def test_a_game_is_shown_frame_by_frame_at_true_speed(folders: dict[str, Path], name: str, tmp_path: Path) -> None:
     out = tmp_path / "game.mp4"
     _record(folders[name], "--out", out)
-    assert list(tmp_path.iterdir()) == [out], "nothing unfinished is left"
+    assert set(tmp_path.iterdir()) == {out, tmp_path / "game.json"}, "nothing unfinished is left"
     frames = _frames(out)
     assert len(frames) == 40 * 4
     assert len({frame.tobytes() for frame in frames}) > 40, "more than one picture an agent step"
@@ -76,17 +81,17 @@ def test_the_frame_shown_is_the_one_that_the_policy_saw(folders: dict[str, Path]
     env = record_module._parse([str(folders["gray"])])[0].env
     experiment = build(config, Player(env, keeps_tape=True))
     params, _ = restore_params(folders["gray"], experiment, "latest")
-    seeds = lane_seeds(0, SEGMENT, 1)
-    played = record_module._play(experiment, params, seeds, jax.random.key(0))
-    display = make_env(record_module._frame_by_frame(env), COLORS, 1)
-    shown = list(record_module._frames_of_agent_steps(display, seeds, played, 4))
+    played = play(experiment, params, seed=0)
+    moves = Moves(0, played.actions, played.rewards)
+    display = make_env(frame_by_frame(env), COLORS, 1)
+    shown = list(frames_of_agent_steps(display, moves, 4))
     assert len(shown) == len(played.actions) == 40
     for frames, encoded in zip(shown, played.encoded, strict=True):
         raw = np.moveaxis(frames[0], -1, 0)[None]
         assert np.array_equal(experiment.observation.encode(raw), encoded)
-    wrong = played._replace(rewards=played.rewards + 1)
-    with pytest.raises(record_module.UserError, match="agent step 0 of the game cannot be repeated"):
-        list(record_module._frames_of_agent_steps(display, seeds, wrong, 4))
+    wrong = moves._replace(rewards=played.rewards + 1)
+    with pytest.raises(UserError, match="agent step 0 of the game cannot be repeated"):
+        list(frames_of_agent_steps(display, wrong, 4))
     display.close()
     experiment.rollout.close()
 
@@ -94,16 +99,79 @@ def test_the_frame_shown_is_the_one_that_the_policy_saw(folders: dict[str, Path]
 def test_each_checkpoint_has_a_video_of_its_own(folders: dict[str, Path], capsys: pytest.CaptureFixture) -> None:
     _record(folders["pong"], "--checkpoint", "2", "latest", "--episodes", "2")
     videos = folders["pong"] / "videos"
-    assert {path.name for path in videos.iterdir()} == {"2.mp4", "4.mp4"}
-    assert all(len(_frames(path)) == 2 * 160 for path in videos.iterdir())
+    assert {path.name for path in videos.iterdir()} == {"2.mp4", "2.json", "4.mp4", "4.json"}
+    assert all(len(_frames(path)) == 2 * 160 for path in videos.glob("*.mp4"))
+    traces = [json.loads((videos / name).read_text()) for name in ("2.json", "4.json")]
+    assert [(trace["checkpoint"], len(trace["games"])) for trace in traces] == [(2, 2), (4, 2)]
     said = capsys.readouterr().out.splitlines()
     assert [line.count("return") for line in said] == [1, 1, 0, 1, 1, 0]
     assert said[2] == f"jaxpg: 5.3 s of video in {videos / '2.mp4'}"
 
 
+@pytest.mark.parametrize(("name", "greedy"), [("gray", True), ("ram", False)])
+def test_the_trace_beside_a_video_has_the_game_that_was_played(
+    folders: dict[str, Path], name: str, greedy: bool, tmp_path: Path
+) -> None:
+    folder, out = folders[name], tmp_path / "game.mp4"
+    _record(folder, "--out", out, "--seed", "3", "--actions", "greedy" if greedy else "trained")
+    trace = json.loads((tmp_path / "game.json").read_text())
+    config, env = load_run(str(folder)), record_module._parse([str(folder)])[0].env
+    experiment = build(config, Player(env, greedy=greedy, keeps_tape=True))
+    params, _ = restore_params(folder, experiment, "latest")
+    played = play(experiment, params, seed=3)
+    experiment.rollout.close()
+    assert [trace["checkpoint"], trace["seed"], trace["actions"]] == [4, 3, "greedy" if greedy else "sampled"]
+    assert trace["env"] == json.loads(json.dumps(dataclasses.asdict(env)))
+    assert trace["action_names"] == action_names(env)
+    (game,) = trace["games"]
+    assert game["return"] == sum(game["rewards"]) == played.rewards.sum()
+    assert game["rewards"] == played.rewards.tolist()
+    assert any(game["rewards"])
+    assert game["actions"] == played.actions.tolist()
+    np.testing.assert_allclose(game["probabilities"], played.probabilities, atol=5.1e-5)
+    np.testing.assert_allclose(game["values"], played.values, atol=1e-5)
+    if greedy:
+        assert game["actions"] == np.argmax(game["probabilities"], axis=1).tolist()
+    following, cut = 0.0, config.reinforce.cut_at_reward
+    for reward, credited in zip(reversed(game["rewards"]), reversed(game["returns_to_go"]), strict=True):
+        following = reward + (0.0 if cut and reward else config.reinforce.discount * following)
+        assert credited == pytest.approx(following, abs=1e-4)
+
+
+def test_a_grid_shows_all_checkpoints_until_the_last_game_has_ended(
+    folders: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    """Two tiles, the first of which has its second game cut short."""
+    games = []
+
+    def play_shorter(*args, **kwargs):
+        games.append(play(*args, **kwargs))
+        return type(games[-1])(*(column[: 15 if len(games) == 2 else None] for column in games[-1]))
+
+    monkeypatch.setattr(record_module, "play", play_shorter)
+    out = tmp_path / "grid.mp4"
+    _record(folders["pong"], "--checkpoint", "2", "latest", "--grid", "--episodes", "2", "--out", out)
+    assert list(tmp_path.iterdir()) == [out]
+    width, height = GAP + 2 * (480 + GAP), 2 * GAP + CAPTION_HEIGHT + 360
+    frames = _frames(out, (width, height)).astype(int)
+    assert len(frames) == 2 * 160
+    left, right = (frames[:, GAP + CAPTION_HEIGHT : -GAP, x : x + 480] for x in (GAP, GAP + 480 + GAP))
+    assert np.abs(left[80, 260, 120] - (144, 72, 17)).max() < 25, "in the game's own colours"
+    ended = 160 + 4 * 15
+    assert np.abs(left[ended - 1] - right[ended - 1]).mean() < 20
+    assert np.abs(left[ended] - left[ended - 1] * DIMMED).mean() < 3, "its last frame, dimmed"
+    assert np.abs(left[-1] - left[ended]).mean() < 3, "until the end"
+    assert left[-1].mean() < 0.5 * right[-1].mean()
+    assert np.abs(frames[:, : GAP // 2] - PAPER).max() < 8
+    said = capsys.readouterr().out.splitlines()
+    assert [line.count("return") for line in said] == [1] * 4 + [0]
+    assert said[-1] == f"jaxpg: 5.3 s of video in {out}"
+
+
 @pytest.mark.parametrize(
     ("argv", "message"),
     [
+        (("RUN", "--out", "summary.mp4"), "summary.json: is no trace of a video and would be replaced by one"),
         (("RUN", "--out", "game.avi"), "out: the name of a video ends with .mp4, unlike 'game.avi'"),
         (("RUN", "--out", "config.yaml/game.mp4"), "config.yaml/game.mp4: cannot be written"),
         (("RUN", "--checkpoint", "3"), "no checkpoint of iteration 3; there are 2, 4"),

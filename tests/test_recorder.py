@@ -1,0 +1,204 @@
+"""``run.record_every``: real videos beside a training that does not notice, and recorders that fail or are ended."""
+
+import json
+import os
+import shutil
+import signal
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from jaxpg.metrics import JsonLines
+from jaxpg.recorder import Recorder
+from tests.runs import CARTPOLE, Signals, games, records, run, saved, summary, untimed
+
+PONG = [
+    *("--env.game", "Pong", "--env.num-lanes", "2", "--env.max-episode-agent-steps", "20"),
+    *("--reinforce.rollout-agent-steps", "8", "--policy.hidden", "8", "--run.target-return", "None"),
+    *("--checkpoint.every-iterations", "4", "--checkpoint.keep-newest", "1"),
+]
+
+
+def _pong(folder: Path, *argv: str, iterations: int = 7, code: int = 0) -> Path:
+    run(*PONG, "--run.dir", str(folder), "--run.budget-agent-steps", str(iterations * 16), *argv, code=code)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Seven iterations without a recorder."""
+    return _pong(tmp_path_factory.mktemp("recorder") / "run")
+
+
+@pytest.fixture
+def prompt(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Real recorders start as with ``nice``, but do not wait for a core that no other test wants."""
+    path = tmp_path / "bin" / "nice"
+    path.parent.mkdir()
+    path.write_text('#!/bin/sh\nshift 2\nexec "$@"\n')
+    path.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{path.parent}:{os.environ['PATH']}")
+
+
+@pytest.fixture
+def program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A file whose shell commands stand for ``python``; ``started`` beside it lists what it was started for."""
+    path = tmp_path / "python"
+    monkeypatch.setattr(sys, "executable", str(path))
+    return path
+
+
+def _write_program(path: Path, commands: str) -> None:
+    path.write_text(f'#!/bin/sh\necho "$5 $JAX_PLATFORMS $(nice)" >>{path.parent}/started\n{commands}\n')
+    path.chmod(0o755)
+
+
+def _started(program: Path) -> list[str]:
+    return (program.parent / "started").read_text().splitlines()
+
+
+def _wait_for(path: Path, wanted: bool = True) -> None:
+    deadline = time.monotonic() + 60
+    while wanted and not path.exists():
+        assert time.monotonic() < deadline, path
+        time.sleep(0.01)
+
+
+def _settle(recorder: Recorder) -> None:
+    deadline = time.monotonic() + 60
+    while recorder.unrecorded and time.monotonic() < deadline:
+        recorder.wait(0.1)
+    assert not recorder.unrecorded
+
+
+@pytest.mark.usefixtures("prompt")
+def test_a_run_is_recorded_and_learns_the_same(trained: Path, tmp_path: Path) -> None:
+    recorded = _pong(tmp_path / "a run", "--run.record-every", "3")
+    videos = recorded / "videos"
+    assert {path.name for path in videos.iterdir()} == {"3.mp4", "3.json", "6.mp4", "6.json", "record.log"}
+    assert all((videos / f"{iteration}.mp4").stat().st_size > 1000 for iteration in (3, 6))
+    assert [json.loads((videos / f"{n}.json").read_text())["checkpoint"] for n in (3, 6)] == [3, 6]
+    assert (videos / "record.log").read_text().count("of video in") == 2
+    assert not (trained / "videos").exists()
+    assert untimed(records(recorded)) == untimed(records(trained))
+    assert untimed(games(recorded)) == untimed(games(trained))
+    ours, theirs = saved(recorded), saved(trained)
+    assert [ours[0], theirs[0]] == [[3, 6, 7], [7]], "recorded checkpoints are kept for good"
+    assert ours[1] == theirs[1]
+    assert {**ours[2], "wall_seconds": 0} == {**theirs[2], "wall_seconds": 0}
+
+
+def test_a_resumed_run_goes_on_recording(program: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    """And no more than one recorder is there at a time, on the CPU, with the lowest priority."""
+    busy = program.parent / "busy"
+    _write_program(program, f"mkdir {busy} || exit 1\nsleep 0.5\nrmdir {busy}")
+    folder = _pong(tmp_path / "run", "--run.record-every", "3", iterations=4)
+    run("--resume", str(folder), "--run.budget-agent-steps", str(10 * 16))
+    assert _started(program) == [f"{iteration} cpu 19" for iteration in (3, 6, 9)]
+    assert saved(folder)[0] == [3, 6, 9, 10]
+    output = capsys.readouterr()
+    assert "jaxpg: waiting for 1 video\n" in output.out
+    assert output.err == ""
+
+
+@pytest.mark.usefixtures("prompt")
+def test_a_recorder_that_fails_is_a_warning(
+    trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    broken = tmp_path / "ffmpeg"
+    broken.write_text("#!/bin/sh\necho no such codec >&2\nexit 1\n")
+    broken.chmod(0o755)
+    monkeypatch.setenv("IMAGEIO_FFMPEG_EXE", str(broken))
+    folder = tmp_path / "run"
+    shutil.copytree(trained, folder)
+    recorder = Recorder(folder)
+    recorder.add(7)
+    _settle(recorder)
+    video = folder / "videos" / "7.mp4"
+    reason = f"{video}: the video cannot be encoded: no such codec"
+    assert capsys.readouterr().err == f"jaxpg: checkpoint 7 was not recorded: {reason}\n"
+    assert [path.name for path in video.parent.iterdir()] == ["record.log"]
+
+
+@pytest.mark.parametrize(
+    ("commands", "reason"),
+    [("echo bad luck >&2; exit 1", "bad luck"), ("exit 3", "exit code 3"), (None, "No such file or directory")],
+)
+def test_training_outlives_every_failure_to_record(
+    program: Path, tmp_path: Path, capsys: pytest.CaptureFixture, commands: str | None, reason: str
+) -> None:
+    if commands:
+        _write_program(program, commands)
+    folder = _pong(tmp_path / "run", "--run.record-every", "1", iterations=2)
+    assert summary(folder)["ended"] == "budget of agent steps used"
+    warnings = capsys.readouterr().err.splitlines()
+    assert len(warnings) == 2
+    for iteration, warning in enumerate(warnings, 1):
+        assert warning.startswith(f"jaxpg: checkpoint {iteration} was not recorded: ")
+        assert warning.endswith(reason)
+
+
+def test_a_folder_that_cannot_be_written_is_a_warning(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    (tmp_path / "videos").touch()
+    recorder = Recorder(tmp_path)
+    recorder.add(4)
+    assert recorder.unrecorded == []
+    assert capsys.readouterr().err == f"jaxpg: checkpoint 4 was not recorded: {tmp_path}/videos: File exists\n"
+
+
+def test_a_signal_ends_the_recorder_and_names_what_was_not_recorded(
+    program: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    ready = program.parent / "ready"
+    _write_program(
+        program, f"trap 'echo interrupted >>{program.parent}/started; exit 130' INT\n: >{ready}\nsleep 9 & wait"
+    )
+    Signals(monkeypatch).send(signal.SIGTERM, iteration=5)
+    write = JsonLines.write
+    monkeypatch.setattr(JsonLines, "write", lambda *args: (_wait_for(ready, args[1]["iteration"] >= 5), write(*args)))
+    folder = _pong(tmp_path / "a run", "--run.record-every", "2", iterations=9, code=143)
+    assert capsys.readouterr().out.splitlines()[-1] == (
+        f"jaxpg: not recorded: 2, 4; python -m jaxpg.record '{folder}' --checkpoint 2 4"
+    )
+    assert _started(program) == ["2 cpu 19", "interrupted"]
+
+
+def test_a_signal_while_the_last_videos_are_made(
+    program: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    """A recorder that does not listen is killed with all that it started, and its unfinished video goes."""
+    folder = tmp_path / "run"
+    unfinished = folder / "videos" / ".2.unfinished.mp4"
+    _write_program(program, f"trap '' INT\n: >{unfinished}\nkill -TERM {os.getpid()}\nsleep 100")
+    monkeypatch.setattr("jaxpg.recorder.SECONDS_TO_END", 0.5)
+    _pong(folder, "--run.record-every", "2", iterations=2, code=143)
+    assert summary(folder)["iteration"] == 2
+    said = capsys.readouterr().out.splitlines()
+    assert said[-1] == f"jaxpg: not recorded: 2; python -m jaxpg.record {folder} --checkpoint 2"
+    assert [path.name for path in unfinished.parent.iterdir()] == ["record.log"]
+
+
+@pytest.mark.usefixtures("prompt")
+def test_a_real_recorder_that_is_ended_leaves_nothing_unfinished(trained: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    shutil.copytree(trained, folder)
+    recorder, unfinished = Recorder(folder), folder / "videos" / ".7.unfinished.mp4"
+    recorder.add(7)
+    _wait_for(unfinished)
+    recorder.close()
+    assert [path.name for path in unfinished.parent.iterdir()] == ["record.log"]
+    assert unfinished.with_name("record.log").read_text().endswith("jaxpg: interrupted\n")
+
+
+def test_a_game_without_a_picture_is_refused_before_anything_is_made(
+    tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    folder = tmp_path / "run"
+    run(*CARTPOLE, "--run.dir", str(folder), "--run.record-every", "5", code=2)
+    assert capsys.readouterr().err == (
+        "jaxpg: run.record_every: env.game: only Atari games have a picture and named actions, CartPole-v1 has not\n"
+    )
+    assert not folder.exists()
