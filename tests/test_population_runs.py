@@ -162,3 +162,11 @@ def test_a_schedule_needs_to_know_how_many_generations_there_are(tmp_path, capsy
     run(*ENV, *argv, code=2)
     assert "optimizer.schedule: 'linear' spans evolution.generations, which is 0" in capsys.readouterr().err
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("flags", [SEARCH, [*EVOLUTION, "--checkpoint.every-iterations", "0"]])
+def test_saves_by_the_clock_do_not_change_the_games(tmp_path: Path, flags: list[str]) -> None:
+    for name, seconds in (("often", "0.000001"), ("never", "0")):
+        run(*ENV, *flags, "--checkpoint.every-seconds", seconds, "--run.dir", str(tmp_path / name))
+    often, never = (untimed(games(tmp_path / name)) for name in ("often", "never"))
+    assert often == never
