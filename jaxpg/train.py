@@ -75,6 +75,7 @@ class Training:
         """Trains until the budget, the target or a signal ends it; returns why it ended."""
         progress, checkpoint = self.progress, self.config.checkpoint
         saved_iteration, saved_at = max(self.checkpoints.iterations(), default=-1), time.perf_counter()
+        segment_ends = True  # and the next one begins
         if self._reason_to_end(stop) is None:
             self._begin_segment()
         while (reason := self._reason_to_end(stop)) is None:
@@ -92,8 +93,9 @@ class Training:
             recorder.poll()
             if segment_ends and self._reason_to_end(stop) is None:
                 self._begin_segment()
+        progress.segment += not segment_ends
         if saved_iteration != progress.iteration:
-            self.save(within_segment=True)
+            self.save(within_segment=False)
         return reason
 
     def save(self, *, within_segment: bool) -> None:

@@ -113,9 +113,10 @@ def test_the_trace_beside_a_video_has_the_game_that_was_played(
     folders: dict[str, Path], name: str, greedy: bool, tmp_path: Path
 ) -> None:
     folder, out = folders[name], tmp_path / "game.mp4"
-    _record(folder, "--out", out, "--seed", "3", "--actions", "greedy" if greedy else "trained")
+    longer = ["--env.max-episode-agent-steps", "100"]  # so that something is eaten
+    _record(folder, "--out", out, "--seed", "3", "--actions", "greedy" if greedy else "trained", *longer)
     trace = json.loads((tmp_path / "game.json").read_text())
-    config, env = load_run(str(folder)), record_module._parse([str(folder)])[0].env
+    config, env = load_run(str(folder)), record_module._parse([str(folder), *longer])[0].env
     experiment = build(config, Player(env, greedy=greedy, keeps_tape=True))
     params, _ = restore_params(folder, experiment, "latest")
     played = play(experiment, params, seed=3)

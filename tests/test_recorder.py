@@ -67,13 +67,6 @@ def _wait_for(path: Path, wanted: bool = True) -> None:
         time.sleep(0.01)
 
 
-def _settle(recorder: Recorder) -> None:
-    deadline = time.monotonic() + 60
-    while recorder.unrecorded and time.monotonic() < deadline:
-        recorder.wait(0.1)
-    assert not recorder.unrecorded
-
-
 @pytest.mark.usefixtures("prompt")
 def test_a_run_is_recorded_and_learns_the_same(trained: Path, tmp_path: Path) -> None:
     recorded = _pong(tmp_path / "a run", "--run.record-every", "3")
@@ -92,16 +85,26 @@ def test_a_run_is_recorded_and_learns_the_same(trained: Path, tmp_path: Path) ->
 
 
 def test_a_resumed_run_goes_on_recording(program: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
-    """And no more than one recorder is there at a time, on the CPU, with the lowest priority."""
-    busy = program.parent / "busy"
-    _write_program(program, f"mkdir {busy} || exit 1\nsleep 0.5\nrmdir {busy}")
+    """On the CPU, with the lowest priority."""
+    _write_program(program, "exit 0")
     folder = _pong(tmp_path / "run", "--run.record-every", "3", iterations=4)
     run("--resume", str(folder), "--run.budget-agent-steps", str(10 * 16))
     assert _started(program) == [f"{iteration} cpu 19" for iteration in (3, 6, 9)]
     assert saved(folder)[0] == [3, 6, 9, 10]
+    assert capsys.readouterr().err == ""
+
+
+def test_no_more_than_one_recorder_is_there_at_a_time(
+    program: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    busy = tmp_path / "busy"
+    _write_program(program, f"mkdir {busy} || exit 1\nsleep 0.3\nrmdir {busy}")
+    folder = _pong(tmp_path / "run", "--run.record-every", "1", iterations=3)
+    assert _started(program) == [f"{iteration} cpu 19" for iteration in (1, 2, 3)]
     output = capsys.readouterr()
-    assert "jaxpg: waiting for 1 video\n" in output.out
+    assert "jaxpg: waiting for " in output.out
     assert output.err == ""
+    assert summary(folder)["iteration"] == 3
 
 
 @pytest.mark.usefixtures("prompt")
@@ -116,7 +119,8 @@ def test_a_recorder_that_fails_is_a_warning(
     shutil.copytree(trained, folder)
     recorder = Recorder(folder)
     recorder.add(7)
-    _settle(recorder)
+    while recorder.unrecorded:
+        recorder.wait(1.0)
     video = folder / "videos" / "7.mp4"
     reason = f"{video}: the video cannot be encoded: no such codec"
     assert capsys.readouterr().err == f"jaxpg: checkpoint 7 was not recorded: {reason}\n"
@@ -172,13 +176,14 @@ def test_a_signal_while_the_last_videos_are_made(
     """A recorder that does not listen is killed with all that it started, and its unfinished video goes."""
     folder = tmp_path / "run"
     unfinished = folder / "videos" / ".2.unfinished.mp4"
-    _write_program(program, f"trap '' INT\n: >{unfinished}\nkill -TERM {os.getpid()}\nsleep 100")
+    _write_program(program, f"trap '' INT\n: >{unfinished}\nkill -TERM {os.getpid()}\nsleep 60\n: >{tmp_path}/late")
     monkeypatch.setattr("jaxpg.recorder.SECONDS_TO_END", 0.5)
     _pong(folder, "--run.record-every", "2", iterations=2, code=143)
     assert summary(folder)["iteration"] == 2
     said = capsys.readouterr().out.splitlines()
     assert said[-1] == f"jaxpg: not recorded: 2; python -m jaxpg.record {folder} --checkpoint 2"
     assert [path.name for path in unfinished.parent.iterdir()] == ["record.log"]
+    assert not (tmp_path / "late").exists()
 
 
 @pytest.mark.usefixtures("prompt")
