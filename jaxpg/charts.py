@@ -51,11 +51,16 @@ class Series(NamedTuple):
     """Of a line's band along y, or along x of intervals and bars."""
     high: np.ndarray | None = None
     faint: bool = False
-    """Something in the background, which the legend leaves out."""
+    """Something in the background, which the legend leaves out unless it has a label."""
     label: str = ""
     """What the legend calls it, once for all series that it calls so; empty for the name."""
     dash: int = 0
     """Number of the dash, of a line among others of its colour."""
+
+    @property
+    def in_legend(self) -> bool:
+        """Whether the legend names it; intervals have their names beside them."""
+        return self.kind != "interval" and (bool(self.label) or not self.faint)
 
 
 class Chart(NamedTuple):
@@ -72,9 +77,8 @@ class Chart(NamedTuple):
 
     @property
     def legend(self) -> list[tuple[str, int]]:
-        """Names and colours of what is in the foreground."""
-        shown = [one for one in self.series if not one.faint and one.kind != "interval"]
-        return list({one.label or one.name: one.color for one in shown}.items())
+        """Names and colours of the series that are in it."""
+        return list({one.label or one.name: one.color for one in self.series if one.in_legend}.items())
 
     @property
     def size_inches(self) -> tuple[float, float]:
@@ -135,7 +139,7 @@ def _draw(chart: Chart) -> tuple[Figure, Any]:
     named: set[str] = set()
     for one in chart.series:
         label = one.label or one.name
-        new = not one.faint and label not in named and one.kind != "interval"
+        new = one.in_legend and label not in named
         _draw_series(axes, one, label if new else None)
         named |= {label} if new else set()
     axes.set(xlabel=chart.x_label, ylabel=chart.y_label)

@@ -78,6 +78,8 @@ class Section(NamedTuple):
     note: str
     charts: list[Chart]
     tables: list[Table]
+    is_detail: bool = False
+    """Whether it stands below the videos."""
 
 
 class VideoCard(NamedTuple):
@@ -104,8 +106,8 @@ def _sections(runs: Sequence[Run]) -> list[Section]:
             _there([evaluation_chart(runs)]),
             _there([checkpoints_table(runs)]),
         ),
-        Section("Where the time went", "", _there([time_chart(runs)]), _there([time_table(runs)])),
-        Section("The learner's own numbers", "Means of neighbouring iterations.", signal_charts(runs), []),
+        Section("Where the time went", "", _there([time_chart(runs)]), _there([time_table(runs)]), True),
+        Section("The learner's own numbers", "Means of neighbouring iterations.", signal_charts(runs), [], True),
     ]
     return [section for section in sections if section.charts or section.tables]
 

@@ -148,7 +148,8 @@ def _candidates_chart(run: Run, returns: np.ndarray, index: int) -> Chart:
         seen[one] = nth[i] + 1
     ids, search = _means(candidate, returns, nth < per_candidate)
     finalists, fresh = _means(candidate, returns, nth >= per_candidate)
-    series = [Series("return in the search", "dots", ids, search, run.color, faint=True)]
+    name = "return in the search"
+    series = [Series(name, "dots", ids, search, run.color, faint=True, label=name)]
     if finalists.size:
         series.append(Series("mean of the finalist's fresh games", "dots", finalists, fresh, run.color + 1))
     title = f"Return of every candidate: {run.name}"
