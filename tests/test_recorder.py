@@ -190,7 +190,9 @@ def test_a_signal_while_the_last_videos_are_made(
 def test_a_real_recorder_that_is_ended_leaves_nothing_unfinished(trained: Path, tmp_path: Path) -> None:
     folder = tmp_path / "run"
     shutil.copytree(trained, folder)
-    recorder, unfinished = Recorder(folder), folder / "videos" / ".7.unfinished.mp4"
+    config = folder / "config.yaml"
+    config.write_text(config.read_text().replace("max_episode_agent_steps: 20\n", "max_episode_agent_steps: 4000\n"))
+    recorder, unfinished = Recorder(folder), folder / "videos" / ".7.unfinished.mp4"  # of a game of many seconds
     recorder.add(7)
     _wait_for(unfinished)
     recorder.close()
