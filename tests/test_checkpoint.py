@@ -1,6 +1,5 @@
 """Checkpoints: every bit comes back, the right ones are kept, and a wrong one is refused with a sentence."""
 
-import pickle  # only to forbid it: test_nothing_is_pickled_or_unpickled
 from typing import NamedTuple
 
 import jax
@@ -183,7 +182,7 @@ def test_nothing_is_pickled_or_unpickled(checkpoints, tmp_path, monkeypatch):
         raise AssertionError("pickle was used")
 
     for name in ("dump", "dumps", "load", "loads", "Pickler", "Unpickler"):
-        monkeypatch.setattr(pickle, name, forbidden)
+        monkeypatch.setattr(f"pickle.{name}", forbidden)
     checkpoints.save(1, state(), METADATA)
     checkpoints.restore(1, state())
     files = [path for path in (tmp_path / "checkpoints").rglob("*") if path.is_file()]

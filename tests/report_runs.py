@@ -1,0 +1,100 @@
+"""Run folders made by hand and a page read back: what the tests of the report stand on."""
+
+import json
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+
+from jaxpg.config import dump, load_recipe
+from jaxpg.evaluations import Evaluation, add_evaluation
+from jaxpg.summary import summarize
+from jaxpg.video import write_video
+
+CONFIG = load_recipe(Path(__file__).parents[1] / "configs" / "pong.yaml")
+
+
+def made_run(folder: Path, *, returns: list[float], seed: int = 1, **changes) -> Path:
+    """A run folder by hand: an iteration a second, and after the first a game in each."""
+    folder.mkdir(parents=True)
+    run = CONFIG.run.__class__(**{**vars(CONFIG.run), "seed": seed, **changes.pop("run", {})})
+    (folder / "config.yaml").write_text(dump(CONFIG.__class__(**{**vars(CONFIG), "run": run, **changes})))
+    lines, games = [], ["agent_steps,wall_seconds,lane,candidate,return,length_agent_steps"]
+    for i, mean in enumerate([None, *returns]):
+        line = {"iteration": i + 1, "agent_steps": 1000 * (i + 1), "frames": 4000 * (i + 1), "episodes": i}
+        line |= {"wall_seconds": float(i + 1), "agent_steps_per_second": 1000.0, "return_mean_100": mean}
+        line |= {"entropy": 0.7 - 0.1 * i, "kl": 1e-9}
+        line |= {"emulate_seconds": 0.5, "act_seconds": 0.3, "learn_seconds": 0.15, "other_seconds": 0.05}
+        lines.append(json.dumps(line))
+        if mean is not None:
+            games.append(f"{1000 * (i + 1)},{i + 1},0,{i % 3},{mean},100")
+    (folder / "metrics.jsonl").write_text("\n".join(lines) + "\n")
+    (folder / "episodes.csv").write_text("\n".join(games) + "\n")
+    (folder / "checkpoints").mkdir()
+    return folder
+
+
+def evaluated(folder: Path, returns: list[float], checkpoint: int = 7) -> Evaluation:
+    evaluation = Evaluation(
+        checkpoint=checkpoint,
+        actions="sampled",
+        seed=0,
+        env={"game": "Pong", "actions": [2, 3]},
+        **summarize(np.array(returns), "Pong")._asdict(),
+        seconds=1.5,
+        agent_steps=100,
+        returns=returns,
+        lengths_agent_steps=[50] * len(returns),
+    )
+    add_evaluation(folder / "evaluation.json", evaluation)
+    return evaluation
+
+
+TRACE = {
+    "checkpoint": 7,
+    "env": {},
+    "actions": "sampled",
+    "seed": 0,
+    "action_names": ["UP", "DOWN"],
+    "games": [
+        {
+            "return": -1.0,
+            "rewards": [0.0, 0.0, 1.0, -2.0],
+            "actions": [0, 1, 0, 1],
+            "probabilities": [[0.5, 0.5], [0.75, 0.25], [0.9, 0.1], [0.2, 0.8]],
+            "values": None,
+            "returns_to_go": [-0.9, -0.95, -1.0, -2.0],
+        }
+    ],
+}
+
+
+def filmed(folder: Path, name: str = "7", trace: dict | None = TRACE) -> None:
+    with write_video(folder / "videos" / f"{name}.mp4", (64, 48)) as video:
+        for i in range(60):
+            video.write(np.full((48, 64, 3), 4 * i, np.uint8))
+    if trace is not None:
+        (folder / "videos" / f"{name}.json").write_text(json.dumps(trace))
+
+
+class Page(HTMLParser):
+    """Tags with their attributes, the visible text, and every id."""
+
+    def __init__(self, path: Path):
+        super().__init__()
+        self.tags: list[tuple[str, dict]] = []
+        self.words: list[str] = []
+        self.feed(path.read_text(encoding="utf-8"))
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_data(self, data):
+        self.words.append(data)
+
+    @property
+    def text(self) -> str:
+        return " ".join(" ".join(self.words).split())
+
+    def all(self, tag: str) -> list[dict]:
+        return [attributes for name, attributes in self.tags if name == tag]
