@@ -1,11 +1,13 @@
 """Plays a run's policy in plain Gymnasium, ``ALE/<Game>-v5`` as it comes: an independent look at its score.
 
 Frame skip 4, sticky actions 0.25, no no-ops, the last frame only, whole games of at most 108,000 frames. The
-newest checkpoint is played, with the most probable action. For observations ``ram`` and ``flat_gray``.
+newest checkpoint is played, with the most probable action. For observations ``ram`` and ``flat_gray``, which are
+Gymnasium's own here, GrayscaleObservation for the second, so that nothing but the policy is jaxpg's.
 """
 
 import argparse
 import sys
+import time
 from pathlib import Path
 
 import ale_py
@@ -26,24 +28,23 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=1000, help="seed of the first game; the next ones follow")
     arguments = parser.parse_args()
     config = load_run(str(arguments.run))
-    kinds = {"ram": ("ram", (0,)), "flat_gray": ("rgb", (2, 0, 1))}
-    if config.observation.name not in kinds or config.env.actions:
-        sys.exit(f"{arguments.run}: only the observations {' and '.join(kinds)} with all actions can be played here")
-    kind, axes = kinds[config.observation.name]
+    name = config.observation.name
+    if name not in ("ram", "flat_gray") or config.env.actions:
+        sys.exit(f"{arguments.run}: only the observations ram and flat_gray with all actions can be played here")
     experiment = build(config, Player(config.env))
     params, _ = restore_params(arguments.run, experiment, "latest")
     experiment.rollout.close()
-    observation = experiment.observation
 
     @jax.jit
-    def act(params, raw):
-        raw = jnp.transpose(raw, axes)
-        raw = raw if kind == "ram" else raw[None]
-        return jnp.argmax(experiment.policy.apply(params, observation.decode(observation.encode(raw)))[0])
+    def act(params, seen):
+        return jnp.argmax(experiment.policy.apply(params, experiment.observation.decode(seen.reshape(-1)))[0])
 
     gymnasium.register_envs(ale_py)
-    env = gymnasium.make(f"ALE/{config.env.game}-v5", obs_type=kind)
+    env = gymnasium.make(f"ALE/{config.env.game}-v5", obs_type="ram" if name == "ram" else "rgb")
+    if name == "flat_gray":
+        env = gymnasium.wrappers.GrayscaleObservation(env)
     returns = []
+    start = time.perf_counter()
     for game in range(arguments.games):
         seen, _ = env.reset(seed=arguments.seed + game)
         total, over = 0.0, False
@@ -53,7 +54,8 @@ def main() -> None:
         returns.append(total)
         if sys.stdout.isatty() or game % 10 == 9:
             error = np.std(returns, ddof=1) / np.sqrt(len(returns)) if game else 0.0
-            print(f"{len(returns)} games: mean {np.mean(returns):.1f} +- {error:.1f}", flush=True)
+            seconds = time.perf_counter() - start
+            print(f"{len(returns)} games: mean {np.mean(returns):.1f} +- {error:.1f}, {seconds:.1f} s", flush=True)
     env.close()
 
 

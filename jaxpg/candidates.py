@@ -47,6 +47,10 @@ class CandidateQueue:
         """Whether every game has been played to its end."""
         return not self._waiting and bool((self.playing == IDLE).all())
 
+    def is_playing(self, first_lane: int, num_lanes: int) -> bool:
+        """Whether somebody plays in any of these lanes."""
+        return bool((self.playing[first_lane : first_lane + num_lanes] != IDLE).any())
+
     def take_next(self, lanes: np.ndarray) -> None:
         """Gives each of these lanes, whose games ended, the next game of the queue."""
         for lane in lanes.tolist():

@@ -64,7 +64,7 @@ def build(config: Config, player: Player | None = None) -> Experiment:
     observation = make_observation(config.observation)
     env = player.env if player else config.env
     num_lanes = env.num_lanes
-    num_pools = env.num_pools or (1 if jax.default_backend() == "cpu" else math.gcd(2, num_lanes))
+    num_pools = env.num_pools or _default_num_pools(num_lanes, learns=player is None)
     if num_lanes % num_pools:
         raise UserError(f"env.num_pools: {num_pools} pools cannot share {num_lanes} lanes evenly")
     pools = [make_env(env, observation.needs, num_lanes // num_pools) for _ in range(num_pools)]
@@ -93,6 +93,17 @@ def build(config: Config, player: Player | None = None) -> Experiment:
     keeps_tape = player.keeps_tape if player else learner.keeps_tape
     rollout = Rollout(pools, policy, observation, keeps_tape=keeps_tape, greedy=greedy)
     return Experiment(observation, policy, learner, rollout, spec.frame_skip, rollout_agent_steps)
+
+
+def _default_num_pools(num_lanes: int, *, learns: bool) -> int:
+    """Into how many groups the lanes are divided; see docs/results.md for what it gains.
+
+    A learner's lanes all play all the time, and only an accelerator has work to overlap with the emulators'. Where
+    a number of games is played, groups of at least four come to rest one by one as the last games end.
+    """
+    if learns:
+        return 1 if jax.default_backend() == "cpu" else math.gcd(2, num_lanes)
+    return math.gcd(8, max(num_lanes // 4, 1), num_lanes)
 
 
 def _reinforce(config: Config, policy: PolicyFunctions, observation: Observation) -> Learner:

@@ -187,6 +187,8 @@ class Rollout:
             for i, pool in enumerate(self.pools):
                 step = self._observe(i, played - 1, outcomes, queue)
                 clock.lap("emulate")
+                if queue and not queue.is_playing(self._first_lanes[i], pool.num_lanes):
+                    continue  # no game will begin here any more
                 population = queue.population if queue else players  # a queue's changes as games end
                 actions, tape = self._act(population, step.observation, key, tape, played, self._first_lanes[i])
                 pool.send(np.asarray(actions))

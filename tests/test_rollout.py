@@ -208,6 +208,23 @@ def test_playing_games_counts_the_first_of_every_lane() -> None:
         assert episodes.step[mine].tolist() == ends.tolist(), "no game between them was left out"
 
 
+def test_a_pool_rests_when_nobody_will_play_in_it_any_more() -> None:
+    rollout, policy = make_rollout(PROBE, 4, num_pools=2, keeps_tape=False)
+    sent = [0, 0]
+    for i, pool in enumerate(rollout.pools):
+
+        def send(actions, i=i, send=pool.send) -> None:
+            sent[i] += 1
+            send(actions)
+
+        pool.send = send
+    rollout.reset(lane_seeds(0, 0, 4))
+    episodes = play_games(rollout, policy.init(jax.random.key(0)), 6, jax.random.key(0))
+    assert sorted(episodes.lane.tolist()) == [0, 0, 1, 1, 2, 3]
+    assert episodes.episode_return.tolist() == [15.0] * 6
+    assert sent == [11, 5], "two games of five agent steps with an autoreset between them, and one game"
+
+
 def test_after_the_first_rollout_nothing_compiles() -> None:
     rollout, policy = make_rollout(PONG, 2)
     population = _population(policy, 1)

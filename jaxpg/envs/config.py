@@ -21,7 +21,8 @@ class EnvConfig:
     num_lanes: Annotated[int, Field(ge=1, le=65_536)] = 64
     """Emulators stepped together (N)."""
     num_pools: NonNegativeInt = 0
-    """Groups of lanes in flight at once; 0 means 1 on CPU and 2 on an accelerator, to overlap."""
+    """Groups of lanes in flight at once. 0 means for training 1 on CPU and 2 on an accelerator, to overlap, and for
+    playing a number of games up to 8, which come to rest as the last games end."""
     num_threads: NonNegativeInt = 0
     """Emulator threads; 0 means one for each core."""
     frame_skip: Annotated[int, Field(ge=1, le=64)] = 4
