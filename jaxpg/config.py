@@ -43,6 +43,8 @@ class RunConfig:
     schedule_agent_steps: Annotated[int, Field(ge=0, le=2**53)] = 0
     """Agent steps that the schedules of learning rate and entropy bonus span; 0 for the whole budget. Shorter,
     so that a run goes on at the schedules' ends until it reaches its target."""
+    budget_episodes: NonNegativeInt = 0
+    """Games over all lanes after which the run ends; 0 for no limit."""
     budget_seconds: NonNegativeFloat = 0.0
     """Seconds of training after which the run ends; 0 for no limit."""
     target_return: float | None = None

@@ -14,6 +14,11 @@ def log_prob_of(logits: jax.Array, action: jax.Array) -> jax.Array:
     return jnp.take_along_axis(jax.nn.log_softmax(logits), action[..., None], axis=-1)[..., 0]
 
 
+def clip_probability(log_prob: jax.Array, least: float) -> jax.Array:
+    """Log-probabilities clipped to those of ``[least, 1 - least]``, beyond which the gradient is 0: ``f32[B]``."""
+    return jnp.clip(log_prob, jnp.log(least), jnp.log1p(-least))
+
+
 def policy_gradient_loss(log_prob: jax.Array, advantage: jax.Array, weight: jax.Array) -> jax.Array:
     """The score-function estimator: ``−Σ w · log π(a|s) · A``, whose gradient is REINFORCE (Williams 1992)."""
     return -jnp.sum(weight * log_prob * jax.lax.stop_gradient(advantage))

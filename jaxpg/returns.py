@@ -1,7 +1,27 @@
 """Returns for one stream of agent steps; the caller vmaps over lanes."""
 
+from typing import Any, Literal
+
 import jax
 import jax.numpy as jnp
+
+RewardTransform = Literal["none", "clip", "root"]
+
+
+def transformed(reward: jax.Array, transform: RewardTransform) -> jax.Array:
+    """What the learner sees of rewards (any shape), before their scale.
+
+    Clipped, a ghost in Ms. Pac-Man is worth a pellet; as they are, rare large rewards drown the rest. The signed root
+    ``sign(r) (sqrt(|r| + 1) - 1)`` keeps their order and tames their size (Pohlen et al. 2018, section 3.2, without
+    its linear term).
+    """
+    match transform:
+        case "none":
+            return reward
+        case "clip":
+            return jnp.clip(reward, -1, 1)
+        case "root":
+            return jnp.sign(reward) * (jnp.sqrt(jnp.abs(reward) + 1) - 1)
 
 
 def lambda_returns(reward: jax.Array, discount: jax.Array, value: jax.Array, lambda_: jax.Array) -> jax.Array:
@@ -68,3 +88,39 @@ def credit(
     if cut_at_life_loss:
         ends = ends | life_lost
     return jnp.where(ends, 0.0, discount), jnp.where(truncated, 0.0, lambda_)
+
+
+def total_minus_step(reward: jax.Array, ended: jax.Array, acted: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """The whole return of an agent step's game minus the step's number in it: a beginner's credit, for comparison.
+
+    It praises an action for rewards that came before it, and agent steps more the earlier they are; its
+    expectation is not the policy gradient's. The return-to-go is what it meant to be.
+
+    Args:
+      reward: ``f32[T]``.
+      ended: ``bool[T]``, whether the game ended with this agent step.
+      acted: ``bool[T]``, False on the autoreset steps between games.
+
+    Returns:
+      ``(credit f32[T], weight f32[T])``; the weight is 0 where the game did not begin behind an autoreset step of these
+      T, or does not end within them.
+    """
+
+    def forward(carry: Any, inputs: Any) -> tuple[Any, Any]:
+        begun, number, total = carry
+        r, acts = inputs
+        here = (begun, number, total + r)
+        following = (begun | ~acts, jnp.where(acts, number + 1, 0.0), jnp.where(acts, total + r, 0.0))
+        return following, here
+
+    nothing = (jnp.array(False), jnp.zeros(()), jnp.zeros(()))
+    _, (begun, number, total) = jax.lax.scan(forward, nothing, (reward, acted))
+
+    def backward(carry: Any, inputs: Any) -> tuple[Any, Any]:
+        is_end, acts, so_far = inputs
+        finishes, whole = carry
+        finishes, whole = (finishes & acts) | is_end, jnp.where(is_end, so_far, whole)
+        return (finishes, whole), (finishes, whole)
+
+    _, (finishes, whole) = jax.lax.scan(backward, nothing[:2], (ended, acted, total), reverse=True)
+    return whole - number, (begun & finishes & acted).astype(jnp.float32)

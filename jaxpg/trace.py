@@ -14,7 +14,7 @@ from jaxpg.errors import UserError
 from jaxpg.learners.reinforce import ReinforceConfig
 from jaxpg.metrics import write_json
 from jaxpg.played import Played
-from jaxpg.returns import credit, lambda_returns
+from jaxpg.returns import credit, lambda_returns, transformed
 
 KEYS = {"checkpoint", "actions", "seed", "env", "action_names", "games"}
 UNDISCOUNTED = ReinforceConfig(discount=1.0, cut_at_reward=False)
@@ -84,7 +84,7 @@ def returns_to_go(config: Config, rewards: np.ndarray, life_lost: np.ndarray) ->
         cut_at_reward=learner.cut_at_reward,
         cut_at_life_loss=learner.cut_at_life_loss,
     )
-    seen = jnp.clip(rewards, -1, 1) if learner.clip_reward else jnp.asarray(rewards)
+    seen = learner.reward_scale * transformed(jnp.asarray(rewards), learner.reward_transform)
     return np.asarray(lambda_returns(seen, discount, jnp.zeros(steps + 1), lambda_))
 
 

@@ -142,6 +142,8 @@ class Training:
             return "all games played"
         if progress.agent_steps >= run.budget_agent_steps:
             return "budget of agent steps used"
+        if run.budget_episodes and progress.episodes >= run.budget_episodes:
+            return "budget of games used"
         if run.budget_seconds and progress.wall_seconds >= run.budget_seconds:
             return "budget of seconds used"
         return None

@@ -97,7 +97,10 @@ def test_a_recipe_changes_only_what_it_names(recipe):
         ("env:\n  gmae: Pong\n", ":2:3: env.gmae: unknown key; did you mean 'game'?"),
         ("run:\n  seed: 1\nevn:\n  game: Pong\n", ":3:1: evn: unknown key; did you mean 'env'?"),
         ("env: {game: Pong, lanes: 8}\n", ":1:19: env.lanes: unknown key; did you mean 'num_lanes'?"),
-        ("run:\n  zzz: 1\n", ":2:3: run.zzz: unknown key; valid names are budget_agent_steps, budget_seconds, dir,"),
+        (
+            "run:\n  zzz: 1\n",
+            ":2:3: run.zzz: unknown key; valid names are budget_agent_steps, budget_episodes, budget_seconds, dir,",
+        ),
     ],
 )
 def test_an_unknown_key_is_refused_with_its_place_and_the_nearest_name(content, sentence, recipe):

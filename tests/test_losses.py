@@ -95,3 +95,16 @@ def test_standardise_gives_mean_0_and_deviation_1() -> None:
     assert result.mean() == pytest.approx(0, abs=1e-5)
     assert result.std() == pytest.approx(1, rel=1e-4)
     assert not losses.standardise(jnp.full(5, 3.0), jnp.ones(5)).any(), "nothing to scale is no NaN"
+
+
+def test_a_clipped_probability_teaches_nothing_beyond_its_clip() -> None:
+    logits = jnp.log(jnp.array([[0.99, 0.01], [0.01, 0.99], [0.6, 0.4]]))
+    action = jnp.zeros(3, int)
+
+    def clipped(logits):
+        return losses.clip_probability(losses.log_prob_of(logits, action), 0.05)
+
+    np.testing.assert_allclose(jnp.exp(clipped(logits)), [0.95, 0.05, 0.6], rtol=1e-5)
+    gradient = jax.grad(lambda x: clipped(x).sum())(logits)
+    free = jax.grad(lambda x: losses.log_prob_of(x, action).sum())(logits)
+    np.testing.assert_allclose(gradient, [[0, 0], [0, 0], free[2]], atol=1e-6)

@@ -1,12 +1,14 @@
 """Returns against rlax, against hand-computed numbers, and the rules that end the credit."""
 
+import itertools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 import rlax
 
-from jaxpg.returns import credit, lambda_returns
+from jaxpg.returns import credit, lambda_returns, total_minus_step, transformed
 
 T = 12
 
@@ -111,3 +113,40 @@ def test_lanes_do_not_leak_into_each_other() -> None:
     )
     for lane, stream in enumerate(streams):
         np.testing.assert_allclose(together[:, lane], lambda_returns(*stream, jnp.full(T, 0.8)), rtol=1e-6)
+
+
+def test_the_beginners_credit_by_hand_for_the_games_that_are_whole() -> None:
+    #         a game that began before | a game of three steps | a game that goes on
+    reward = [5.0, 7.0, 0.0, 1.0, 10.0, 4.0, 0.0, 2.0, 2.0]
+    acted = np.array([1, 1, 0, 1, 1, 1, 0, 1, 1], bool)
+    ended = np.array([0, 1, 0, 0, 0, 1, 0, 0, 0], bool)
+    ours, weight = total_minus_step(jnp.array(reward), ended, acted)
+    assert weight.tolist() == [0, 0, 0, 1, 1, 1, 0, 0, 0]
+    assert ours[3:6].tolist() == [15.0, 14.0, 13.0], "1 + 10 + 4, minus the step's number"
+
+
+def test_the_beginners_credit_against_a_loop_over_games() -> None:
+    rng = np.random.default_rng(5)
+    acted = np.ones(200, bool)
+    ended = np.zeros(200, bool)
+    for t in range(7, 190, 13):
+        ended[t], acted[t + 1] = True, False
+    reward = np.where(acted, rng.normal(size=200), 0).astype(np.float32)
+    ours, weight = total_minus_step(reward, ended, acted)
+    expected = np.zeros(200)
+    known = np.zeros(200)
+    ends = np.flatnonzero(ended)
+    for end, following in itertools.pairwise(ends):
+        game = slice(end + 2, following + 1)
+        expected[game] = reward[game].sum() - np.arange(following - end - 1)
+        known[game] = 1
+    np.testing.assert_array_equal(weight, known)
+    np.testing.assert_allclose(ours * weight, expected, rtol=1e-4, atol=1e-4)
+
+
+def test_what_the_learner_sees_of_a_reward() -> None:
+    rewards = jnp.array([-15.0, -1.0, 0.0, 0.5, 3.0, 1599.0])
+    assert transformed(rewards, "none").tolist() == rewards.tolist()
+    assert transformed(rewards, "clip").tolist() == [-1.0, -1.0, 0.0, 0.5, 1.0, 1.0]
+    root = [-3.0, 1 - 2**0.5, 0.0, 1.5**0.5 - 1, 1.0, 39.0]
+    np.testing.assert_allclose(transformed(rewards, "root"), root, rtol=1e-6)

@@ -37,7 +37,7 @@ def test_by_hand() -> None:
             {"discount": 0.9, "cut_at_reward": False, "cut_at_life_loss": True},
             _recursion(0.9, lambda reward, lost: lost),
         ),
-        ({"discount": 1.0, "clip_reward": True}, [1, 1, -1, -1, -1, 1, 1, 0]),
+        ({"discount": 1.0, "reward_transform": "clip"}, [1, 1, -1, -1, -1, 1, 1, 0]),
     ],
 )
 def test_reinforce_credits_by_its_own_rules(settings: dict, expected: list[float]) -> None:

@@ -139,6 +139,13 @@ def test_the_budget_of_seconds_ends_the_run(tmp_path):
     assert len(records(folder)) == 1
 
 
+def test_the_budget_of_games_ends_the_run(tmp_path):
+    folder = cartpole(tmp_path / "run", "--run.budget-episodes", "30", iterations=500)
+    assert summary(folder)["ended"] == "budget of games used"
+    lines = records(folder)
+    assert lines[-2]["episodes"] < 30 <= lines[-1]["episodes"]
+
+
 def test_a_run_is_saved_by_the_clock_too(tmp_path):
     always = ("--checkpoint.every-seconds", "1e-9", "--checkpoint.keep-newest", "9")
     folder = cartpole(tmp_path / "run", *always, iterations=3)

@@ -19,9 +19,9 @@ from jaxpg import losses
 from jaxpg.errors import UserError
 from jaxpg.learners.base import Learner, Metrics
 from jaxpg.observations import Observation
-from jaxpg.returns import credit, lambda_returns
+from jaxpg.returns import RewardTransform, credit, lambda_returns, total_minus_step, transformed
 from jaxpg.types import Experience, Params, PolicyFunctions, Population, Tape
-from jaxpg.validation import STRICT, Fraction, NonNegativeFloat, NonNegativeInt, PositiveInt
+from jaxpg.validation import STRICT, Fraction, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,6 +34,9 @@ class ReinforceConfig:
     """Agent steps in every lane between two updates (T)."""
     discount: Fraction = 0.99
     """Weight of a reward one agent step later."""
+    weighting: Literal["return_to_go", "total_minus_step"] = "return_to_go"
+    """What an action is credited with. total_minus_step, the game's whole return minus the number of the agent step in
+    it, is a beginner's estimator kept for comparison; it learns from games that lie whole within one rollout."""
     td_lambda: Fraction = 1.0
     """Mix of full returns (1) and values (0) in the return-to-go; below 1 needs the value baseline."""
     baseline: Literal["none", "batch", "ema", "value"] = "value"
@@ -45,8 +48,12 @@ class ReinforceConfig:
     """Whether any nonzero reward ends the credit, as a point does in Pong."""
     cut_at_life_loss: bool = False
     """Whether a lost life ends the credit."""
-    clip_reward: bool = False
-    """Whether the learner sees rewards clipped to [-1, 1]; reported returns never are."""
+    reward_transform: RewardTransform = "none"
+    """What the learner sees of a reward: all of it, clipped to [-1, 1] (Mnih et al. 2015), or its signed root,
+    sign(r) (sqrt(|r| + 1) - 1) (Pohlen et al. 2018). Reported returns are never transformed."""
+    reward_scale: PositiveFloat = 1.0
+    """Factor on what the learner sees, so that returns-to-go are of order 1 and the value loss leaves room for the
+    policy's."""
     normalize_advantage: bool = True
     """Whether advantages are standardised over the batch (value baseline only)."""
     entropy_bonus: NonNegativeFloat = 0.01
@@ -61,6 +68,9 @@ class ReinforceConfig:
     """Agent steps in one update; 0 for the whole batch. A multiple of the lanes that divides the batch."""
     clip_epsilon: Annotated[float, Field(gt=0, lt=1)] = 0.2
     """Half-width of the ratio's interval when epochs > 1."""
+    probability_clip: Annotated[float, Field(ge=0, lt=0.5)] = 0.0
+    """Probabilities are clipped to [this, 1 - this] in the loss, so that actions beyond it teach nothing; 0 for no
+    clip."""
     chunk_agent_steps: PositiveInt = 512
     """Agent steps differentiated at once on CPU, small enough that buffers stay in cache."""
 
@@ -115,6 +125,11 @@ def make_reinforce(
     Raises:
       UserError: settings that contradict each other.
     """
+    if config.weighting == "total_minus_step" and config.baseline == "value":
+        raise UserError(
+            "reinforce.weighting: total_minus_step is no return that a value could estimate; "
+            "use reinforce.baseline none, batch or ema"
+        )
     rows_per_update = _rows_per_update(config, num_lanes)
     rows_per_chunk = _rows_per_chunk(config, num_lanes, rows_per_update)
 
@@ -135,7 +150,7 @@ def make_reinforce(
     def prepare(value: jax.Array, ema: jax.Array, happened: _Happened) -> tuple[_Targets, jax.Array, Metrics]:
         reward, terminated, truncated, life_lost, acted = happened
         weight = acted.astype(jnp.float32)
-        seen_reward = jnp.clip(reward, -1, 1) if config.clip_reward else reward
+        seen_reward = config.reward_scale * transformed(reward, config.reward_transform)
         stream = partial(
             credit,
             discount=config.discount,
@@ -146,6 +161,8 @@ def make_reinforce(
         over_lanes = partial(jax.vmap, in_axes=1, out_axes=1)
         discounts, lambdas = over_lanes(stream)(reward, terminated, truncated, life_lost, acted)
         returns = over_lanes(lambda_returns)(seen_reward, discounts, value, lambdas)
+        if config.weighting == "total_minus_step":
+            returns, weight = over_lanes(total_minus_step)(seen_reward, terminated | truncated, acted)
         match config.baseline:
             case "none":
                 advantage = returns
@@ -174,6 +191,8 @@ def make_reinforce(
         chunk, targets = flat(chunk), flat(targets)
         logits, value = jax.vmap(lambda x: policy.apply(params, observation.decode(x)))(chunk.observation)
         log_prob = losses.log_prob_of(logits, chunk.action)
+        if config.probability_clip:
+            log_prob = losses.clip_probability(log_prob, config.probability_clip)
         if config.epochs == 1:
             policy_loss = losses.policy_gradient_loss(log_prob, targets.advantage, targets.weight)
         else:
@@ -201,7 +220,7 @@ def make_reinforce(
         tape: Tape,
         targets: _Targets,
         rows: np.ndarray,
-        total_weight: float,
+        total_weight: jax.Array,
         iteration: jax.Array,
     ) -> tuple[Params, Metrics]:
         progress = jnp.minimum(iteration / max(schedule_iterations, 1), 1.0)
@@ -228,7 +247,7 @@ def make_reinforce(
         updates = list(_minibatches(config, rows_per_update, shuffle_key))
         totals: Metrics | None = None
         for rows in updates:
-            total_weight = np.float32(max(experience.acted[rows].sum(), 1))
+            total_weight = jnp.maximum(targets.weight[rows].sum(), 1.0)
             sums: tuple[Params, Metrics] | None = None
             for chunk in rows.reshape(-1, rows_per_chunk):
                 sums = add_gradient(sums, params, tape, targets, chunk, total_weight, state.iteration)

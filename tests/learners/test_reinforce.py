@@ -61,7 +61,7 @@ def test_truncation_bootstraps_so_that_an_endless_world_has_its_endless_value() 
 
 
 def test_reported_returns_are_of_whole_games() -> None:
-    *_, returns = learn_probe("Count", replace(PLAIN, clip_reward=True), iterations=10)
+    *_, returns = learn_probe("Count", replace(PLAIN, reward_transform="clip"), iterations=10)
     assert set(returns) == {1 + 2 + 3 + 4 + 5}, "the score is unclipped and counts every step once"
 
 
@@ -214,6 +214,37 @@ def test_entropy_bonus_shrinks_linearly_to_its_final_share() -> None:
     np.testing.assert_allclose(steps[20], steps[10], rtol=1e-3, atol=1e-6)
 
 
+def test_rewards_are_transformed_and_scaled_before_they_are_summed() -> None:
+    experience = _experience()
+    seen = 2.5 * np.clip(experience.reward, -1, 1)
+    by_config, _ = _tell(replace(BARE, reward_transform="clip", reward_scale=2.5), experience)
+    by_hand, _ = _tell(BARE, experience._replace(reward=seen))
+    np.testing.assert_allclose(by_config.params["w"], by_hand.params["w"], rtol=1e-5)
+
+
+def test_the_beginners_credit_weighs_the_whole_games_alone() -> None:
+    experience = _experience()
+    acted, terminated = np.ones((STEPS, LANES), bool), np.zeros((STEPS, LANES), bool)
+    acted[0, 1] = False  # in lane 1 a game begins after an autoreset step and ends after two agent steps
+    terminated[2, 1] = True
+    reward = np.where(acted, experience.reward, 0)
+    experience = experience._replace(acted=acted, terminated=terminated, reward=reward)
+    state, _ = _tell(replace(BARE, weighting="total_minus_step"), experience)
+    by_hand = np.zeros((FEATURES, ACTIONS))
+    for number, t in enumerate((1, 2)):
+        score = np.eye(ACTIONS)[experience.tape.action[t, 1]] - 1 / ACTIONS
+        by_hand += np.outer(experience.tape.observation[t, 1], score) * (reward[1:3, 1].sum() - number) / 2
+    np.testing.assert_allclose(state.params["w"], by_hand, rtol=1e-5, atol=1e-6)
+
+
+def test_the_probability_clip_reaches_the_gradient() -> None:
+    free, _ = _tell(replace(BARE, probability_clip=0.3), _experience())  # uniform over three: 1/3 is inside
+    plain, _ = _tell(BARE, _experience())
+    np.testing.assert_allclose(free.params["w"], plain.params["w"], rtol=1e-5)
+    held, _ = _tell(replace(BARE, probability_clip=0.4), _experience())  # 1/3 is outside
+    assert not np.any(held.params["w"])
+
+
 def test_minibatches_use_every_agent_step_once_an_epoch() -> None:
     experience = _experience()
     tiny = 1e-4
@@ -227,6 +258,7 @@ def test_minibatches_use_every_agent_step_once_an_epoch() -> None:
 def test_settings_that_contradict_each_other_are_errors() -> None:
     wrong = [
         (replace(BARE, td_lambda=0.9), "reinforce.td_lambda"),
+        (replace(BARE, weighting="total_minus_step", baseline="value"), "reinforce.weighting"),
         (replace(BARE, minibatch_agent_steps=5), "reinforce.minibatch_agent_steps"),
         (replace(BARE, minibatch_agent_steps=3 * LANES), "reinforce.minibatch_agent_steps"),
     ]

@@ -1,0 +1,106 @@
+"""Trains a recipe on several games with several seeds, one run after another, and makes a table of their scores.
+
+  python benchmarks/atari_suite.py configs/atari.yaml --games Pong Breakout --seeds 1 2 3 -- --run.budget-seconds 3600
+
+What stands behind ``--`` goes to every training. Called again, it goes on where it stopped: a run that was cut off
+is resumed, and one that is finished is not repeated. Each run's newest policy then plays whole games; a game's score
+is the mean of its seeds' means, with a 95 % bootstrap interval over the seeds, and human-normalised. Writes
+``atari_suite.md`` and ``atari_suite.json`` beside the run folders.
+"""
+
+import argparse
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+
+from jaxpg.evaluations import read_evaluations
+from jaxpg.summary import bootstrap_interval, human_normalized
+
+
+def main() -> None:
+    """The command."""
+    own, behind = _split(sys.argv[1:])
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("recipes", nargs="+", type=Path, help="YAML recipes")
+    parser.add_argument("--games", nargs="+", required=True, help="games such as Pong")
+    parser.add_argument("--seeds", nargs="+", type=int, default=[1, 2, 3])
+    parser.add_argument("--episodes", type=int, default=100, help="games that each finished policy plays (default 100)")
+    parser.add_argument("--out", type=Path, default=Path("runs/atari_suite"), help="folder of the runs and the table")
+    arguments = parser.parse_args(own)
+    for recipe in arguments.recipes:
+        for game in arguments.games:
+            for seed in arguments.seeds:
+                folder = arguments.out / f"{recipe.stem}-{game}-{seed}"
+                _train(folder, recipe, game, seed, behind)
+                _evaluate(folder, arguments.episodes)
+                _write_table(arguments.out)
+
+
+def _split(argv: list[str]) -> tuple[list[str], list[str]]:
+    at = argv.index("--") if "--" in argv else len(argv)
+    return argv[:at], argv[at + 1 :]
+
+
+def _train(folder: Path, recipe: Path, game: str, seed: int, options: list[str]) -> None:
+    if _summary(folder).get("ended", "SIG").startswith("SIG"):  # not begun, or ended by a signal
+        begun = (folder / "checkpoints").is_dir() and any((folder / "checkpoints").iterdir())
+        new = [str(recipe), "--run.dir", str(folder), "--env.game", game, "--run.seed", str(seed)]
+        if folder.exists() and not begun:
+            sys.exit(f"{folder}: a run without a checkpoint; remove it to begin it anew")
+        _call("train", *(["--resume", str(folder)] if begun else new), *options)
+
+
+def _evaluate(folder: Path, episodes: int) -> None:
+    iteration = _summary(folder)["iteration"]
+    evaluations = read_evaluations(folder / "evaluation.json")
+    if not any(e.checkpoint == iteration and e.episodes >= episodes for e in evaluations):
+        _call("evaluate", str(folder), "--episodes", str(episodes))
+
+
+def _call(command: str, *argv: str) -> None:
+    print(f"+ python -m jaxpg.{command} {' '.join(argv)}", flush=True)
+    code = subprocess.run([sys.executable, "-m", f"jaxpg.{command}", *argv], check=False).returncode
+    if code:
+        sys.exit(code)
+
+
+def _summary(folder: Path) -> dict:
+    path = folder / "summary.json"
+    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+
+
+def _write_table(out: Path) -> None:
+    """A row for each recipe and game that has a run with an evaluation of its newest policy."""
+    groups: dict[tuple[str, str], list[dict]] = {}
+    for folder in sorted(path.parent for path in out.glob("*/summary.json")):
+        summary = _summary(folder)
+        newest = [e for e in read_evaluations(folder / "evaluation.json") if e.checkpoint == summary["iteration"]]
+        if newest:
+            recipe, game, seed = folder.name.rsplit("-", 2)
+            numbers = {"agent_steps": summary["agent_steps"], "seconds": summary["wall_seconds"]}
+            groups.setdefault((recipe, game), []).append({"seed": int(seed), "mean": newest[-1].mean, **numbers})
+    lines = [
+        "| recipe | game | seeds | mean | 95 % interval | human-normalised | agent steps | minutes |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    for (recipe, game), runs in groups.items():
+        means, steps, seconds = (np.array([run[key] for run in runs]) for key in ("mean", "agent_steps", "seconds"))
+        low, high = bootstrap_interval(means)
+        normalized = human_normalized(float(means.mean()), game)
+        share = "-" if normalized is None else f"{normalized:.1%}"
+        lines.append(
+            f"| {recipe} | {game} | {len(runs)} | {means.mean():,.1f} | {low:,.1f} to {high:,.1f} | "
+            f"{share} | {steps.mean() / 1e6:.2f}M | {seconds.mean() / 60:.1f} |"
+        )
+    table = "\n".join(lines)
+    (out / "atari_suite.md").write_text(table + "\n", encoding="utf-8")
+    rows = [{"recipe": recipe, "game": game, "runs": runs} for (recipe, game), runs in groups.items()]
+    (out / "atari_suite.json").write_text(json.dumps(rows, indent=2) + "\n", encoding="utf-8")
+    print(table, flush=True)
+
+
+if __name__ == "__main__":
+    main()
