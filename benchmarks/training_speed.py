@@ -20,7 +20,7 @@ from jaxpg.observations import make_observation
 
 def main() -> None:
     """The command."""
-    arguments = parse_turns(__doc__, "configs/pong.yaml")
+    arguments = parse_turns(__doc__, "configs/pong_reinforce.yaml")
     config = load_recipe(Path(arguments.recipe))
     turns = {"raw EnvPool": _raw(config), "training": _training(config)}
     rows: list[Row] = []

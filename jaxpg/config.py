@@ -104,7 +104,7 @@ PONG = Config(
     optimizer=OptimizerConfig(learning_rate=4e-4, final_learning_rate_fraction=0.15),
     checkpoint=CheckpointConfig(every_iterations=0, every_seconds=60.0),
 )
-"""What ``python -m jaxpg.train`` does without a recipe; configs/pong.yaml says the same and why."""
+"""What ``python -m jaxpg.train`` does without a recipe; configs/pong_reinforce.yaml says the same and why."""
 
 _ADAPTER = TypeAdapter(Config)
 MAX_RECIPE_BYTES = 1_000_000
