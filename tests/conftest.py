@@ -1,4 +1,4 @@
-"""What all tests share: compiled code stays out of the user's home; one finished run."""
+"""What all tests share: one cache of compiled code, which is not the user's; one finished run."""
 
 import os
 import tempfile
@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pytest
 
-_CACHE = tempfile.TemporaryDirectory(prefix="jaxpg-tests-")
-os.environ["XDG_CACHE_HOME"] = _CACHE.name  # where the commands keep compiled code; subprocesses inherit it
-os.environ.pop("JAX_COMPILATION_CACHE_DIR", None)
+if "PYTEST_XDIST_WORKER" not in os.environ:  # workers and subprocesses inherit what is set here
+    _CACHE = tempfile.TemporaryDirectory(prefix="jaxpg-tests-")
+    os.environ["XDG_CACHE_HOME"] = _CACHE.name  # where the commands keep compiled code
+    os.environ.pop("JAX_COMPILATION_CACHE_DIR", None)
 
 
 @pytest.fixture(scope="session")

@@ -15,7 +15,8 @@ RECIPES = sorted((Path(__file__).parent.parent / "configs").rglob("*.yaml"))
 
 
 def test_there_are_recipes_and_pong_is_the_default() -> None:
-    assert {"pong", "pong_reinforce", "cartpole", "atari", "atari_clipped", "atari_machado", "n2_pong_mlp"} <= {path.stem for path in RECIPES}
+    names = {path.stem for path in RECIPES}
+    assert {"pong", "pong_reinforce", "cartpole", "atari", "atari_clipped", "atari_machado", "n2_pong_mlp"} <= names
     assert load_recipe(next(path for path in RECIPES if path.stem == "pong_reinforce")) == PONG
 
 

@@ -16,10 +16,15 @@ def game_name(rom_id: str) -> str:
 
 
 def rom_ids_by_game() -> dict[str, str]:
-    """ALE's ROM ids by the games' names."""
-    from ale_py import roms  # here, because a run on another backend does not need ALE
+    """ALE's ROM ids by the games' names.
 
-    return {game_name(rom_id): rom_id for rom_id in roms.get_all_rom_ids()}
+    ALE ships a few games for two or more players alone (Combat, Joust, MazeCraze, Warlords), which it cannot play: it
+    ends the process that asks for them. They are left out.
+    """
+    from ale_py import ALEInterface, roms  # here, because a run on another backend does not need ALE
+
+    rom_ids = {game_name(rom_id): rom_id for rom_id in roms.get_all_rom_ids()}
+    return {game: rom_id for game, rom_id in rom_ids.items() if ALEInterface.isSupportedROM(roms.get_rom_path(rom_id))}
 
 
 def quiet_console() -> Any:
