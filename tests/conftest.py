@@ -12,6 +12,13 @@ if "PYTEST_XDIST_WORKER" not in os.environ:  # workers and subprocesses inherit 
     os.environ.pop("JAX_COMPILATION_CACHE_DIR", None)
 
 
+def pytest_configure() -> None:
+    """Tests compile the same small programs again and again: what one process compiled, the others need not."""
+    from jaxpg.compiled import keep_compiled_code  # here, because it imports JAX, which must find the folder above
+
+    keep_compiled_code()
+
+
 @pytest.fixture(scope="session")
 def uninterrupted(tmp_path_factory) -> Path:
     """Twenty iterations, saved every five: what every interrupted run is compared with."""
