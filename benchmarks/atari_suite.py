@@ -17,6 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from jaxpg.evaluations import read_evaluations
+from jaxpg.saved import load_run
 from jaxpg.summary import bootstrap_interval, human_normalized
 
 
@@ -79,9 +80,11 @@ def _write_table(out: Path) -> None:
         summary = _summary(folder)
         newest = [e for e in read_evaluations(folder / "evaluation.json") if e.checkpoint == summary["iteration"]]
         if newest:
-            recipe, game, seed = folder.name.rsplit("-", 2)
+            config = load_run(str(folder))
+            game, seed = config.env.game, config.run.seed
+            recipe = folder.name.removesuffix(f"-{game}-{seed}")
             numbers = {"agent_steps": summary["agent_steps"], "seconds": summary["wall_seconds"]}
-            groups.setdefault((recipe, game), []).append({"seed": int(seed), "mean": newest[-1].mean, **numbers})
+            groups.setdefault((recipe, game), []).append({"seed": seed, "mean": newest[-1].mean, **numbers})
     lines = [
         "| recipe | game | seeds | mean | 95 % interval | human-normalised | agent steps | minutes |",
         "|---|---|---|---|---|---|---|---|",
