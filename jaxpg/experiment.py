@@ -76,7 +76,9 @@ def build(config: Config, player: Player | None = None) -> Experiment:
     match config.run.learner:
         case "reinforce":
             rollout_agent_steps = config.reinforce.rollout_agent_steps
-            learner = _reinforce(config, policy, observation)
+            if config.reinforce.normalize_observations:
+                policy = with_normalizer(policy, shape)
+            learner = _reinforce(config, policy, observation, shape)
         case "random_search":
             learner = make_random_search(config.random_search)
         case "evolution":
@@ -106,7 +108,7 @@ def _default_num_pools(num_lanes: int, *, learns: bool) -> int:
     return math.gcd(8, max(num_lanes // 4, 1), num_lanes)
 
 
-def _reinforce(config: Config, policy: PolicyFunctions, observation: Observation) -> Learner:
+def _reinforce(config: Config, policy: PolicyFunctions, observation: Observation, shape: tuple[int, ...]) -> Learner:
     per_iteration = config.reinforce.rollout_agent_steps * config.env.num_lanes
     iterations = math.ceil((config.run.schedule_agent_steps or config.run.budget_agent_steps) / per_iteration)
     updates = config.reinforce.epochs * math.ceil(
@@ -119,6 +121,7 @@ def _reinforce(config: Config, policy: PolicyFunctions, observation: Observation
         make_optimizer(config.optimizer, iterations * updates),
         num_lanes=config.env.num_lanes,
         schedule_iterations=iterations,
+        input_shape=shape,
     )
 
 

@@ -239,6 +239,7 @@ def with_normalizer(policy: PolicyFunctions, shape: tuple[int, ...]) -> PolicyFu
         return {"policy": policy.init(key), "mean": jnp.zeros(shape), "std": jnp.ones(shape)}
 
     def apply(params: Params, observation: jax.Array) -> tuple[jax.Array, jax.Array]:
-        return policy.apply(params["policy"], (observation - params["mean"]) / params["std"])
+        mean, std = jax.lax.stop_gradient((params["mean"], params["std"]))
+        return policy.apply(params["policy"], (observation - mean) / std)
 
     return PolicyFunctions(init=init, apply=apply, has_value=policy.has_value)

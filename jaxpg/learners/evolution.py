@@ -16,6 +16,7 @@ from pydantic import Field
 from jaxpg.errors import UserError
 from jaxpg.learners.base import Learner, Metrics
 from jaxpg.learners.scores import add_games, missing_games
+from jaxpg.moments import Statistics, add_rows, moments, no_statistics
 from jaxpg.observations import Observation
 from jaxpg.types import Experience, Params, Population
 from jaxpg.validation import STRICT, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
@@ -48,14 +49,6 @@ class EvolutionConfig:
     """Generations after which the run ends, which a learning-rate schedule spans; 0 for as many as the budget lets."""
 
 
-class _Statistics(NamedTuple):
-    """Of all observations seen: their number, mean and sum of squared distances from it (scalars where unused)."""
-
-    number: jax.Array
-    mean: jax.Array
-    squares: jax.Array
-
-
 class EvolutionState(NamedTuple):
     """Everything that evolution needs to go on."""
 
@@ -64,7 +57,7 @@ class EvolutionState(NamedTuple):
     generation: jax.Array  # i32[]
     return_sums: jax.Array  # f32[2 * pairs], over the games that each candidate of this generation has played
     num_games: jax.Array  # i32[2 * pairs]
-    statistics: _Statistics
+    statistics: Statistics  # of observations; scalars where unused
     key: jax.Array  # typed PRNG key of the noise
 
 
@@ -100,7 +93,7 @@ def make_evolution(
             generation=jnp.zeros((), jnp.int32),
             return_sums=jnp.zeros(population_size),
             num_games=jnp.zeros(population_size, jnp.int32),
-            statistics=_Statistics(jnp.zeros(()), jnp.zeros(shape), jnp.zeros(shape)),
+            statistics=no_statistics(shape),
             key=key,
         )
 
@@ -145,13 +138,8 @@ def make_evolution(
         return _with_weights(config, params, optax.apply_updates(weights, updates)), optimizer_state, metrics
 
     @jax.jit
-    def look(statistics: _Statistics, encoded: jax.Array, acted: jax.Array) -> _Statistics:
-        inputs = jax.vmap(jax.vmap(observation.decode))(encoded)
-        weight = acted.reshape(acted.shape + (1,) * (inputs.ndim - 2)).astype(jnp.float32)
-        count = weight.sum()
-        mean = (weight * inputs).sum((0, 1)) / jnp.maximum(count, 1)
-        squares = (weight * jnp.square(inputs - mean)).sum((0, 1))
-        return _merge(statistics, _Statistics(count, mean, squares))
+    def look(statistics: Statistics, encoded: jax.Array, acted: jax.Array) -> Statistics:
+        return add_rows(statistics, observation, encoded, acted)
 
     def tell(state: EvolutionState, experience: Experience) -> tuple[EvolutionState, Metrics]:
         first = int(state.generation) * population_size
@@ -177,7 +165,7 @@ def make_evolution(
                 state.params, state.optimizer, state.key, state.generation, jnp.asarray(sums / counts)
             )
             if config.normalize_observations:
-                params |= _moments(state.statistics)
+                params |= moments(state.statistics)
             state = state._replace(
                 params=params,
                 optimizer=optimizer_state,
@@ -242,16 +230,3 @@ def _weights(config: EvolutionConfig, params: Params) -> Params:
 
 def _with_weights(config: EvolutionConfig, params: Params, weights: Params) -> Params:
     return {**params, "policy": weights} if config.normalize_observations else weights
-
-
-def _merge(a: _Statistics, b: _Statistics) -> _Statistics:
-    """Statistics of both samples together (Chan et al. 1979)."""
-    number = a.number + b.number
-    delta, share = b.mean - a.mean, b.number / jnp.maximum(number, 1)
-    return _Statistics(number, a.mean + delta * share, a.squares + b.squares + jnp.square(delta) * a.number * share)
-
-
-def _moments(statistics: _Statistics) -> dict[str, jax.Array]:
-    variance = statistics.squares / jnp.maximum(statistics.number, 1)
-    std = jnp.where(variance < 1e-7, 1.0, jnp.sqrt(variance))  # what never changed is only shifted
-    return {"mean": statistics.mean, "std": std}

@@ -18,6 +18,7 @@ from pydantic import Field
 from jaxpg import losses
 from jaxpg.errors import UserError
 from jaxpg.learners.base import Learner, Metrics
+from jaxpg.moments import Statistics, add_rows, moments, no_statistics
 from jaxpg.observations import Observation
 from jaxpg.returns import RewardTransform, credit, lambda_returns, total_minus_step, transformed
 from jaxpg.types import Experience, Params, PolicyFunctions, Population, Tape
@@ -56,6 +57,9 @@ class ReinforceConfig:
     policy's."""
     normalize_advantage: bool = True
     """Whether advantages are standardised over the batch (value baseline only)."""
+    normalize_observations: bool = False
+    """Whether inputs are standardised by the mean and standard deviation of all seen before. What is constant on the
+    screen then teaches nothing, and what moves does."""
     entropy_bonus: NonNegativeFloat = 0.01
     """Weight of the policy's entropy at the start, against premature certainty."""
     final_entropy_bonus_fraction: Fraction = 0.1
@@ -82,6 +86,7 @@ class ReinforceState(NamedTuple):
     optimizer: optax.OptState
     iteration: jax.Array  # shape=(), dtype=int32
     ema: jax.Array  # shape=(2,), float32: running mean of the return and of its square
+    statistics: Statistics  # of observations; scalars where unused
     key: jax.Array  # typed PRNG key of the shuffles
 
 
@@ -111,8 +116,11 @@ def make_reinforce(
     *,
     num_lanes: int,
     schedule_iterations: int,
+    input_shape: tuple[int, ...] = (),
 ) -> Learner:
     """Builds the learner.
+
+    With ``normalize_observations`` the params are those of ``policies.with_normalizer``.
 
     Args:
       config: what the user chose.
@@ -121,6 +129,7 @@ def make_reinforce(
       optimizer: any Optax chain.
       num_lanes: N.
       schedule_iterations: iterations over which the entropy bonus goes from its start to its end.
+      input_shape: shape of one policy input, where inputs are standardised.
 
     Raises:
       UserError: settings that contradict each other.
@@ -139,6 +148,7 @@ def make_reinforce(
             optimizer=optimizer.init(params),
             iteration=jnp.zeros((), jnp.int32),
             ema=jnp.array([0.0, 1.0], jnp.float32),
+            statistics=no_statistics(input_shape if config.normalize_observations else ()),
             key=key,
         )
 
@@ -236,10 +246,16 @@ def make_reinforce(
         updates, optimizer_state = optimizer.update(gradient, optimizer_state, params)
         return optax.apply_updates(params, updates), optimizer_state, optax.tree.norm(gradient)
 
+    @jax.jit
+    def look(statistics: Statistics, encoded: jax.Array, acted: jax.Array) -> Statistics:
+        return add_rows(statistics, observation, encoded, acted)
+
     def tell(state: ReinforceState, experience: Experience) -> tuple[ReinforceState, Metrics]:
         tape = experience.tape
         assert tape is not None, "REINFORCE needs the tape"
-        params, optimizer_state = state.params, state.optimizer
+        params, optimizer_state, statistics = state.params, state.optimizer, state.statistics
+        if config.normalize_observations:  # first, because the updates consume the params, which hold the same mean
+            statistics = look(statistics, tape.observation[:-1], experience.acted)
         targets, ema, metrics = prepare(
             tape.value, state.ema, _Happened(*(getattr(experience, field) for field in _Happened._fields))
         )
@@ -257,7 +273,9 @@ def make_reinforce(
             parts["gradient_norm"] = norm
             totals = parts if totals is None else jax.tree.map(jnp.add, totals, parts)
         metrics |= jax.tree.map(lambda x: x / len(updates), totals)
-        return ReinforceState(params, optimizer_state, state.iteration + 1, ema, key), metrics
+        if config.normalize_observations:
+            params |= moments(statistics)
+        return ReinforceState(params, optimizer_state, state.iteration + 1, ema, statistics, key), metrics
 
     return Learner(init=init, ask=ask, tell=tell, keeps_tape=True)
 

@@ -12,6 +12,7 @@ from jaxpg.errors import UserError
 from jaxpg.experiment import build
 from jaxpg.learners.reinforce import ReinforceConfig, make_reinforce
 from jaxpg.observations import Observation
+from jaxpg.policies import with_normalizer
 from jaxpg.types import EmulatorNeeds, Episodes, Experience, PolicyFunctions, Tape
 from tests.helpers import counted_compilations, learn, learn_probe, probe_config
 
@@ -26,6 +27,7 @@ VARIANTS = {
     "ema": replace(PLAIN, baseline="ema", ema_decay=0.9),
     "clipped epochs": replace(PLAIN, epochs=3, minibatch_agent_steps=64),
     "credit cut at reward": replace(PLAIN, cut_at_reward=True),
+    "standardised inputs": replace(PLAIN, normalize_observations=True),
 }
 
 
@@ -243,6 +245,27 @@ def test_the_probability_clip_reaches_the_gradient() -> None:
     np.testing.assert_allclose(free.params["w"], plain.params["w"], rtol=1e-5)
     held, _ = _tell(replace(BARE, probability_clip=0.4), _experience())  # 1/3 is outside
     assert not np.any(held.params["w"])
+
+
+def test_standardised_inputs_follow_what_was_seen_and_are_not_learned() -> None:
+    experience = _experience()
+    acted = np.ones((STEPS, LANES), bool)
+    acted[1, 0] = False
+    experience = experience._replace(acted=acted)
+    policy = with_normalizer(_linear_policy(False), (FEATURES,))
+    learner = make_reinforce(
+        replace(BARE, normalize_observations=True), policy, _as_it_is(), optax.sgd(1.0), num_lanes=LANES,
+        schedule_iterations=10, input_shape=(FEATURES,),
+    )  # fmt: skip
+    state = learner.init(jax.random.key(0), policy.init(jax.random.key(0)))
+    state, _ = learner.tell(state, experience)
+    plain, _ = _tell(BARE, experience)
+    np.testing.assert_allclose(state.params["policy"]["w"], plain.params["w"], rtol=1e-5)  # nothing was known yet
+    other = _experience(seed=1)
+    state, _ = learner.tell(state, other)
+    seen = np.concatenate([experience.tape.observation[:-1][acted], other.tape.observation[:-1].reshape(-1, FEATURES)])
+    np.testing.assert_allclose(state.params["mean"], seen.mean(axis=0), rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(state.params["std"], seen.std(axis=0), rtol=1e-5)
 
 
 def test_minibatches_use_every_agent_step_once_an_epoch() -> None:
