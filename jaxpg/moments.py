@@ -1,5 +1,6 @@
 """Mean and standard deviation of all observations seen, which a normaliser subtracts and divides by."""
 
+from functools import partial
 from typing import NamedTuple
 
 import jax
@@ -21,6 +22,7 @@ def no_statistics(shape: tuple[int, ...]) -> Statistics:
     return Statistics(jnp.zeros(()), jnp.zeros(shape), jnp.zeros(shape))
 
 
+@partial(jax.jit, static_argnames="observation")
 def add_rows(statistics: Statistics, observation: Observation, encoded: jax.Array, acted: jax.Array) -> Statistics:
     """The statistics with a tape's observations added, one agent step of all lanes after another.
 

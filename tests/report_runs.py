@@ -1,6 +1,7 @@
 """Run folders made by hand and a page read back: what the tests of the report stand on."""
 
 import json
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -17,8 +18,8 @@ CONFIG = load_recipe(Path(__file__).parents[1] / "configs" / "pong.yaml")
 def made_run(folder: Path, *, returns: list[float], seed: int = 1, **changes) -> Path:
     """A run folder by hand: an iteration a second, and after the first a game in each."""
     folder.mkdir(parents=True)
-    run = CONFIG.run.__class__(**{**vars(CONFIG.run), "seed": seed, **changes.pop("run", {})})
-    (folder / "config.yaml").write_text(dump(CONFIG.__class__(**{**vars(CONFIG), "run": run, **changes})))
+    run = replace(CONFIG.run, seed=seed, **changes.pop("run", {}))
+    (folder / "config.yaml").write_text(dump(replace(CONFIG, run=run, **changes)))
     lines, games = [], ["agent_steps,wall_seconds,lane,candidate,return,length_agent_steps"]
     for i, mean in enumerate([None, *returns]):
         line = {"iteration": i + 1, "agent_steps": 1000 * (i + 1), "frames": 4000 * (i + 1), "episodes": i}

@@ -1,5 +1,6 @@
 """What Atari games and their actions are called: EnvPool and ALE share ROM ids and the numbers of actions."""
 
+import functools
 from typing import Any
 
 from jaxpg.envs.config import EnvConfig
@@ -15,6 +16,7 @@ def game_name(rom_id: str) -> str:
     return "".join(part.capitalize() for part in rom_id.split("_"))
 
 
+@functools.cache  # each pool asks
 def rom_ids_by_game() -> dict[str, str]:
     """ALE's ROM ids by the games' names.
 

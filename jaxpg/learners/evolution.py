@@ -137,10 +137,6 @@ def make_evolution(
         }
         return _with_weights(config, params, optax.apply_updates(weights, updates)), optimizer_state, metrics
 
-    @jax.jit
-    def look(statistics: Statistics, encoded: jax.Array, acted: jax.Array) -> Statistics:
-        return add_rows(statistics, observation, encoded, acted)
-
     def tell(state: EvolutionState, experience: Experience) -> tuple[EvolutionState, Metrics]:
         first = int(state.generation) * population_size
         sums, counts = add_games(
@@ -154,7 +150,9 @@ def make_evolution(
             assert experience.tape is not None, "statistics of observations need the tape"
             seen = np.zeros(experience.tape.action.shape, bool)  # one shape, however early the round ended
             seen[: len(experience.acted)] = experience.acted
-            state = state._replace(statistics=look(state.statistics, experience.tape.observation, seen))
+            state = state._replace(
+                statistics=add_rows(state.statistics, observation, experience.tape.observation, seen)
+            )
         metrics: Metrics = {
             "generation": state.generation,
             "scored": np.mean(counts >= config.episodes_per_candidate),

@@ -246,16 +246,12 @@ def make_reinforce(
         updates, optimizer_state = optimizer.update(gradient, optimizer_state, params)
         return optax.apply_updates(params, updates), optimizer_state, optax.tree.norm(gradient)
 
-    @jax.jit
-    def look(statistics: Statistics, encoded: jax.Array, acted: jax.Array) -> Statistics:
-        return add_rows(statistics, observation, encoded, acted)
-
     def tell(state: ReinforceState, experience: Experience) -> tuple[ReinforceState, Metrics]:
         tape = experience.tape
         assert tape is not None, "REINFORCE needs the tape"
         params, optimizer_state, statistics = state.params, state.optimizer, state.statistics
         if config.normalize_observations:  # first, because the updates consume the params, which hold the same mean
-            statistics = look(statistics, tape.observation[:-1], experience.acted)
+            statistics = add_rows(statistics, observation, tape.observation[:-1], experience.acted)
         targets, ema, metrics = prepare(
             tape.value, state.ema, _Happened(*(getattr(experience, field) for field in _Happened._fields))
         )

@@ -32,12 +32,16 @@ OBSERVATION = replace(SMALL, memory=0.0)
 GAMES = [("ale", game) for game in rom_ids_by_game()] + [("envpool", game) for game in _envpool_games()]
 
 
+def _env(backend: str, game: str) -> EnvConfig:
+    return EnvConfig(backend=backend, game=game, num_lanes=1, num_threads=1, full_action_space=True)
+
+
 @functools.cache
 def _learning(backend: str, num_actions: int):
     """One compiled learner for all games with as many actions: with all of them offered, nearly all have 18."""
     game = {18: "Pong", 9: "Skiing"}[num_actions]
     config = Config(
-        env=EnvConfig(backend=backend, game=game, num_lanes=1, num_threads=1, full_action_space=True),
+        env=_env(backend, game),
         observation=OBSERVATION,
         policy=PolicyConfig(name="linear"),
         reinforce=ReinforceConfig(rollout_agent_steps=4),
@@ -63,8 +67,7 @@ def test_a_game_that_ale_cannot_play_is_refused_before_it_ends_the_process() -> 
 
 @pytest.mark.parametrize(("backend", "game"), GAMES)
 def test_one_iteration(backend: str, game: str) -> None:
-    env = EnvConfig(backend=backend, game=game, num_lanes=1, num_threads=1, full_action_space=True)
-    pool = make_env(env, make_observation(OBSERVATION).needs, 1)
+    pool = make_env(_env(backend, game), make_observation(OBSERVATION).needs, 1)
     experiment, state = _learning(backend, pool.spec.num_actions)
     rollout, learner = experiment.rollout, experiment.learner
     rollout.pools = [pool]
