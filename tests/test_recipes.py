@@ -16,7 +16,16 @@ RECIPES = sorted((Path(__file__).parent.parent / "configs").rglob("*.yaml"))
 
 def test_there_are_recipes_and_pong_is_the_default() -> None:
     names = {path.stem for path in RECIPES}
-    assert {"pong", "pong_reinforce", "cartpole", "atari", "atari_clipped", "atari_machado", "n2_pong_mlp"} <= names
+    assert {
+        "pong",
+        "pong_reinforce",
+        "cartpole",
+        "atari",
+        "atari_clipped",
+        "atari_fast",
+        "atari_machado",
+        "n2_pong_mlp",
+    } <= names
     assert load_recipe(next(path for path in RECIPES if path.stem == "pong_reinforce")) == PONG
 
 
