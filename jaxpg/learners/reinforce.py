@@ -44,7 +44,7 @@ class ReinforceConfig:
     """What is subtracted from the return: nothing, the batch's mean, a running mean, or a value network.
     batch and ema also divide by the standard deviation."""
     ema_decay: Fraction = 0.99
-    """How slowly the running mean of the ema baseline forgets."""
+    """How slowly the running mean and deviation of the return forget (ema baseline, normalize_value)."""
     cut_at_reward: bool = True
     """Whether any nonzero reward ends the credit, as a point does in Pong."""
     cut_at_life_loss: bool = False
@@ -57,6 +57,10 @@ class ReinforceConfig:
     policy's."""
     normalize_advantage: bool = True
     """Whether advantages are standardised over the batch (value baseline only)."""
+    normalize_value: bool = False
+    """Whether the value head learns the return minus its running mean, over its running deviation, so that one recipe
+    fits games that count in ones and in thousands (van Hasselt et al. 2016, without their rescaled head). The values
+    that videos show are then on that scale."""
     normalize_observations: bool = False
     """Whether inputs are standardised by the mean and standard deviation of all seen before. What is constant on the
     screen then teaches nothing, and what moves does."""
@@ -139,6 +143,8 @@ def make_reinforce(
             "reinforce.weighting: total_minus_step is no return that a value could estimate; "
             "use reinforce.baseline none, batch or ema"
         )
+    if config.normalize_value and config.baseline != "value":
+        raise UserError(f"reinforce.normalize_value: needs reinforce.baseline value, not {config.baseline!r}")
     rows_per_update = _rows_per_update(config, num_lanes)
     rows_per_chunk = _rows_per_chunk(config, num_lanes, rows_per_update)
 
@@ -147,7 +153,7 @@ def make_reinforce(
             params=params,
             optimizer=optimizer.init(params),
             iteration=jnp.zeros((), jnp.int32),
-            ema=jnp.array([0.0, 1.0], jnp.float32),
+            ema=jnp.array([0.0, 0.0 if config.normalize_value else 1.0]),  # the value before anything is known: 0
             statistics=no_statistics(input_shape if config.normalize_observations else ()),
             key=key,
         )
@@ -157,10 +163,14 @@ def make_reinforce(
         return jax.tree.map(lambda x: x[None], state.params)
 
     @jax.jit
-    def prepare(value: jax.Array, ema: jax.Array, happened: _Happened) -> tuple[_Targets, jax.Array, Metrics]:
+    def prepare(
+        value: jax.Array, ema: jax.Array, iteration: jax.Array, happened: _Happened
+    ) -> tuple[_Targets, jax.Array, Metrics]:
         reward, terminated, truncated, life_lost, acted = happened
         weight = acted.astype(jnp.float32)
         seen_reward = config.reward_scale * transformed(reward, config.reward_transform)
+        if config.normalize_value:
+            value = ema[0] + value * _deviation(ema)
         stream = partial(
             credit,
             discount=config.discount,
@@ -173,26 +183,31 @@ def make_reinforce(
         returns = over_lanes(lambda_returns)(seen_reward, discounts, value, lambdas)
         if config.weighting == "total_minus_step":
             returns, weight = over_lanes(total_minus_step)(seen_reward, terminated | truncated, acted)
+        batch_moments = jnp.stack([losses.weighted_mean(returns, weight), losses.weighted_mean(returns**2, weight)])
+        value_target = returns
         match config.baseline:
             case "none":
                 advantage = returns
             case "batch":
                 advantage = losses.standardise(returns, weight)
             case "ema":
-                batch = jnp.stack([losses.weighted_mean(returns, weight), losses.weighted_mean(returns**2, weight)])
-                advantage = (returns - ema[0]) / jnp.sqrt(jnp.maximum(ema[1] - ema[0] ** 2, 1e-8))
-                ema = config.ema_decay * ema + (1 - config.ema_decay) * batch
+                advantage = (returns - ema[0]) / _deviation(ema)
+                ema = config.ema_decay * ema + (1 - config.ema_decay) * batch_moments
             case "value":
                 advantage = returns - value[:-1]
                 if config.normalize_advantage:
                     advantage = losses.standardise(advantage, weight)
+                if config.normalize_value:  # at first all batches weigh alike, else the scale of the first would linger
+                    decay = jnp.minimum(config.ema_decay, iteration / (iteration + 1))
+                    ema = decay * ema + (1 - decay) * batch_moments
+                    value_target = (returns - ema[0]) / _deviation(ema)
         residual = losses.weighted_mean(jnp.square(returns - value[:-1]), weight)
         centred = returns - losses.weighted_mean(returns, weight)
         metrics = {
             "return_to_go_mean": losses.weighted_mean(returns, weight),
             "explained_variance": 1 - residual / jnp.maximum(losses.weighted_mean(centred**2, weight), 1e-8),
         }
-        return _Targets(advantage, returns, weight), ema, metrics
+        return _Targets(advantage, value_target, weight), ema, metrics
 
     def loss(
         params: Params, chunk: Tape, targets: _Targets, total_weight: jax.Array, entropy_bonus: jax.Array
@@ -252,9 +267,8 @@ def make_reinforce(
         params, optimizer_state, statistics = state.params, state.optimizer, state.statistics
         if config.normalize_observations:  # first, because the updates consume the params, which hold the same mean
             statistics = add_rows(statistics, observation, tape.observation[:-1], experience.acted)
-        targets, ema, metrics = prepare(
-            tape.value, state.ema, _Happened(*(getattr(experience, field) for field in _Happened._fields))
-        )
+        happened = _Happened(*(getattr(experience, field) for field in _Happened._fields))
+        targets, ema, metrics = prepare(tape.value, state.ema, state.iteration, happened)
         key, shuffle_key = jax.random.split(state.key)
         updates = list(_minibatches(config, rows_per_update, shuffle_key))
         totals: Metrics | None = None
@@ -274,6 +288,11 @@ def make_reinforce(
         return ReinforceState(params, optimizer_state, state.iteration + 1, ema, statistics, key), metrics
 
     return Learner(init=init, ask=ask, tell=tell, keeps_tape=True)
+
+
+def _deviation(moments_of_return: jax.Array) -> jax.Array:
+    """Standard deviation from the mean and the mean square, ``f32[2]``."""
+    return jnp.sqrt(jnp.maximum(moments_of_return[1] - moments_of_return[0] ** 2, 1e-8))
 
 
 def _minibatches(config: ReinforceConfig, rows_per_update: int, key: jax.Array) -> Iterator[np.ndarray]:

@@ -28,6 +28,7 @@ VARIANTS = {
     "clipped epochs": replace(PLAIN, epochs=3, minibatch_agent_steps=64),
     "credit cut at reward": replace(PLAIN, cut_at_reward=True),
     "standardised inputs": replace(PLAIN, normalize_observations=True),
+    "standardised values": replace(PLAIN, normalize_value=True),
 }
 
 
@@ -60,6 +61,15 @@ def test_the_value_of_every_probe_is_the_known_one(td_lambda: float) -> None:
 def test_truncation_bootstraps_so_that_an_endless_world_has_its_endless_value() -> None:
     experiment, state, *_ = learn_probe("Endless", replace(PLAIN, td_lambda=0.9, discount=0.8), iterations=300)
     assert _value(experiment, state, [1, 1]) == pytest.approx(1 / (1 - 0.8), rel=0.05)
+
+
+def test_with_standardised_values_learning_does_not_depend_on_the_scale_of_rewards() -> None:
+    learnt = []
+    for scale in (1.0, 1000.0):
+        config = replace(PLAIN, normalize_value=True, td_lambda=0.8, reward_scale=scale)
+        _, state, *_ = learn_probe("Delay", config, iterations=20)
+        learnt.append(state.params)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=2e-3), *learnt)
 
 
 def test_reported_returns_are_of_whole_games() -> None:
@@ -281,6 +291,7 @@ def test_minibatches_use_every_agent_step_once_an_epoch() -> None:
 def test_settings_that_contradict_each_other_are_errors() -> None:
     wrong = [
         (replace(BARE, td_lambda=0.9), "reinforce.td_lambda"),
+        (replace(BARE, normalize_value=True), "reinforce.normalize_value"),
         (replace(BARE, weighting="total_minus_step", baseline="value"), "reinforce.weighting"),
         (replace(BARE, minibatch_agent_steps=5), "reinforce.minibatch_agent_steps"),
         (replace(BARE, minibatch_agent_steps=3 * LANES), "reinforce.minibatch_agent_steps"),
