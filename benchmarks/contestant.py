@@ -1,0 +1,151 @@
+"""One side of a speed comparison, in a process of its own, so that it has its own threads and its own peak of memory.
+
+  python benchmarks/contestant.py training configs/atari.yaml --policy.name nature
+
+First writes one line of JSON about itself; then answers each line of standard input, a number of seconds, with one
+line of JSON about the work of so many seconds. ``throughput.py`` lets several of these take turns.
+"""
+
+import json
+import resource
+import sys
+import time
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from floor import bytes_per_agent_step, matmul_rate, operations_per_agent_step, read_rate
+
+from jaxpg.cli import parse_train
+from jaxpg.compiled import keep_compiled_code
+from jaxpg.config import Config
+from jaxpg.envs.games import rom_ids_by_game
+from jaxpg.experiment import build, lane_seeds
+from jaxpg.observations import make_observation
+
+Turn = Callable[[float], dict[str, float]]
+
+
+def main() -> None:
+    """The command."""
+    kind, *argv = sys.argv[1:]
+    facts, turn = KINDS[kind](parse_train(argv).config)
+    device = jax.devices()[0]
+    facts |= {"platform": device.platform, "device": device.device_kind}
+    print(json.dumps(facts), flush=True)
+    for line in sys.stdin:
+        done = turn(float(line))
+        peak_bytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+        print(json.dumps({**done, "peak_bytes": peak_bytes}), flush=True)
+
+
+def _machine(config: Config) -> tuple[dict[str, Any], Turn]:
+    """What the device can do at most: products of large matrices, and reading memory."""
+    matmul, read = matmul_rate(), read_rate()
+    return {}, lambda seconds: {
+        "operations_per_second": matmul(seconds / 2),
+        "bytes_per_second": read(seconds / 2),
+    }
+
+
+def _stepping(num_lanes: int, num_actions: int, step: Callable[[np.ndarray], Any]) -> Turn:
+    """Random actions, and nothing done with what they bring."""
+    actions = np.random.default_rng(0).integers(num_actions, size=(1000, num_lanes)).astype(np.int32)
+
+    def turn(seconds: float) -> dict[str, float]:
+        start, count = time.perf_counter(), 0
+        while time.perf_counter() - start < seconds:
+            step(actions[count % len(actions)])
+            count += 1
+        return {"agent_steps": count * num_lanes, "seconds": time.perf_counter() - start}
+
+    return turn
+
+
+def _raw_envpool(config: Config) -> tuple[dict[str, Any], Turn]:
+    """EnvPool itself with this recipe's lanes, threads and pictures."""
+    import envpool  # here, because a contestant needs one of the emulators only
+
+    env, needs = config.env, make_observation(config.observation).needs
+    pool = envpool.make_gymnasium(
+        f"{env.game}-v5",
+        num_envs=env.num_lanes,
+        batch_size=env.num_lanes,
+        env_seed=[int(s) for s in lane_seeds(0, 0, env.num_lanes)],
+        num_threads=env.num_threads,
+        img_height=needs.height,
+        img_width=needs.width,
+        gray_scale=needs.color == "gray",
+        stack_num=needs.stack,
+        frame_skip=env.frame_skip,
+        use_inter_area_resize=env.resize == "area",
+        repeat_action_probability=env.sticky_action_probability,
+    )
+    pool.reset()
+    return {}, _stepping(env.num_lanes, int(pool.action_space.n), pool.step)
+
+
+def _raw_ale(config: Config) -> tuple[dict[str, Any], Turn]:
+    """ALE's vector environment itself, likewise."""
+    from ale_py.vector_env import AtariVectorEnv
+
+    env, needs = config.env, make_observation(config.observation).needs
+    pool = AtariVectorEnv(
+        rom_ids_by_game()[env.game],
+        env.num_lanes,
+        num_threads=env.num_threads,
+        img_height=needs.height,
+        img_width=needs.width,
+        grayscale=needs.color == "gray",
+        stack_num=needs.stack,
+        frameskip=env.frame_skip,
+        repeat_action_probability=env.sticky_action_probability,
+    )
+    pool.reset(seed=0)
+    return {}, _stepping(env.num_lanes, int(pool.single_action_space.n), pool.step)
+
+
+def _training(config: Config) -> tuple[dict[str, Any], Turn]:
+    """The training loop's own calls: ask, collect, tell, and the metrics fetched each iteration."""
+    keep_compiled_code()
+    experiment = build(config)
+    init_key, learner_key, act_key = jax.random.split(jax.random.key(0), 3)
+    state = experiment.learner.init(learner_key, jax.jit(experiment.policy.init)(init_key))
+    experiment.rollout.reset(lane_seeds(1, 0, config.env.num_lanes))
+    facts = {
+        "operations_per_agent_step": operations_per_agent_step(config, experiment, state.params),
+        "bytes_per_agent_step": bytes_per_agent_step(config, experiment, state.params),
+        "parameters": sum(x.size for x in jax.tree.leaves(state.params)),
+    }
+    iteration = 0
+
+    def turn(seconds: float) -> dict[str, float]:
+        nonlocal state, iteration
+        start, iterations = time.perf_counter(), 0
+        phases = {"emulate": 0.0, "act": 0.0, "learn": 0.0}
+        while time.perf_counter() - start < seconds:
+            population = experiment.learner.ask(state, jnp.zeros(1, jnp.int32))
+            key = jax.random.fold_in(act_key, iteration)
+            experience, played = experiment.rollout.collect(population, experiment.rollout_agent_steps, key)
+            told = time.perf_counter()
+            state, metrics = experiment.learner.tell(state, experience)
+            jax.device_get(metrics)
+            phases["emulate"] += played.emulate
+            phases["act"] += played.act
+            phases["learn"] += time.perf_counter() - told
+            iteration += 1
+            iterations += 1
+        agent_steps = iterations * experiment.rollout_agent_steps * config.env.num_lanes
+        return {"agent_steps": agent_steps, "seconds": time.perf_counter() - start, **phases}
+
+    turn(0.0)  # compiles
+    turn(0.0)
+    return facts, turn
+
+
+KINDS = {"machine": _machine, "raw_envpool": _raw_envpool, "raw_ale": _raw_ale, "training": _training}
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,105 @@
+"""The least that an agent step can cost: what the policy must compute and read, and how fast a device does either."""
+
+import time
+from collections.abc import Callable, Iterator
+from math import prod
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn
+
+from jaxpg.config import Config
+from jaxpg.experiment import Experiment
+from jaxpg.observations import encoded_shape, input_shape
+
+FLOAT_BYTES = 4
+
+
+def operations_per_agent_step(config: Config, experiment: Experiment, params: Any) -> float:
+    """Additions and multiplications of the policy's products and convolutions: one pass to act, and in each epoch
+    one forward and one backward. All else that is computed counts as overhead.
+    """
+    shape = input_shape(experiment.observation, experiment.rollout.pools[0].spec)
+    picture = jax.ShapeDtypeStruct(shape, jnp.float32)
+
+    def total(params: Any, x: jax.Array) -> jax.Array:
+        logits, value = experiment.policy.apply(params, x)
+        return logits.sum() + value
+
+    acting = jax.make_jaxpr(experiment.policy.apply)(params, picture)
+    learning = jax.make_jaxpr(jax.grad(total))(params, picture)
+    return operations(acting) + config.reinforce.epochs * operations(learning)
+
+
+def bytes_per_agent_step(config: Config, experiment: Experiment, params: Any) -> float:
+    """Bytes of parameters and observations that must be read: for each agent step of all lanes the parameters and the
+    raw observations, in each epoch the tape, and for each update the parameters.
+    """
+    spec = experiment.rollout.pools[0].spec
+    weights = sum(x.size for x in jax.tree.leaves(params)) * FLOAT_BYTES
+    raw = prod(spec.observation_shape) * spec.observation_dtype.itemsize
+    encoded = encoded_shape(experiment.observation, spec)
+    reinforce = config.reinforce
+    per_update = reinforce.minibatch_agent_steps or reinforce.rollout_agent_steps * config.env.num_lanes
+    tape = encoded.size * encoded.dtype.itemsize
+    return weights / config.env.num_lanes + raw + reinforce.epochs * (tape + weights / per_update)
+
+
+def operations(closed: ClosedJaxpr) -> float:
+    """Two for each multiplication of the products and convolutions in a traced function without loops."""
+    return sum(_operations(equation) for equation in _equations(closed.jaxpr))
+
+
+def _equations(jaxpr: Jaxpr) -> Iterator[JaxprEqn]:
+    for equation in jaxpr.eqns:
+        yield equation
+        for value in equation.params.values():
+            for inner in value if isinstance(value, list | tuple) else [value]:
+                if isinstance(inner, ClosedJaxpr):
+                    yield from _equations(inner.jaxpr)
+                elif isinstance(inner, Jaxpr):
+                    yield from _equations(inner)
+
+
+def _operations(equation: JaxprEqn) -> float:
+    out = prod(equation.outvars[0].aval.shape) if equation.outvars else 0
+    if equation.primitive.name == "dot_general":
+        (contracted, _), _ = equation.params["dimension_numbers"]
+        return 2.0 * out * prod(equation.invars[0].aval.shape[axis] for axis in contracted)
+    if equation.primitive.name == "conv_general_dilated":
+        # each weight meets each output, or, where a gradient spreads a small picture over a large one, each input;
+        # the zeros between and around them are not counted
+        numbers = equation.params["dimension_numbers"]
+        picture, kernel = (variable.aval.shape for variable in equation.invars)
+        outputs = prod(equation.outvars[0].aval.shape[axis] for axis in numbers.out_spec[2:])
+        inputs = prod(picture[axis] for axis in numbers.lhs_spec[2:])
+        return 2.0 * picture[numbers.lhs_spec[0]] * prod(kernel) * min(outputs, inputs)
+    return 0.0
+
+
+def matmul_rate(size: int = 2048) -> Callable[[float], float]:
+    """Operations per second in products of square f32 matrices."""
+    matrix = jnp.full((size, size), 0.5)
+    product = jax.jit(lambda a, b: a @ b)
+    return _rate(lambda: product(matrix, matrix), 2.0 * size**3)
+
+
+def read_rate(megabytes: int = 256) -> Callable[[float], float]:
+    """Bytes per second in adding up a long f32 vector."""
+    vector = jnp.ones(megabytes * 1_000_000 // FLOAT_BYTES)
+    total = jax.jit(jnp.sum)
+    return _rate(lambda: total(vector), float(vector.nbytes))
+
+
+def _rate(work: Callable[[], jax.Array], amount: float) -> Callable[[float], float]:
+    work().block_until_ready()
+
+    def measure(seconds: float) -> float:
+        start, count = time.perf_counter(), 0
+        while time.perf_counter() - start < seconds:
+            work().block_until_ready()
+            count += 1
+        return count * amount / (time.perf_counter() - start)
+
+    return measure
