@@ -125,7 +125,7 @@ def _training(config: Config) -> tuple[dict[str, Any], Turn]:
         nonlocal state, iteration
         start, iterations = time.perf_counter(), 0
         phases = {"emulate": 0.0, "act": 0.0, "learn": 0.0}
-        while time.perf_counter() - start < seconds:
+        while not iterations or time.perf_counter() - start < seconds:
             population = experiment.learner.ask(state, jnp.zeros(1, jnp.int32))
             key = jax.random.fold_in(act_key, iteration)
             experience, played = experiment.rollout.collect(population, experiment.rollout_agent_steps, key)
@@ -141,7 +141,7 @@ def _training(config: Config) -> tuple[dict[str, Any], Turn]:
         return {"agent_steps": agent_steps, "seconds": time.perf_counter() - start, **phases}
 
     turn(0.0)  # compiles
-    turn(0.0)
+    turn(0.0)  # and once more, for what the first iteration does not need
     return facts, turn
 
 

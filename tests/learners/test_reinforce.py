@@ -35,7 +35,7 @@ VARIANTS = {
 @pytest.mark.parametrize("game", ["Bandit", "Match", "Recall"])
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_every_variant_solves_every_probe_of_control(variant: str, game: str) -> None:
-    *_, returns = learn_probe(game, VARIANTS[variant])
+    *_, returns = learn_probe(game, VARIANTS[variant], iterations=100)
     assert abs(returns[:20].mean() - 0.5) < 0.4, "the first policy is near uniform"
     assert returns[-50:].mean() >= 0.95
 
@@ -53,7 +53,7 @@ def test_the_value_of_every_probe_is_the_known_one(td_lambda: float) -> None:
     assert _value(experiment, state, [1, 1]) == pytest.approx(1.0, abs=0.1)
     assert _value(experiment, state, [-1, 1]) == pytest.approx(-1.0, abs=0.1)
     many_updates = replace(config, rollout_agent_steps=6)
-    experiment, state, *_ = learn_probe("Delay", many_updates, iterations=1000)
+    experiment, state, *_ = learn_probe("Delay", many_updates, iterations=500)
     assert _value(experiment, state, [1, 1.0]) == pytest.approx(0.9, abs=0.05), "one step before the reward"
     assert _value(experiment, state, [1, 0.5]) == pytest.approx(1.0, abs=0.05)
 
