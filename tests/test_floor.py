@@ -29,6 +29,4 @@ def test_operations_of_a_network_and_its_gradient(name: str, forward: int, backw
     def total(params, x):
         return sum(out.sum() for out in policy.apply(params, x))
 
-    # the last layer's weights take no product in the gradient of a sum; forward is computed again
-    counted = operations(jax.make_jaxpr(jax.grad(total))(params, picture))
-    assert counted == pytest.approx(2 * (forward + backward), rel=0.002)
+    assert operations(jax.make_jaxpr(jax.grad(total))(params, picture)) == 2 * (forward + backward)

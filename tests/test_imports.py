@@ -48,7 +48,7 @@ MAY_IMPORT = {
     "views": {"charts", "config", "evaluations", "metrics", "runlog", "summary"},
     "tables": {"charts", "evaluations", "views"},
 }
-PICKLERS = {"pickle", "cloudpickle", "dill", "joblib", "marshal", "shelve"}  # what no room may import
+PICKLERS = {"pickle", "cloudpickle", "dill", "joblib", "marshal", "shelve"}  # their files can run a stranger's code
 COMMANDS = {"train", "evaluate", "record", "report"}
 
 

@@ -202,9 +202,9 @@ def make_reinforce(
                     ema = decay * ema + (1 - decay) * batch_moments
                     value_target = (returns - ema[0]) / _deviation(ema)
         residual = losses.weighted_mean(jnp.square(returns - value[:-1]), weight)
-        centred = returns - losses.weighted_mean(returns, weight)
+        centred = returns - batch_moments[0]
         metrics = {
-            "return_to_go_mean": losses.weighted_mean(returns, weight),
+            "return_to_go_mean": batch_moments[0],
             "explained_variance": 1 - residual / jnp.maximum(losses.weighted_mean(centred**2, weight), 1e-8),
         }
         return _Targets(advantage, value_target, weight), ema, metrics
