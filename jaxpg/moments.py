@@ -6,7 +6,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from jaxpg.observations import Observation
+from jaxpg.observations import Observation, unit_scale
 
 
 class Statistics(NamedTuple):
@@ -34,7 +34,7 @@ def add_rows(statistics: Statistics, observation: Observation, encoded: jax.Arra
     """
 
     def add_row(so_far: Statistics, row: tuple[jax.Array, jax.Array]) -> tuple[Statistics, None]:
-        inputs = jax.vmap(observation.decode)(row[0])
+        inputs = unit_scale(jax.vmap(observation.decode)(row[0]))
         weight = row[1].reshape(-1, *(1,) * (inputs.ndim - 1)).astype(jnp.float32)
         count = weight.sum()
         mean = (weight * inputs).sum(0) / jnp.maximum(count, 1)

@@ -57,16 +57,21 @@ class Observation(NamedTuple):
     encode: Callable[[jax.Array], jax.Array]
     """Canonical raw observation (see EnvSpec.axes) -> small array for the tape."""
     decode: Callable[[jax.Array], jax.Array]
-    """Encoded observation -> the policy's input, float32."""
+    """Encoded observation -> the policy's input: float32, or the bytes of a picture, which stand for [0, 1]."""
+
+
+def unit_scale(policy_input: jax.Array) -> jax.Array:
+    """Bytes as float32 in [0, 1]; anything else as it is."""
+    return policy_input.astype(jnp.float32) / 255 if policy_input.dtype == jnp.uint8 else policy_input
 
 
 def stack84(config: ObservationConfig) -> Observation:
-    """Four gray 84x84 frames in [0, 1], channels last (Mnih et al. 2015, Methods): ``f32[84, 84, 4]``."""
+    """Four gray 84x84 frames, channels last (Mnih et al. 2015, Methods): ``u8[84, 84, 4]``, bytes for [0, 1]."""
     del config
     return Observation(
         EmulatorNeeds(kind="pixels", height=84, width=84, stack=4),
         encode=lambda raw: jnp.moveaxis(raw, 0, -1),
-        decode=lambda frames: frames.astype(jnp.float32) / 255.0,
+        decode=lambda frames: frames,
     )
 
 

@@ -4,14 +4,16 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import pairwise
 from math import prod
-from typing import Annotated
+from typing import Annotated, Literal
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
 from pydantic import Field
 
+from jaxpg.convolution import Conv
 from jaxpg.errors import UserError, check_name
+from jaxpg.observations import unit_scale
 from jaxpg.types import Params, PolicyFunctions
 from jaxpg.validation import STRICT
 
@@ -97,6 +99,8 @@ class MLP(nnx.Module):
 class _Conv(nnx.Module):
     """Convolutions, one hidden layer, heads: the trunk that the three networks below share."""
 
+    takes_bytes = True  # its first convolution scales them, in its weights
+
     def __init__(
         self,
         shape: tuple[int, ...],
@@ -105,21 +109,21 @@ class _Conv(nnx.Module):
         rngs: nnx.Rngs,
         *,
         layers: tuple[tuple[int, int, int], ...],  # (features, kernel, stride)
-        padding: str,
+        padding: Literal["VALID", "SAME"],
         hidden: int,
         activate: bool,
         pool: bool,
     ):
         self._activate, self._pool = activate, pool
-        rows, columns, channels = shape if len(shape) == 3 else (*shape, 1)
+        channels = shape[2] if len(shape) == 3 else 1
         convolutions = []
         for features, kernel, stride in layers:
             convolutions.append(
-                nnx.Conv(
+                Conv(
                     channels,
                     features,
-                    (kernel, kernel),
-                    strides=stride,
+                    kernel,
+                    stride=stride,
                     padding=padding,
                     kernel_init=_orthogonal(RELU_GAIN),
                     rngs=rngs,
@@ -127,9 +131,8 @@ class _Conv(nnx.Module):
             )
             channels = features
         self.convolutions = nnx.List(convolutions)
-        flat = jax.eval_shape(
-            self._trunk, jax.ShapeDtypeStruct((rows, columns, convolutions[0].in_features), jnp.float32)
-        )
+        picture = jax.ShapeDtypeStruct(shape if len(shape) == 3 else (*shape, 1), jnp.float32)
+        flat = jax.eval_shape(self._trunk, picture)
         self.hidden = nnx.Linear(flat.size, hidden, kernel_init=_orthogonal(RELU_GAIN), rngs=rngs)
         self.heads = Heads(hidden, num_actions, value, rngs=rngs)
 
@@ -212,13 +215,14 @@ def make_policy(config: PolicyConfig, shape: tuple[int, ...], num_actions: int, 
     def build(key: jax.Array) -> nnx.Module:
         return module_class(shape, num_actions, value, config, nnx.Rngs(key))
 
+    takes_bytes = getattr(module_class, "takes_bytes", False)
     graphdef, _ = nnx.split(nnx.eval_shape(lambda: build(jax.random.key(0))))
 
     def init(key: jax.Array) -> Params:
         return nnx.to_pure_dict(nnx.state(build(key), nnx.Param))
 
     def apply(params: Params, observation: jax.Array) -> tuple[jax.Array, jax.Array]:
-        return nnx.merge(graphdef, params)(observation)
+        return nnx.merge(graphdef, params)(observation if takes_bytes else unit_scale(observation))
 
     return PolicyFunctions(init=init, apply=apply, has_value=value)
 
@@ -240,6 +244,6 @@ def with_normalizer(policy: PolicyFunctions, shape: tuple[int, ...]) -> PolicyFu
 
     def apply(params: Params, observation: jax.Array) -> tuple[jax.Array, jax.Array]:
         mean, std = jax.lax.stop_gradient((params["mean"], params["std"]))
-        return policy.apply(params["policy"], (observation - mean) / std)
+        return policy.apply(params["policy"], (unit_scale(observation) - mean) / std)
 
     return PolicyFunctions(init=init, apply=apply, has_value=policy.has_value)
