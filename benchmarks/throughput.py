@@ -11,14 +11,13 @@ all are measured in turns with the trainings. Efficiency is the floor over what 
 import argparse
 import json
 import os
-import subprocess
-import sys
 import time
 from pathlib import Path
 from statistics import median
 from typing import Any
 
 from startup import seconds_to_first_iteration
+from turns import Contestant, Done, rates
 
 CONFIGS = Path(__file__).parent.parent / "configs"
 NETWORKS = {
@@ -29,35 +28,7 @@ NETWORKS = {
     "Nature CNN, four epochs": ["atari_clipped.yaml", "--policy.name", "nature"],
 }
 PHASES = ("emulate", "act", "learn", "other")
-Done = dict[str, float]
 Measured = dict[str, list[Done]]
-
-
-class Contestant:
-    """A process of ``contestant.py`` that works when it is its turn."""
-
-    def __init__(self, kind: str, argv: list[str]):
-        command = [sys.executable, str(Path(__file__).parent / "contestant.py"), kind, *argv]
-        self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-        self.facts: dict[str, Any] = self._read()
-
-    def turn(self, seconds: float) -> Done:
-        """Works for so long and says what was done."""
-        assert self._process.stdin
-        self._process.stdin.write(f"{seconds}\n")
-        self._process.stdin.flush()
-        return self._read()
-
-    def close(self) -> None:
-        """Ends the process."""
-        self._process.communicate()
-
-    def _read(self) -> Any:
-        assert self._process.stdout
-        line = self._process.stdout.readline()
-        if not line:
-            sys.exit(f"a contestant ended with code {self._process.wait()}")
-        return json.loads(line)
 
 
 def main() -> None:
@@ -100,13 +71,9 @@ def _recipe(name: str, game: str) -> list[str]:
     return [str(CONFIGS / recipe), *flags, "--env.game", game]
 
 
-def _rates(done: list[Done]) -> list[float]:
-    return [turn["agent_steps"] / turn["seconds"] for turn in done]
-
-
 def _row(name: str, facts: dict[str, Any], measured: Measured, starts: tuple[float, float]) -> Done:
     """One network's medians; microseconds are of one agent step. Each round has its own floor."""
-    turns, machine, raws = measured[name], measured["machine"], _rates(measured[f"{name}: raw EnvPool"])
+    turns, machine, raws = measured[name], measured["machine"], rates(measured[f"{name}: raw EnvPool"])
     floors, efficiencies = [], []
     for turn, rate, raw in zip(turns, machine, raws, strict=True):
         computing = facts["operations_per_agent_step"] / rate["operations_per_second"]
@@ -114,7 +81,7 @@ def _row(name: str, facts: dict[str, Any], measured: Measured, starts: tuple[flo
         floors.append(1 / raw + max(computing, reading))
         efficiencies.append(floors[-1] * turn["agent_steps"] / turn["seconds"])
     row = {
-        "agent_steps_per_second": median(_rates(turns)),
+        "agent_steps_per_second": median(rates(turns)),
         "raw_agent_steps_per_second": median(raws),
         "floor_microseconds": 1e6 * median(floors),
         "efficiency": median(efficiencies),
@@ -139,7 +106,7 @@ def _table(game: str, machine: str, rows: dict[str, Done], measured: Measured) -
         f"{game}, {machine}, {time.strftime('%Y-%m-%d')}, medians of {len(device)} turns. Products: "
         f"{median(turn['operations_per_second'] for turn in device) / 1e9:,.0f} GFLOP/s; memory: "
         f"{median(turn['bytes_per_second'] for turn in device) / 1e9:,.1f} GB/s; raw ALE: "
-        f"{median(_rates(measured['raw ALE'])):,.0f} agent steps/s.",
+        f"{median(rates(measured['raw ALE'])):,.0f} agent steps/s.",
         "",
         "| network | agent steps/s | raw EnvPool | floor, us | **efficiency** | emulate, us | act, us "
         "| learn, us | other, us | peak MB | cold start, s | warm start, s |",

@@ -4,6 +4,8 @@ import argparse
 import json
 import os
 import statistics
+import subprocess
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -12,8 +14,43 @@ import jax
 
 from jaxpg.config import Config
 
+Done = dict[str, float]
+"""One turn of a contestant: its seconds, what it did in them, and where they went."""
+
 Row = dict[str, float]
 """One round: speeds in agent steps per second, and shares, which are small."""
+
+
+class Contestant:
+    """A process of ``contestant.py`` that works when it is its turn."""
+
+    def __init__(self, kind: str, argv: list[str]):
+        command = [sys.executable, str(Path(__file__).parent / "contestant.py"), kind, *argv]
+        self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        self.facts: dict[str, Any] = self._read()
+
+    def turn(self, seconds: float) -> Done:
+        """Works for so long and says what was done."""
+        assert self._process.stdin
+        self._process.stdin.write(f"{seconds}\n")
+        self._process.stdin.flush()
+        return self._read()
+
+    def close(self) -> None:
+        """Ends the process."""
+        self._process.communicate()
+
+    def _read(self) -> Any:
+        assert self._process.stdout
+        line = self._process.stdout.readline()
+        if not line:
+            sys.exit(f"a contestant ended with code {self._process.wait()}")
+        return json.loads(line)
+
+
+def rates(done: list[Done]) -> list[float]:
+    """Agent steps per second of each turn."""
+    return [turn["agent_steps"] / turn["seconds"] for turn in done]
 
 
 def parse_turns(description: str | None, default_recipe: str) -> argparse.Namespace:

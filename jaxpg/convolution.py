@@ -1,7 +1,7 @@
 """Convolution of one picture, in the form that is fast where it runs.
 
-XLA's own convolutions are slow on CPU: the same sums as one matrix product over patches take two thirds of the time, and
-the weights' gradient half (docs/performance.md). On every other device they are used as they are.
+XLA's own convolutions are slow on CPU: the same sums as one matrix product over patches take two thirds of the time,
+and the weights' gradient half (docs/performance.md). On every other device they are used as they are.
 """
 
 from typing import Literal

@@ -44,6 +44,7 @@ def add_rows(statistics: Statistics, observation: Observation, encoded: jax.Arra
     return jax.lax.scan(add_row, statistics, (encoded, acted))[0]
 
 
+@jax.jit
 def moments(statistics: Statistics) -> dict[str, jax.Array]:
     """``mean`` and ``std`` as ``policies.with_normalizer`` has them in its params."""
     variance = statistics.squares / jnp.maximum(statistics.number, 1)

@@ -33,36 +33,36 @@ class Seconds(NamedTuple):
 def make_act(
     policy: PolicyFunctions, observation: Observation, axes: tuple[int, ...], num_lanes: int, *, greedy: bool
 ) -> Callable[..., tuple[jax.Array, Tape | None]]:
-    """Builds the jitted ``act(population, raw, key, tape, row, first_lane) -> (actions i32[n], tape)``.
+    """Builds the jitted ``act(population, raw, noise, tape, row, first_lane) -> (actions i32[n], tape)``.
 
     It acts for ``n`` of the ``num_lanes`` lanes (N), all of some members': ``raw`` is ``[n, ...]`` as the
     emulator gives it, and lane ``first_lane + i`` is the i-th. P is the leading axis of ``population`` and
-    divides N; with P > 1 these lanes are whole members. Each lane draws from its own key, a function of
-    ``key``, the row and the lane's number alone, so that a lane acts the same beside any other lanes.
-    ``tape`` (donated; None keeps nothing) gets its row ``row`` written for these lanes.
+    divides N; with P > 1 these lanes are whole members. ``noise`` is ``gumbel_noise`` of all rows and lanes, or None
+    where greedy. ``tape`` (donated; None keeps nothing) gets its row ``row`` written for these lanes.
     """
 
-    def act_one(params: Population, raw: jax.Array, key: jax.Array) -> tuple[jax.Array, ...]:
+    def act_one(params: Population, raw: jax.Array, noise: jax.Array | None) -> tuple[jax.Array, ...]:
         encoded = observation.encode(jnp.transpose(raw, axes))
         logits, value = policy.apply(params, observation.decode(encoded))
-        action = jnp.argmax(logits) if greedy else jax.random.categorical(key, logits)
+        action = jnp.argmax(logits if noise is None else logits + noise)
         return encoded, action.astype(jnp.int32), log_prob_of(logits, action), value
 
     act_lanes = jax.vmap(act_one, in_axes=(None, 0, 0))
 
-    def act_members(population: Population, raw: jax.Array, keys: jax.Array) -> tuple[jax.Array, ...]:
+    def act_members(population: Population, raw: jax.Array, noise: jax.Array | None) -> tuple[jax.Array, ...]:
         if len(raw) > 1:
-            return jax.vmap(act_lanes)(population, raw, keys)
+            return jax.vmap(act_lanes)(population, raw, noise)
         # on CPU a matrix product with a batch of one matrix is a tenth slower than without
-        alone, *lanes = jax.tree.map(lambda x: x[0], (population, raw, keys))
+        alone, *lanes = jax.tree.map(lambda x: x[0], (population, raw, noise))
         return jax.tree.map(lambda x: x[None], act_lanes(alone, *lanes))
 
     @partial(jax.jit, donate_argnames="tape")
     def act(
-        population: Population, raw: jax.Array, key: jax.Array, tape: Tape | None, row: int, first_lane: int
+        population: Population, raw: jax.Array, noise: jax.Array | None, tape: Tape | None, row: int, first_lane: int
     ) -> tuple[jax.Array, Tape | None]:
-        lanes = first_lane + jnp.arange(raw.shape[0])
-        keys = jax.vmap(partial(jax.random.fold_in, jax.random.fold_in(key, row)))(lanes)
+        if noise is not None:
+            size = (1, raw.shape[0], noise.shape[2])
+            noise = jax.lax.dynamic_slice(noise, (row, first_lane, 0), size)[0]
         lanes_per_member = num_lanes // jax.tree.leaves(population)[0].shape[0]
         members = max(raw.shape[0] // lanes_per_member, 1)
         if raw.shape[0] < num_lanes and lanes_per_member < num_lanes:  # the members of one pool among several
@@ -70,7 +70,7 @@ def make_act(
                 lambda x: jax.lax.dynamic_slice_in_dim(x, first_lane // lanes_per_member, members), population
             )
         by_member = partial(jax.tree.map, lambda x: x.reshape(members, -1, *x.shape[1:]))
-        results = act_members(population, by_member(raw), by_member(keys))
+        results = act_members(population, by_member(raw), by_member(noise))
         flat = Tape(*(x.reshape(-1, *x.shape[2:]) for x in results))
         if tape is not None:
             tape = jax.tree.map(
@@ -83,6 +83,23 @@ def make_act(
         return flat.action, tape
 
     return act
+
+
+@partial(jax.jit, static_argnames=("num_rows", "num_lanes", "num_actions"))
+def gumbel_noise(key: jax.Array, num_rows: int, num_lanes: int, num_actions: int) -> jax.Array:
+    """Noise ``f32[num_rows, N, A]`` that makes the largest of logits plus noise a sample of their softmax.
+
+    Each lane draws from its own key, a function of ``key``, the row and the lane's number alone, so that a lane acts
+    the same beside any other lanes. All rows are drawn at once: on CPU the hundred small loops of a draw take as long
+    as a linear policy.
+    """
+
+    def draw(row: jax.Array, lane: jax.Array) -> jax.Array:
+        own_key = jax.random.fold_in(jax.random.fold_in(key, row), lane)
+        return jax.random.gumbel(own_key, (num_actions,))
+
+    over_lanes = jax.vmap(draw, in_axes=(None, 0))
+    return jax.vmap(over_lanes, in_axes=(0, None))(jnp.arange(num_rows), jnp.arange(num_lanes))
 
 
 class _Games:
@@ -189,6 +206,9 @@ class Rollout:
         tape, self._tape = self._take_tape(num_agent_steps), None
         queue = players if isinstance(players, CandidateQueue) else None
         clock = _Clock()
+        noise = None
+        if not self.greedy:
+            noise = gumbel_noise(key, num_agent_steps + 1, self.num_lanes, self.pools[0].spec.num_actions)
         played = 0
         while played < num_agent_steps and not (queue and queue.finished):
             for i, pool in enumerate(self.pools):
@@ -197,7 +217,7 @@ class Rollout:
                 if queue and not queue.is_playing(self._first_lanes[i], pool.num_lanes):
                     continue  # no game will begin here any more
                 population = queue.population if queue else players  # a queue's changes as games end
-                actions, tape = self._act(population, step.observation, key, tape, played, self._first_lanes[i])
+                actions, tape = self._act(population, step.observation, noise, tape, played, self._first_lanes[i])
                 pool.send(np.asarray(actions))
                 self._current[i] = None
                 clock.lap("act")
@@ -207,7 +227,7 @@ class Rollout:
             clock.lap("emulate")
             if self._bootstraps:  # the actions are thrown away: the next rollout's policy will choose
                 population = queue.population if queue else players
-                _, tape = self._act(population, step.observation, key, tape, played, self._first_lanes[i])
+                _, tape = self._act(population, step.observation, noise, tape, played, self._first_lanes[i])
                 clock.lap("act")
         self._tape = tape
         experience = Experience(

@@ -11,7 +11,7 @@ import pytest
 from jaxpg.envs.config import EnvConfig
 from jaxpg.experiment import lane_seeds
 from jaxpg.observations import ObservationConfig, make_observation
-from jaxpg.rollout import Rollout, make_act, play_games
+from jaxpg.rollout import Rollout, gumbel_noise, make_act, play_games
 from tests.helpers import SMALL, counted_compilations, make_rollout
 
 PONG = EnvConfig(game="Pong", actions=(2, 3))
@@ -71,7 +71,7 @@ def test_one_function_acts_for_every_split_into_members() -> None:
     splits = [1, 8, 4, 2, 8, 1]
     for num_members in splits:
         population = _population(policy, num_members)
-        actions, tape = act(population, raw, jax.random.key(0), None, 0, 0)
+        actions, tape = act(population, raw, None, None, 0, 0)
         assert tape is None
         for lane in range(8):
             params = jax.tree.map(lambda x, m=lane * num_members // 8: x[m], population)
@@ -86,17 +86,18 @@ def test_a_population_of_one_costs_what_no_population_costs() -> None:
     raw = jnp.zeros((16, 2, 35, 40), jnp.uint8)
     population = _population(policy, 1)
 
-    def bare(params, raw, key):
-        def one(x, lane):
+    def bare(params, raw, noise):
+        def one(x, noise):
             logits, value = policy.apply(params, observation.decode(observation.encode(x)))
-            action = jax.random.categorical(jax.random.fold_in(key, lane), logits)
+            action = jnp.argmax(logits + noise)
             return action, jax.nn.log_softmax(logits)[action], value
 
-        return jax.vmap(one)(raw, jnp.arange(16))
+        return jax.vmap(one)(raw, noise[0])
 
     act = make_act(policy, observation, (0, 1, 2), 16, greedy=False)
-    ours = act.lower(population, raw, jax.random.key(0), None, 0, 0).compile()
-    theirs = jax.jit(bare).lower(jax.tree.map(lambda x: x[0], population), raw, jax.random.key(0)).compile()
+    noise = gumbel_noise(jax.random.key(0), 1, 16, 2)
+    ours = act.lower(population, raw, noise, None, 0, 0).compile()
+    theirs = jax.jit(bare).lower(jax.tree.map(lambda x: x[0], population), raw, noise).compile()
     assert ours.cost_analysis()["flops"] <= 1.01 * theirs.cost_analysis()["flops"]
     products = [line for line in ours.as_text().splitlines() if " dot(" in line or "__onednn$matmul" in line]
     assert products, "the compiled text names its matrix products"
@@ -110,13 +111,20 @@ def test_sampling_follows_the_policy_and_greedy_takes_the_most_probable() -> Non
     population["heads"]["logits"]["bias"] = jnp.log(jnp.array([[0.2, 0.8]]))
     raw = np.zeros((4000, 2), np.float32)
     sampled, _ = make_act(policy, make_observation(VECTOR), (0,), 4000, greedy=False)(
-        population, raw, jax.random.key(1), None, 0, 0
+        population, raw, gumbel_noise(jax.random.key(1), 1, 4000, 2), None, 0, 0
     )
-    greedy, _ = make_act(policy, make_observation(VECTOR), (0,), 4000, greedy=True)(
-        population, raw, jax.random.key(1), None, 0, 0
-    )
+    greedy, _ = make_act(policy, make_observation(VECTOR), (0,), 4000, greedy=True)(population, raw, None, None, 0, 0)
     assert np.mean(sampled) == pytest.approx(0.8, abs=4 * np.sqrt(0.16 / 4000))
     assert np.asarray(greedy).all()
+
+
+def test_noise_samples_as_jax_does_with_a_key_a_row_and_lane() -> None:
+    key, logits = jax.random.key(3), jnp.array([0.3, -1.0, 2.0])
+    noise = gumbel_noise(key, 5, 7, 3)
+    for row in range(5):
+        for lane in range(7):
+            own_key = jax.random.fold_in(jax.random.fold_in(key, row), lane)
+            assert jnp.argmax(logits + noise[row, lane]) == jax.random.categorical(own_key, logits)
 
 
 def test_every_lane_and_row_and_key_draws_for_itself() -> None:
@@ -125,9 +133,10 @@ def test_every_lane_and_row_and_key_draws_for_itself() -> None:
     act = make_act(policy, make_observation(VECTOR), (0,), 64, greedy=False)
     uniform = jax.tree.map(jnp.zeros_like, _population(policy, 1))
     raw = np.zeros((64, 2), np.float32)
-    drawn = np.array(
-        [act(uniform, raw, jax.random.key(key), None, row, 0)[0] for key in range(4) for row in range(32)]
-    ).reshape(4, 32, 64)
+    noise = [gumbel_noise(jax.random.key(key), 32, 64, 2) for key in range(4)]
+    drawn = np.array([act(uniform, raw, noise[key], None, row, 0)[0] for key in range(4) for row in range(32)]).reshape(
+        4, 32, 64
+    )
     assert abs(drawn.mean() - 0.5) < 0.02
     for axis in range(3):
         alike = (drawn == np.roll(drawn, 1, axis)).mean()

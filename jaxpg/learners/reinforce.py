@@ -158,9 +158,12 @@ def make_reinforce(
             key=key,
         )
 
+    num_updates = config.epochs * config.rollout_agent_steps // rows_per_update
+    as_population = jax.jit(partial(jax.tree.map, lambda x: x[None]))
+
     def ask(state: ReinforceState, ids: jax.Array) -> Population:
         del ids  # there is one candidate
-        return jax.tree.map(lambda x: x[None], state.params)
+        return as_population(state.params)
 
     @jax.jit
     def prepare(
@@ -254,12 +257,24 @@ def make_reinforce(
         (_, parts), gradient = jax.value_and_grad(loss, has_aux=True)(params, chunk, chunk_targets, total_weight, bonus)
         return (gradient, parts) if sums is None else jax.tree.map(jnp.add, sums, (gradient, parts))
 
-    @partial(jax.jit, donate_argnames=("params", "optimizer_state"))
+    @jax.jit
+    def total_weight_of(weight: jax.Array, rows: np.ndarray) -> jax.Array:
+        return jnp.maximum(weight[rows].sum(), 1.0)
+
+    @partial(jax.jit, donate_argnames=("params", "optimizer_state", "means"))
     def apply_gradient(
-        params: Params, optimizer_state: optax.OptState, gradient: Params
-    ) -> tuple[Params, optax.OptState, jax.Array]:
+        params: Params, optimizer_state: optax.OptState, sums: tuple[Params, Metrics], means: Metrics | None
+    ) -> tuple[Params, optax.OptState, Metrics]:
+        gradient, parts = sums
         updates, optimizer_state = optimizer.update(gradient, optimizer_state, params)
-        return optax.apply_updates(params, updates), optimizer_state, optax.tree.norm(gradient)
+        shares = {name: x / num_updates for name, x in (parts | {"gradient_norm": optax.tree.norm(gradient)}).items()}
+        means = shares if means is None else jax.tree.map(jnp.add, means, shares)
+        return optax.apply_updates(params, updates), optimizer_state, means
+
+    @jax.jit
+    def advance(key: jax.Array, iteration: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
+        key, shuffle_key = jax.random.split(key)
+        return key, shuffle_key, iteration + 1
 
     def tell(state: ReinforceState, experience: Experience) -> tuple[ReinforceState, Metrics]:
         tape = experience.tape
@@ -269,23 +284,19 @@ def make_reinforce(
             statistics = add_rows(statistics, observation, tape.observation[:-1], experience.acted)
         happened = _Happened(*(getattr(experience, field) for field in _Happened._fields))
         targets, ema, metrics = prepare(tape.value, state.ema, state.iteration, happened)
-        key, shuffle_key = jax.random.split(state.key)
-        updates = list(_minibatches(config, rows_per_update, shuffle_key))
-        totals: Metrics | None = None
-        for rows in updates:
-            total_weight = jnp.maximum(targets.weight[rows].sum(), 1.0)
+        key, shuffle_key, next_iteration = advance(state.key, state.iteration)
+        means: Metrics | None = None
+        for rows in _minibatches(config, rows_per_update, shuffle_key):
+            total_weight = total_weight_of(targets.weight, rows)
             sums: tuple[Params, Metrics] | None = None
             for chunk in rows.reshape(-1, rows_per_chunk):
                 sums = add_gradient(sums, params, tape, targets, chunk, total_weight, state.iteration)
             assert sums is not None
-            gradient, parts = sums
-            params, optimizer_state, norm = apply_gradient(params, optimizer_state, gradient)
-            parts["gradient_norm"] = norm
-            totals = parts if totals is None else jax.tree.map(jnp.add, totals, parts)
-        metrics |= jax.tree.map(lambda x: x / len(updates), totals)
+            params, optimizer_state, means = apply_gradient(params, optimizer_state, sums, means)
+        assert means is not None
         if config.normalize_observations:
             params |= moments(statistics)
-        return ReinforceState(params, optimizer_state, state.iteration + 1, ema, statistics, key), metrics
+        return ReinforceState(params, optimizer_state, next_iteration, ema, statistics, key), metrics | means
 
     return Learner(init=init, ask=ask, tell=tell, keeps_tape=True)
 
