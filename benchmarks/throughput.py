@@ -40,7 +40,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=6.0, help="length of one turn (default 6)")
     parser.add_argument("--out", type=Path, default=Path("runs/benchmarks"), help="folder for the results")
     arguments = parser.parse_args()
-    recipes = {name: _recipe(name, arguments.game) for name in arguments.networks}
+    recipes = {name: recipe_flags(name, arguments.game) for name in arguments.networks}
     starts = {name: seconds_to_first_iteration(argv) for name, argv in recipes.items()}
     contestants = {"machine": Contestant("machine", [])}
     for name, argv in recipes.items():
@@ -66,7 +66,8 @@ def main() -> None:
     print(table)
 
 
-def _recipe(name: str, game: str) -> list[str]:
+def recipe_flags(name: str, game: str) -> list[str]:
+    """What the training command needs for a network of ``NETWORKS`` and a game."""
     recipe, *flags = NETWORKS[name]
     return [str(CONFIGS / recipe), *flags, "--env.game", game]
 

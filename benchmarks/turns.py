@@ -22,10 +22,10 @@ Row = dict[str, float]
 
 
 class Contestant:
-    """A process of ``contestant.py`` that works when it is its turn."""
+    """A process of ``contestant.py``, or of another script that speaks like it, that works when it is its turn."""
 
-    def __init__(self, kind: str, argv: list[str]):
-        command = [sys.executable, str(Path(__file__).parent / "contestant.py"), kind, *argv]
+    def __init__(self, kind: str, argv: list[str], script: str = "contestant.py"):
+        command = [sys.executable, str(Path(__file__).parent / script), kind, *argv]
         self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         self.facts: dict[str, Any] = self._read()
 

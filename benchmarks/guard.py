@@ -1,0 +1,121 @@
+"""Whether training became slower: its speed over raw EnvPool's, beside the ratios recorded in ``guard.json``.
+
+  python benchmarks/guard.py            measures, prints, and ends with 1 if a ratio is seen three times below the noise
+  python benchmarks/guard.py --record   measures several times and records the ratios and their noise
+
+Only ratios of neighbouring turns are compared, never times, because a machine's speed changes from hour to hour. They
+hold for one kind of machine; on another kind the guard says so and ends with 0.
+"""
+
+import argparse
+import json
+import os
+import sys
+import time
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from statistics import median
+from typing import Any, NamedTuple
+
+from throughput import recipe_flags
+from turns import Contestant, rates
+
+RECORD = Path(__file__).parent / "guard.json"
+GUARDED = ("linear", "MLP", "Nature CNN")
+GAME = "Pong"
+REPEATS = 5
+"""Measurements of which a record is made."""
+ATTEMPTS = 3
+"""Measurements in a row that must show a fall."""
+Ratios = dict[str, float]
+
+
+class Recorded(NamedTuple):
+    """Medians of several measurements of one network's ratio."""
+
+    ratio: float
+    lowest: float
+
+    @property
+    def least_allowed(self) -> float:
+        """As far below the lowest as that is below the median: twice the noise."""
+        return self.lowest - (self.ratio - self.lowest)
+
+
+def main() -> None:
+    """The command."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=7, help="turns of each; their median counts (default 7)")
+    parser.add_argument("--seconds", type=float, default=1.5, help="length of one turn (default 1.5)")
+    parser.add_argument("--record", action="store_true", help="record the ratios of this machine's kind")
+    arguments = parser.parse_args()
+    contestants = {name: _pair(name) for name in GUARDED}
+    facts = contestants[GUARDED[0]][0].facts
+    kind = f"{facts['platform']} ({facts['device']}), {os.cpu_count()} cores"
+    try:
+        measure = partial(_measure, contestants, arguments.rounds, arguments.seconds)
+        sys.exit(_record(kind, [measure() for _ in range(REPEATS)]) if arguments.record else _guard(kind, measure))
+    finally:
+        for pair in contestants.values():
+            for contestant in pair:
+                contestant.close()
+
+
+def _record(kind: str, measured: list[Ratios]) -> int:
+    ratios = {name: [once[name] for once in measured] for name in GUARDED}
+    entry = {name: Recorded(median(values), min(values))._asdict() for name, values in ratios.items()}
+    records = {**_records(), kind: {"date": time.strftime("%Y-%m-%d"), "game": GAME, "ratios": entry}}
+    RECORD.write_text(json.dumps(records, indent=2) + "\n", encoding="utf-8")
+    print(f"{kind}: {ratios}")
+    return 0
+
+
+def _guard(kind: str, measure: Callable[[], Ratios]) -> int:
+    record = _records().get(kind)
+    if record is None:
+        print(f"no ratios are recorded for {kind}; measured: {measure()}")
+        return 0
+    print(f"{GAME}, {kind}: training speed over raw EnvPool's, recorded {record['date']}", flush=True)
+    recorded = {name: Recorded(**entry) for name, entry in record["ratios"].items()}
+    for _ in range(ATTEMPTS):  # a busy moment passes, slower code stays
+        lines, fell = compare(measure(), recorded)
+        print(*lines, sep="\n", flush=True)
+        if not fell:
+            return 0
+    return 1
+
+
+def _records() -> dict[str, Any]:
+    return json.loads(RECORD.read_text(encoding="utf-8")) if RECORD.exists() else {}
+
+
+def compare(measured: Ratios, recorded: dict[str, Recorded]) -> tuple[list[str], list[str]]:
+    """A line for each network, and the names of those that fell beyond the noise."""
+    lines, fell = [], []
+    for name, ratio in measured.items():
+        before = recorded[name]
+        word = "as before"
+        if ratio < before.least_allowed:
+            word = "FELL"
+            fell.append(name)
+        lines.append(f"{name}: {ratio:.3f}, recorded {before.ratio:.3f}, least {before.least_allowed:.3f}: {word}")
+    return lines, fell
+
+
+def _pair(name: str) -> tuple[Contestant, Contestant]:
+    flags = recipe_flags(name, GAME)
+    return Contestant("training", flags), Contestant("raw_envpool", flags)
+
+
+def _measure(contestants: dict[str, tuple[Contestant, Contestant]], rounds: int, seconds: float) -> Ratios:
+    ratios = {}
+    for name, (training, raw) in contestants.items():
+        turns = [(training.turn(seconds), raw.turn(seconds)) for _ in range(rounds)]
+        ours, theirs = (rates(list(side)) for side in zip(*turns, strict=True))
+        ratios[name] = median(a / b for a, b in zip(ours, theirs, strict=True))
+    return ratios
+
+
+if __name__ == "__main__":
+    main()
