@@ -10,11 +10,12 @@ is the mean of its seeds' means, with a 95 % bootstrap interval over the seeds, 
 
 import argparse
 import json
-import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from trainings import call, read_summary, split_argv, train
 
 from jaxpg.evaluations import read_evaluations
 from jaxpg.saved import load_run
@@ -23,7 +24,7 @@ from jaxpg.summary import bootstrap_interval, human_normalized
 
 def main() -> None:
     """The command."""
-    own, behind = _split(sys.argv[1:])
+    own, behind = split_argv(sys.argv[1:])
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("recipes", nargs="+", type=Path, help="YAML recipes")
     parser.add_argument("--games", nargs="+", required=True, help="games such as Pong")
@@ -35,49 +36,23 @@ def main() -> None:
         for game in arguments.games:
             for seed in arguments.seeds:
                 folder = arguments.out / f"{recipe.stem}-{game}-{seed}"
-                _train(folder, recipe, game, seed, behind)
+                train(folder, recipe, ["--env.game", game, "--run.seed", str(seed)], behind)
                 _evaluate(folder, arguments.episodes)
                 _write_table(arguments.out)
 
 
-def _split(argv: list[str]) -> tuple[list[str], list[str]]:
-    at = argv.index("--") if "--" in argv else len(argv)
-    return argv[:at], argv[at + 1 :]
-
-
-def _train(folder: Path, recipe: Path, game: str, seed: int, options: list[str]) -> None:
-    if _summary(folder).get("ended", "SIG").startswith("SIG"):  # not begun, or ended by a signal
-        begun = (folder / "checkpoints").is_dir() and any((folder / "checkpoints").iterdir())
-        new = [str(recipe), "--run.dir", str(folder), "--env.game", game, "--run.seed", str(seed)]
-        if folder.exists() and not begun:
-            sys.exit(f"{folder}: a run without a checkpoint; remove it to begin it anew")
-        _call("train", *(["--resume", str(folder)] if begun else new), *options)
-
-
 def _evaluate(folder: Path, episodes: int) -> None:
-    iteration = _summary(folder)["iteration"]
+    iteration = read_summary(folder)["iteration"]
     evaluations = read_evaluations(folder / "evaluation.json")
     if not any(e.checkpoint == iteration and e.episodes >= episodes for e in evaluations):
-        _call("evaluate", str(folder), "--episodes", str(episodes))
-
-
-def _call(command: str, *argv: str) -> None:
-    print(f"+ python -m jaxpg.{command} {' '.join(argv)}", flush=True)
-    code = subprocess.run([sys.executable, "-m", f"jaxpg.{command}", *argv], check=False).returncode
-    if code:
-        sys.exit(code)
-
-
-def _summary(folder: Path) -> dict:
-    path = folder / "summary.json"
-    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+        call("evaluate", str(folder), "--episodes", str(episodes))
 
 
 def _write_table(out: Path) -> None:
     """A row for each recipe and game that has a run with an evaluation of its newest policy."""
-    groups: dict[tuple[str, str], list[dict]] = {}
+    groups: dict[tuple[str, str], list[dict[str, Any]]] = {}
     for folder in sorted(path.parent for path in out.glob("*/summary.json")):
-        summary = _summary(folder)
+        summary = read_summary(folder)
         newest = [e for e in read_evaluations(folder / "evaluation.json") if e.checkpoint == summary["iteration"]]
         if newest:
             config = load_run(str(folder))

@@ -1,9 +1,11 @@
 """One side of a speed comparison, in a process of its own, so that it has its own threads and its own peak of memory.
 
   python benchmarks/contestant.py training configs/atari.yaml --policy.name nature
+  python benchmarks/contestant.py population 16 configs/pong_reinforce.yaml
 
 First writes one line of JSON about itself; then answers each line of standard input, a number of seconds, with one
-line of JSON about the work of so many seconds. ``throughput.py`` lets several of these take turns.
+line of JSON about the work of so many seconds and the most memory so far, of the process and, on an accelerator, of
+the device. ``throughput.py`` lets several of these take turns.
 """
 
 import json
@@ -11,6 +13,7 @@ import resource
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import jax
@@ -24,6 +27,7 @@ from jaxpg.config import Config
 from jaxpg.envs.games import rom_ids_by_game
 from jaxpg.experiment import build, lane_seeds
 from jaxpg.observations import make_observation
+from jaxpg.rollout import Rollout
 
 Turn = Callable[[float], dict[str, float]]
 
@@ -31,14 +35,16 @@ Turn = Callable[[float], dict[str, float]]
 def main() -> None:
     """The command."""
     kind, *argv = sys.argv[1:]
-    facts, turn = KINDS[kind](parse_train(argv).config)
+    make = partial(_population, int(argv.pop(0))) if kind == "population" else KINDS[kind]
+    facts, turn = make(parse_train(argv).config)
     device = jax.devices()[0]
     facts |= {"platform": device.platform, "device": device.device_kind}
     print(json.dumps(facts), flush=True)
     for line in sys.stdin:
         done = turn(float(line))
         peak_bytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-        print(json.dumps({**done, "peak_bytes": peak_bytes}), flush=True)
+        device_peak_bytes = (device.memory_stats() or {}).get("peak_bytes_in_use", 0)  # a CPU's is the process's own
+        print(json.dumps({**done, "peak_bytes": peak_bytes, "device_peak_bytes": device_peak_bytes}), flush=True)
 
 
 def _machine(config: Config) -> tuple[dict[str, Any], Turn]:
@@ -142,6 +148,36 @@ def _training(config: Config) -> tuple[dict[str, Any], Turn]:
 
     turn(0.0)  # compiles
     turn(0.0)  # and once more, for what the first iteration does not need
+    return facts, turn
+
+
+def _population(num_members: int, config: Config) -> tuple[dict[str, Any], Turn]:
+    """The rollout alone: different random members that share the lanes evenly, no tape, nobody learns."""
+    keep_compiled_code()
+    experiment = build(config)
+    init_keys = jax.random.split(jax.random.key(0), num_members)
+    population = jax.jit(lambda keys: jax.lax.map(experiment.policy.init, keys))(
+        init_keys
+    )  # vmap would double the peak
+    rollout = Rollout(experiment.rollout.pools, experiment.policy, experiment.observation, keeps_tape=False)
+    rollout.reset(lane_seeds(1, 0, rollout.num_lanes))
+    facts = {"parameters": sum(x.size for x in jax.tree.leaves(population)) // num_members}
+    collected = 0
+
+    def turn(seconds: float) -> dict[str, float]:
+        nonlocal collected
+        start, agent_steps = time.perf_counter(), 0
+        phases = {"emulate": 0.0, "act": 0.0, "learn": 0.0}
+        while not agent_steps or time.perf_counter() - start < seconds:
+            key = jax.random.fold_in(jax.random.key(1), collected)
+            experience, played = rollout.collect(population, experiment.rollout_agent_steps, key)
+            phases["emulate"] += played.emulate
+            phases["act"] += played.act
+            agent_steps += experience.reward.size
+            collected += 1
+        return {"agent_steps": agent_steps, "seconds": time.perf_counter() - start, **phases}
+
+    turn(0.0)  # compiles
     return facts, turn
 
 

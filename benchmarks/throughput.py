@@ -17,7 +17,7 @@ from statistics import median
 from typing import Any
 
 from startup import seconds_to_first_iteration
-from turns import Contestant, Done, rates
+from turns import PHASES, Contestant, Done, phase_seconds, rates
 
 CONFIGS = Path(__file__).parent.parent / "configs"
 NETWORKS = {
@@ -27,7 +27,6 @@ NETWORKS = {
     "Nature CNN": ["atari.yaml", "--policy.name", "nature"],
     "Nature CNN, four epochs": ["atari_clipped.yaml", "--policy.name", "nature"],
 }
-PHASES = ("emulate", "act", "learn", "other")
 Measured = dict[str, list[Done]]
 
 
@@ -93,12 +92,8 @@ def _row(name: str, facts: dict[str, Any], measured: Measured, starts: tuple[flo
         "warm_start_seconds": starts[1],
     }
     for phase in PHASES:
-        row[f"{phase}_microseconds"] = 1e6 * median(_phase(turn, phase) / turn["agent_steps"] for turn in turns)
+        row[f"{phase}_microseconds"] = 1e6 * median(phase_seconds(turn, phase) / turn["agent_steps"] for turn in turns)
     return row
-
-
-def _phase(turn: Done, phase: str) -> float:
-    return turn[phase] if phase in turn else turn["seconds"] - sum(turn[p] for p in PHASES if p in turn)
 
 
 def _table(game: str, machine: str, rows: dict[str, Done], measured: Measured) -> str:

@@ -21,6 +21,10 @@ Row = dict[str, float]
 """One round: speeds in agent steps per second, and shares, which are small."""
 
 
+PHASES = ("emulate", "act", "learn", "other")
+"""Where a turn's seconds go."""
+
+
 class Contestant:
     """A process of ``contestant.py``, or of another script that speaks like it, that works when it is its turn."""
 
@@ -51,6 +55,11 @@ class Contestant:
 def rates(done: list[Done]) -> list[float]:
     """Agent steps per second of each turn."""
     return [turn["agent_steps"] / turn["seconds"] for turn in done]
+
+
+def phase_seconds(turn: Done, phase: str) -> float:
+    """What a phase took of a turn; ``other`` is what the named ones leave."""
+    return turn[phase] if phase in turn else turn["seconds"] - sum(turn[p] for p in PHASES if p in turn)
 
 
 def parse_turns(description: str | None, default_recipe: str) -> argparse.Namespace:
