@@ -47,7 +47,7 @@ def main() -> None:
     """The command."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=7, help="turns of each; their median counts (default 7)")
-    parser.add_argument("--seconds", type=float, default=1.5, help="length of one turn (default 1.5)")
+    parser.add_argument("--seconds", type=float, default=1.0, help="length of one turn (default 1)")
     parser.add_argument("--record", action="store_true", help="record the ratios of this machine's kind")
     arguments = parser.parse_args()
     contestants = {name: _pair(name) for name in GUARDED}
