@@ -1,5 +1,6 @@
 """What the benchmarks of whole trainings share: one run after another, each resumed where it was cut off."""
 
+import contextlib
 import json
 import subprocess
 import sys
@@ -33,7 +34,11 @@ def train(folder: Path, recipe: Path, flags: list[str], options: list[str]) -> N
 def call(command: str, *argv: str) -> None:
     """Runs ``python -m jaxpg.<command>``; where it fails, this process ends with its exit code."""
     print(f"+ python -m jaxpg.{command} {' '.join(argv)}", flush=True)
-    code = subprocess.run([sys.executable, "-m", f"jaxpg.{command}", *argv], check=False).returncode
+    with subprocess.Popen([sys.executable, "-m", f"jaxpg.{command}", *argv]) as process:
+        code = None
+        while code is None:
+            with contextlib.suppress(KeyboardInterrupt):  # the command gets it too: it saves, and ends with 130
+                code = process.wait()
     if code:
         sys.exit(code)
 

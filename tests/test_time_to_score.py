@@ -2,11 +2,13 @@
 
 import json
 import math
+import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 from time_to_score import Outcome, main, make_table, medians, outcome
+from trainings import call
 
 from jaxpg.runlog import read_run
 from tests.report_runs import made_run
@@ -62,3 +64,26 @@ def test_finished_runs_are_read_and_not_repeated(tmp_path: Path, monkeypatch) ->
     assert [seed["agent_steps"] for seed in written["seeds"]] == [121_000, None, 101_000]
     assert "| median | 121,000 | 121 | | 2 of 3 |" in (tmp_path / "time_to_score.md").read_text()
     assert (tmp_path / "time_to_score.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_an_interrupt_is_the_trainings_to_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Process:
+        def __init__(self):
+            self.answers = [KeyboardInterrupt(), 130]
+
+        def __enter__(self):
+            return self
+
+        def __exit__(self, *error):
+            assert not self.answers, "left before the training had saved"
+
+        def wait(self):
+            answer = self.answers.pop(0)
+            if isinstance(answer, BaseException):
+                raise answer
+            return answer
+
+    monkeypatch.setattr(subprocess, "Popen", lambda command: Process())
+    with pytest.raises(SystemExit) as ended:
+        call("train", "configs/cartpole.yaml")
+    assert ended.value.code == 130
