@@ -106,6 +106,7 @@ class _Conv(nnx.Module):
         shape: tuple[int, ...],
         num_actions: int,
         value: bool,
+        config: PolicyConfig,
         rngs: nnx.Rngs,
         *,
         layers: tuple[tuple[int, int, int], ...],  # (features, kernel, stride)
@@ -117,7 +118,14 @@ class _Conv(nnx.Module):
         self._activate, self._pool = activate, pool
         channels = shape[2] if len(shape) == 3 else 1
         convolutions = []
+        side = min(shape[:2])
         for features, kernel, stride in layers:
+            side = (side - kernel) // stride + 1 if padding == "VALID" else side
+            if side < 1:
+                raise UserError(
+                    f"policy.name: {config.name!r} needs a larger picture than {shape[0]} x {shape[1]}; "
+                    "use linear or mlp, or larger observation.height and observation.width"
+                )
             convolutions.append(
                 Conv(
                     channels,
@@ -155,7 +163,16 @@ class Conv3x3(_Conv):
     def __init__(self, shape: tuple[int, ...], num_actions: int, value: bool, config: PolicyConfig, rngs: nnx.Rngs):
         layers = ((32, 3, 1), (32, 3, 1))
         super().__init__(
-            shape, num_actions, value, rngs, layers=layers, padding="SAME", hidden=32, activate=False, pool=True
+            shape,
+            num_actions,
+            value,
+            config,
+            rngs,
+            layers=layers,
+            padding="SAME",
+            hidden=32,
+            activate=False,
+            pool=True,
         )
 
 
@@ -165,7 +182,16 @@ class DQN2013(_Conv):
     def __init__(self, shape: tuple[int, ...], num_actions: int, value: bool, config: PolicyConfig, rngs: nnx.Rngs):
         layers = ((16, 8, 4), (32, 4, 2))
         super().__init__(
-            shape, num_actions, value, rngs, layers=layers, padding="VALID", hidden=256, activate=True, pool=False
+            shape,
+            num_actions,
+            value,
+            config,
+            rngs,
+            layers=layers,
+            padding="VALID",
+            hidden=256,
+            activate=True,
+            pool=False,
         )
 
 
@@ -175,7 +201,16 @@ class Nature(_Conv):
     def __init__(self, shape: tuple[int, ...], num_actions: int, value: bool, config: PolicyConfig, rngs: nnx.Rngs):
         layers = ((32, 8, 4), (64, 4, 2), (64, 3, 1))
         super().__init__(
-            shape, num_actions, value, rngs, layers=layers, padding="VALID", hidden=512, activate=True, pool=False
+            shape,
+            num_actions,
+            value,
+            config,
+            rngs,
+            layers=layers,
+            padding="VALID",
+            hidden=512,
+            activate=True,
+            pool=False,
         )
 
 

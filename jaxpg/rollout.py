@@ -31,14 +31,14 @@ class Seconds(NamedTuple):
 
 
 def make_act(
-    policy: PolicyFunctions, observation: Observation, axes: tuple[int, ...], num_lanes: int, *, greedy: bool
+    policy: PolicyFunctions, observation: Observation, axes: tuple[int, ...], num_lanes: int
 ) -> Callable[..., tuple[jax.Array, Tape | None]]:
     """Builds the jitted ``act(population, raw, noise, tape, row, first_lane) -> (actions i32[n], tape)``.
 
     It acts for ``n`` of the ``num_lanes`` lanes (N), all of some members': ``raw`` is ``[n, ...]`` as the
     emulator gives it, and lane ``first_lane + i`` is the i-th. P is the leading axis of ``population`` and
     divides N; with P > 1 these lanes are whole members. ``noise`` is ``gumbel_noise`` of all rows and lanes, or None
-    where greedy. ``tape`` (donated; None keeps nothing) gets its row ``row`` written for these lanes.
+    for the most probable actions. ``tape`` (donated; None keeps nothing) gets its row ``row`` written for these lanes.
     """
 
     def act_one(params: Population, raw: jax.Array, noise: jax.Array | None) -> tuple[jax.Array, ...]:
@@ -175,7 +175,7 @@ class Rollout:
         self._keeps_tape = keeps_tape
         self._bootstraps = keeps_tape and policy.has_value
         self._encoded = encoded_shape(observation, pools[0].spec)
-        self._act = make_act(policy, observation, pools[0].spec.axes, self.num_lanes, greedy=greedy)
+        self._act = make_act(policy, observation, pools[0].spec.axes, self.num_lanes)
         self._current: list[TimeStep | None] = [None] * len(pools)  # None while a pool is in flight
         self._games = _Games(self.num_lanes)
         self._one_candidate = np.zeros(self.num_lanes, np.int64)  # who plays in each lane without a queue

@@ -148,6 +148,11 @@ def test_a_convolution_needs_a_picture() -> None:
         make_policy(PolicyConfig(name="nature"), (128,), 9, value=False)
 
 
+def test_a_picture_too_small_for_the_convolutions_is_named() -> None:
+    with pytest.raises(UserError, match="policy.name: 'nature' needs a larger picture than 30 x 84"):
+        make_policy(PolicyConfig(name="nature"), (30, 84, 4), 9, value=False)
+
+
 def test_names() -> None:
     with pytest.raises(UserError, match="did you mean 'nature'"):
         make_policy(PolicyConfig(name="natrue"), PICTURE, 3, value=False)

@@ -66,7 +66,7 @@ def test_one_function_acts_for_every_split_into_members() -> None:
     """P=1, E=8; P=8, E=1; and between: one jitted function, one compilation a shape."""
     rollout, policy = make_rollout(PROBE, 8)
     rollout.close()
-    act = make_act(policy, make_observation(VECTOR), (0,), 8, greedy=True)
+    act = make_act(policy, make_observation(VECTOR), (0,), 8)
     raw = np.random.default_rng(0).normal(size=(8, 2)).astype(np.float32)
     splits = [1, 8, 4, 2, 8, 1]
     for num_members in splits:
@@ -94,7 +94,7 @@ def test_a_population_of_one_costs_what_no_population_costs() -> None:
 
         return jax.vmap(one)(raw, noise[0])
 
-    act = make_act(policy, observation, (0, 1, 2), 16, greedy=False)
+    act = make_act(policy, observation, (0, 1, 2), 16)
     noise = gumbel_noise(jax.random.key(0), 1, 16, 2)
     ours = act.lower(population, raw, noise, None, 0, 0).compile()
     theirs = jax.jit(bare).lower(jax.tree.map(lambda x: x[0], population), raw, noise).compile()
@@ -110,10 +110,10 @@ def test_sampling_follows_the_policy_and_greedy_takes_the_most_probable() -> Non
     population = jax.tree.map(lambda x: 0 * x, _population(policy, 1))
     population["heads"]["logits"]["bias"] = jnp.log(jnp.array([[0.2, 0.8]]))
     raw = np.zeros((4000, 2), np.float32)
-    sampled, _ = make_act(policy, make_observation(VECTOR), (0,), 4000, greedy=False)(
+    sampled, _ = make_act(policy, make_observation(VECTOR), (0,), 4000)(
         population, raw, gumbel_noise(jax.random.key(1), 1, 4000, 2), None, 0, 0
     )
-    greedy, _ = make_act(policy, make_observation(VECTOR), (0,), 4000, greedy=True)(population, raw, None, None, 0, 0)
+    greedy, _ = make_act(policy, make_observation(VECTOR), (0,), 4000)(population, raw, None, None, 0, 0)
     assert np.mean(sampled) == pytest.approx(0.8, abs=4 * np.sqrt(0.16 / 4000))
     assert np.asarray(greedy).all()
 
@@ -130,7 +130,7 @@ def test_noise_samples_as_jax_does_with_a_key_a_row_and_lane() -> None:
 def test_every_lane_and_row_and_key_draws_for_itself() -> None:
     rollout, policy = make_rollout(PROBE, 2)
     rollout.close()
-    act = make_act(policy, make_observation(VECTOR), (0,), 64, greedy=False)
+    act = make_act(policy, make_observation(VECTOR), (0,), 64)
     uniform = jax.tree.map(jnp.zeros_like, _population(policy, 1))
     raw = np.zeros((64, 2), np.float32)
     noise = [gumbel_noise(jax.random.key(key), 32, 64, 2) for key in range(4)]
