@@ -10,6 +10,7 @@ hold for one kind of machine; on another kind the guard says so and ends with 0.
 import argparse
 import json
 import os
+import platform
 import sys
 import time
 from collections.abc import Callable
@@ -52,7 +53,7 @@ def main() -> None:
     arguments = parser.parse_args()
     contestants = {name: _pair(name) for name in GUARDED}
     facts = contestants[GUARDED[0]][0].facts
-    kind = f"{facts['platform']} ({facts['device']}), {os.cpu_count()} cores"
+    kind = f"{facts['platform']} ({facts['device']}), {os.cpu_count()} cores, {_processor()}"
     try:
         measure = partial(_measure, contestants, arguments.rounds, arguments.seconds)
         sys.exit(_record(kind, [measure() for _ in range(REPEATS)]) if arguments.record else _guard(kind, measure))
@@ -60,6 +61,14 @@ def main() -> None:
         for pair in contestants.values():
             for contestant in pair:
                 contestant.close()
+
+
+def _processor() -> str:
+    """The processor's model, because emulators and products gain differently from a newer one."""
+    path = Path("/proc/cpuinfo")
+    lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.machine()
 
 
 def _record(kind: str, measured: list[Ratios]) -> int:
