@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import pairwise
 from math import prod
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 import jax
 import jax.numpy as jnp
@@ -100,27 +100,18 @@ class _Conv(nnx.Module):
     """Convolutions, one hidden layer, heads: the trunk that the three networks below share."""
 
     takes_bytes = True  # its first convolution scales them, in its weights
+    layers: ClassVar[tuple[tuple[int, int, int], ...]]  # (features, kernel, stride)
+    padding: ClassVar[Literal["VALID", "SAME"]] = "VALID"
+    hidden_units: ClassVar[int]
+    activate: ClassVar[bool] = True
+    pool: ClassVar[bool] = False
 
-    def __init__(
-        self,
-        shape: tuple[int, ...],
-        num_actions: int,
-        value: bool,
-        config: PolicyConfig,
-        rngs: nnx.Rngs,
-        *,
-        layers: tuple[tuple[int, int, int], ...],  # (features, kernel, stride)
-        padding: Literal["VALID", "SAME"],
-        hidden: int,
-        activate: bool,
-        pool: bool,
-    ):
-        self._activate, self._pool = activate, pool
+    def __init__(self, shape: tuple[int, ...], num_actions: int, value: bool, config: PolicyConfig, rngs: nnx.Rngs):
         channels = shape[2] if len(shape) == 3 else 1
         convolutions = []
         side = min(shape[:2])
-        for features, kernel, stride in layers:
-            side = (side - kernel) // stride + 1 if padding == "VALID" else side
+        for features, kernel, stride in self.layers:
+            side = (side - kernel) // stride + 1 if self.padding == "VALID" else side
             if side < 1:
                 raise UserError(
                     f"policy.name: {config.name!r} needs a larger picture than {shape[0]} x {shape[1]}; "
@@ -132,7 +123,7 @@ class _Conv(nnx.Module):
                     features,
                     kernel,
                     stride=stride,
-                    padding=padding,
+                    padding=self.padding,
                     kernel_init=_orthogonal(RELU_GAIN),
                     rngs=rngs,
                 )
@@ -141,14 +132,14 @@ class _Conv(nnx.Module):
         self.convolutions = nnx.List(convolutions)
         picture = jax.ShapeDtypeStruct(shape if len(shape) == 3 else (*shape, 1), jnp.float32)
         flat = jax.eval_shape(self._trunk, picture)
-        self.hidden = nnx.Linear(flat.size, hidden, kernel_init=_orthogonal(RELU_GAIN), rngs=rngs)
-        self.heads = Heads(hidden, num_actions, value, rngs=rngs)
+        self.hidden = nnx.Linear(flat.size, self.hidden_units, kernel_init=_orthogonal(RELU_GAIN), rngs=rngs)
+        self.heads = Heads(self.hidden_units, num_actions, value, rngs=rngs)
 
     def _trunk(self, x: jax.Array) -> jax.Array:
         for convolution in self.convolutions:
             x = convolution(x)
-            x = nnx.relu(x) if self._activate else x
-        if self._pool:
+            x = nnx.relu(x) if self.activate else x
+        if self.pool:
             x = nnx.max_pool(x, (2, 2), (2, 2))
         return x.reshape(-1)
 
@@ -160,58 +151,25 @@ class _Conv(nnx.Module):
 class Conv3x3(_Conv):
     """Two 3x3 convolutions of 32 filters without activation, 2x2 max-pool, 32 ReLU units."""
 
-    def __init__(self, shape: tuple[int, ...], num_actions: int, value: bool, config: PolicyConfig, rngs: nnx.Rngs):
-        layers = ((32, 3, 1), (32, 3, 1))
-        super().__init__(
-            shape,
-            num_actions,
-            value,
-            config,
-            rngs,
-            layers=layers,
-            padding="SAME",
-            hidden=32,
-            activate=False,
-            pool=True,
-        )
+    layers = ((32, 3, 1), (32, 3, 1))
+    padding = "SAME"
+    hidden_units = 32
+    activate = False
+    pool = True
 
 
 class DQN2013(_Conv):
     """The smaller network of Mnih et al. (2013), section 5.1."""
 
-    def __init__(self, shape: tuple[int, ...], num_actions: int, value: bool, config: PolicyConfig, rngs: nnx.Rngs):
-        layers = ((16, 8, 4), (32, 4, 2))
-        super().__init__(
-            shape,
-            num_actions,
-            value,
-            config,
-            rngs,
-            layers=layers,
-            padding="VALID",
-            hidden=256,
-            activate=True,
-            pool=False,
-        )
+    layers = ((16, 8, 4), (32, 4, 2))
+    hidden_units = 256
 
 
 class Nature(_Conv):
     """The network of Mnih et al. (2015), Methods, "Model architecture"."""
 
-    def __init__(self, shape: tuple[int, ...], num_actions: int, value: bool, config: PolicyConfig, rngs: nnx.Rngs):
-        layers = ((32, 8, 4), (64, 4, 2), (64, 3, 1))
-        super().__init__(
-            shape,
-            num_actions,
-            value,
-            config,
-            rngs,
-            layers=layers,
-            padding="VALID",
-            hidden=512,
-            activate=True,
-            pool=False,
-        )
+    layers = ((32, 8, 4), (64, 4, 2), (64, 3, 1))
+    hidden_units = 512
 
 
 POLICIES: dict[str, Callable[..., nnx.Module]] = {
