@@ -25,7 +25,9 @@ from jaxpg.cli import parse_train
 from jaxpg.compiled import keep_compiled_code
 from jaxpg.config import Config
 from jaxpg.envs.games import rom_ids_by_game
+from jaxpg.envs.threads import affinity_offset
 from jaxpg.experiment import build, lane_seeds
+from jaxpg.memory import keep_freed_memory
 from jaxpg.observations import make_observation
 from jaxpg.rollout import Rollout
 
@@ -34,6 +36,7 @@ Turn = Callable[[float], dict[str, float]]
 
 def main() -> None:
     """The command."""
+    keep_freed_memory()
     kind, *argv = sys.argv[1:]
     make = partial(_population, int(argv.pop(0))) if kind == "population" else KINDS[kind]
     facts, turn = make(parse_train(argv).config)
@@ -81,6 +84,7 @@ def _raw_envpool(config: Config) -> tuple[dict[str, Any], Turn]:
         batch_size=env.num_lanes,
         env_seed=[int(s) for s in lane_seeds(0, 0, env.num_lanes)],
         num_threads=env.num_threads,
+        thread_affinity_offset=affinity_offset(env.num_threads, env.num_lanes),
         img_height=needs.height,
         img_width=needs.width,
         gray_scale=needs.color == "gray",
@@ -102,6 +106,7 @@ def _raw_ale(config: Config) -> tuple[dict[str, Any], Turn]:
         rom_ids_by_game()[env.game],
         env.num_lanes,
         num_threads=env.num_threads,
+        thread_affinity_offset=affinity_offset(env.num_threads, env.num_lanes),
         img_height=needs.height,
         img_width=needs.width,
         grayscale=needs.color == "gray",

@@ -14,6 +14,7 @@ from jaxpg.compiled import keep_compiled_code
 from jaxpg.envs.config import EnvConfig
 from jaxpg.evaluations import Evaluation, add_evaluation, read_evaluations
 from jaxpg.experiment import GREEDY, Actions, Player, build, lane_seeds
+from jaxpg.memory import keep_freed_memory
 from jaxpg.progress import count_up
 from jaxpg.rollout import play_games
 from jaxpg.saved import parse_play, restore_params
@@ -47,6 +48,7 @@ def evaluate(argv: Sequence[str]) -> int:
     folder = Path(arguments.run)
     env = dataclasses.replace(arguments.env, num_lanes=min(arguments.env.num_lanes, arguments.episodes))
     read_evaluations(folder / "evaluation.json")  # damaged? then before the work
+    keep_freed_memory()
     keep_compiled_code()
     experiment = build(config, Player(env, GREEDY[arguments.actions]))
     params, iteration = restore_params(folder, experiment, arguments.checkpoint)

@@ -19,6 +19,7 @@ from jaxpg.envs.games import action_names
 from jaxpg.errors import UserError
 from jaxpg.experiment import GREEDY, Actions, Experiment, Player, build
 from jaxpg.grid import Grid, Shot, pictures
+from jaxpg.memory import keep_freed_memory
 from jaxpg.panel import GAME_SIZE, SIZE, Moment, Panel, scale_game
 from jaxpg.played import COLORS, Moves, Played, frame_by_frame, frames_of_agent_steps, play
 from jaxpg.progress import count_up
@@ -56,6 +57,7 @@ def record(argv: Sequence[str]) -> int:
     """Runs the command and returns its exit code, 0."""
     arguments, config = _parse(argv)
     names = action_names(arguments.env)
+    keep_freed_memory()
     keep_compiled_code()
     experiment = build(config, Player(arguments.env, GREEDY[arguments.actions], keeps_tape=True))
     restored = [restore_params(Path(arguments.run), experiment, which) for which in arguments.checkpoint]

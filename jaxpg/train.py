@@ -21,6 +21,7 @@ from jaxpg.config import Config
 from jaxpg.counters import Progress
 from jaxpg.errors import UserError
 from jaxpg.experiment import Experiment, build, lane_seeds
+from jaxpg.memory import keep_freed_memory
 from jaxpg.metrics import EpisodeRow, EpisodesCsv, JsonLines, Record, TensorBoard, Writer, write_json
 from jaxpg.progress import make_progress
 from jaxpg.recorder import Recorder, check_recordable
@@ -226,6 +227,7 @@ def train(argv: Sequence[str]) -> int:
 def _train(argv: Sequence[str], stop: Stop) -> int:
     arguments = parse_train(argv)
     config = arguments.config
+    keep_freed_memory()
     keep_compiled_code()
     experiment = build(config)
     if config.run.record_every:

@@ -33,6 +33,7 @@ MAY_IMPORT = {
     "cli": {"config", "errors"},
     "runfolder": {"config", "errors", "metrics"},
     "compiled": set(),
+    "memory": set(),
     "counters": set(),
     "saved": BASE | {"checkpoint", "cli", "config", "counters", "experiment"},
     "human_scores": set(),

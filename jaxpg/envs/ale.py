@@ -6,6 +6,7 @@ from jaxpg.envs.actions import ActionTable
 from jaxpg.envs.config import EnvConfig
 from jaxpg.envs.games import rom_ids_by_game
 from jaxpg.envs.seeds import check_seeds
+from jaxpg.envs.threads import affinity_offset
 from jaxpg.errors import UserError, check_name
 from jaxpg.types import EmulatorNeeds, EnvSpec, TimeStep
 
@@ -37,6 +38,7 @@ class Ale:
             rom_ids[config.game],
             num_lanes,
             num_threads=config.num_threads,
+            thread_affinity_offset=affinity_offset(config.num_threads, num_lanes),
             max_num_frames_per_episode=config.max_episode_agent_steps * config.frame_skip,
             repeat_action_probability=config.sticky_action_probability,
             full_action_space=config.full_action_space,

@@ -11,6 +11,7 @@ from jaxpg.envs.actions import ActionTable
 from jaxpg.envs.config import EnvConfig
 from jaxpg.envs.games import game_name
 from jaxpg.envs.seeds import check_seeds
+from jaxpg.envs.threads import affinity_offset
 from jaxpg.errors import UserError, check_name
 from jaxpg.types import EmulatorNeeds, EnvSpec, TimeStep
 
@@ -42,7 +43,10 @@ class EnvPool:
         else:
             self._task = config.game
             self._options = _classic_options(config, needs)
-        self._options |= {"num_threads": config.num_threads}
+        self._options |= {
+            "num_threads": config.num_threads,
+            "thread_affinity_offset": affinity_offset(config.num_threads, num_lanes),
+        }
         with _unbounded_spaces():
             probe = envpool.make_spec(self._task, **self._options)
             self._actions = ActionTable(int(probe.action_space.n), config.actions, num_lanes)
