@@ -18,7 +18,9 @@ CORES = os.cpu_count() or 1
 def test_threads_are_bound_to_a_core_each_once_there_is_a_lane_for_each(backend: str) -> None:
     def cores_of_new_threads(num_lanes: int) -> list[set[int]]:
         before = {task.name for task in Path("/proc/self/task").iterdir()}
-        env = make_env(EnvConfig(game="Pong", backend=backend), EmulatorNeeds(kind="pixels", height=84, width=84), num_lanes)
+        env = make_env(
+            EnvConfig(game="Pong", backend=backend), EmulatorNeeds(kind="pixels", height=84, width=84), num_lanes
+        )
         env.reset(np.arange(num_lanes))
         env.recv()
         new = [task.name for task in Path("/proc/self/task").iterdir() if task.name not in before]
