@@ -26,7 +26,8 @@ from trainings import split_argv, train
 
 from jaxpg.cli import parse_train
 from jaxpg.config import Config
-from jaxpg.metrics import Record, write_json, write_text
+from jaxpg.durable import write_json, write_text
+from jaxpg.metrics import Record
 from jaxpg.runlog import read_run
 
 GAMES = 100

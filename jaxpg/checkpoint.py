@@ -1,8 +1,12 @@
 """Saving and restoring a run with Orbax: one pytree of arrays, and JSON for what is no array.
 
-The only file that imports Orbax. Nothing here pickles, so that a stranger's checkpoint cannot run code.
+The only file that imports Orbax. Nothing here pickles, so that a stranger's checkpoint cannot run code. Orbax neither
+waits until bytes are on the disk nor notices later that they changed, hence the manifest.
 """
 
+import re
+import shutil
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -10,102 +14,164 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import orbax.checkpoint as ocp
-from orbax.checkpoint.checkpoint_managers import preservation_policy
 
+from jaxpg.durable import MANIFEST, damage, seal, sync_folder
 from jaxpg.errors import UserError
+from jaxpg.resume import Metadata
+
+MAX_METADATA_BYTES = 1_000_000_000
 
 
 class Checkpoints:
     """The checkpoints of one run, each in a folder named by its iteration.
 
+    A checkpoint is written beside its place and moved there when all of it is on the disk, so that it is whole or not
+    there. Its manifest tells whether it was damaged since.
+
     Args:
-      folder: made when missing.
+      folder: made by the first save.
       keep_newest: how many of the newest are kept.
       keep_every: iterations that are a multiple of one of these are kept for good; 0 stands for none.
-      read_only: nothing is made or cleaned up, so that a run which is still being written is left alone.
     """
 
-    def __init__(self, folder: Path, *, keep_newest: int = 1, keep_every: Sequence[int] = (), read_only: bool = False):
+    def __init__(self, folder: Path, *, keep_newest: int = 1, keep_every: Sequence[int] = ()):
         self.folder = folder.absolute()
-        keep: list[Any] = [preservation_policy.LatestN(keep_newest)]
-        keep += [preservation_policy.EveryNSteps(steps) for steps in keep_every if steps]
-        self._manager = ocp.CheckpointManager(
-            self.folder,
-            item_handlers={  # named here, so that a checkpoint of another process can be looked into
-                "state": ocp.StandardCheckpointHandler(),
-                "metadata": ocp.JsonCheckpointHandler(),
-            },
-            options=ocp.CheckpointManagerOptions(
-                preservation_policy=preservation_policy.AnyPreservationPolicy(keep),
-                cleanup_tmp_directories=not read_only,
-                create=not read_only,
-                enable_async_checkpointing=False,
-            ),
-        )
+        self._keep_newest, self._keep_every = keep_newest, [every for every in keep_every if every]
+        self._orbax = ocp.StandardCheckpointer()
 
     def iterations(self) -> list[int]:
-        """The iterations that have a finished checkpoint, oldest first."""
-        return sorted(self._manager.all_steps())
+        """The iterations that have a checkpoint, oldest first."""
+        if not self.folder.is_dir():
+            return []
+        names = [path.name for path in self.folder.iterdir() if (path / MANIFEST).is_file()]
+        return sorted(int(name) for name in names if re.fullmatch(r"0|[1-9][0-9]{0,11}", name))
 
-    def save(self, iteration: int, state: Any, metadata: dict[str, Any]) -> None:
-        """Writes ``state`` (a pytree of arrays) and ``metadata`` (JSON); returns when both are whole on disk."""
-        self._manager.save(
-            iteration,
-            args=ocp.args.Composite(state=ocp.args.StandardSave(state), metadata=ocp.args.JsonSave(metadata)),
-        )
-        self._manager.wait_until_finished()
+    def save(self, iteration: int, state: Any, metadata: Metadata) -> None:
+        """Writes ``state`` (a pytree of arrays) and ``metadata``; returns when both are on the disk.
 
-    def restore(self, iteration: int, like: Any) -> tuple[Any, dict[str, Any]]:
+        Raises:
+          OSError: it cannot be written; then nothing is left of it, and the older checkpoints are as they were.
+        """
+        unfinished = self.folder / f"{iteration}.unfinished"
+        self._remove(unfinished)
+        try:
+            unfinished.mkdir(parents=True)
+            self._orbax.save(unfinished / "state", state)
+            self._orbax.wait_until_finished()
+            (unfinished / "metadata.json").write_bytes(metadata.to_json())
+            seal(unfinished)
+            self._remove(self.folder / str(iteration))
+            unfinished.rename(self.folder / str(iteration))
+            sync_folder(self.folder)
+        except (OSError, ValueError) as error:  # a full disk is a ValueError of TensorStore's
+            shutil.rmtree(unfinished, ignore_errors=True)
+            raise OSError(_first_line(error)) from error
+        self._prune()
+
+    def restore(self, iteration: int, like: Any) -> tuple[Any, Metadata]:
         """Reads the checkpoint of ``iteration`` into the structure of ``like`` (arrays or their shapes).
 
         The arrays come onto this process's first device, whatever device they were saved from: a run on an
         accelerator can be looked at on a CPU.
 
         Raises:
-          UserError: there is none, or it holds arrays of another architecture.
+          UserError: there is none, it is damaged, or it holds arrays of another architecture.
+        """
+        metadata = self.metadata(iteration)
+        path = self.folder / str(iteration)
+        here = jax.sharding.SingleDeviceSharding(jax.devices()[0])
+        like = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=here), like)
+        try:
+            self._check_shapes(path, like)
+            return self._orbax.restore(path / "state", like), metadata
+        except (ValueError, KeyError, OSError) as error:
+            raise _unreadable(path, error) from error
+
+    def metadata(self, iteration: int) -> Metadata:
+        """What was saved with ``iteration`` besides the arrays.
+
+        Raises:
+          UserError: there is no such checkpoint, or it is damaged.
         """
         known = self.iterations()
         if iteration not in known:
             have = f"there are {', '.join(map(str, known))}" if known else "there is none yet"
             raise UserError(f"{self.folder}: no checkpoint of iteration {iteration}; {have}")
-        here = jax.sharding.SingleDeviceSharding(jax.devices()[0])
-        like = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=here), like)
+        path = self.folder / str(iteration)
+        if found := damage(path):
+            raise UserError(f"{path}: the checkpoint is damaged: {found}")
         try:
-            self._check_shapes(iteration, like)
-            restored = self._manager.restore(
-                iteration,
-                args=ocp.args.Composite(state=ocp.args.StandardRestore(like), metadata=ocp.args.JsonRestore()),
-            )
-        except (ValueError, KeyError, OSError) as error:
-            reason = str(error).splitlines()[0]
-            raise UserError(f"{self.folder / str(iteration)}: the checkpoint cannot be read: {reason}") from error
-        return restored.state, restored.metadata
+            with (path / "metadata.json").open("rb") as file:
+                return Metadata.from_json(file.read(MAX_METADATA_BYTES))
+        except (ValueError, OSError) as error:
+            raise _unreadable(path, error) from error
 
-    def metadata(self, iteration: int) -> dict[str, Any]:
-        """The JSON that was saved with ``iteration``, without the arrays.
+    def newest_whole(self, like: Any) -> tuple[Any, Metadata] | None:
+        """The newest checkpoint that is not damaged; None where there is none at all.
+
+        The damaged ones after it, and what a save that was broken off left, are named on stderr and set aside.
 
         Raises:
-          UserError: it is damaged.
+          UserError: all are damaged, or the newest whole one is of another architecture.
         """
-        args = ocp.args.Composite(metadata=ocp.args.JsonRestore())
-        try:
-            return self._manager.restore(iteration, args=args).metadata
-        except (ValueError, KeyError, OSError) as error:
-            reason = str(error).splitlines()[0]
-            raise UserError(f"{self.folder / str(iteration)}: the checkpoint cannot be read: {reason}") from error
+        if self.folder.is_dir():
+            for path in self.folder.glob("*.unfinished"):
+                _say(f"{path}: this save was not finished; it is taken away")
+                self._remove(path)
+        iterations = self.iterations()
+        for iteration in reversed(iterations):
+            path = self.folder / str(iteration)
+            if found := damage(path):
+                aside = path.with_name(f"{iteration}.damaged")
+                self._remove(aside)
+                path.rename(aside)
+                _say(
+                    f"{path}: the checkpoint is damaged: {found}; it is now {aside.name}, and the one before it is used"
+                )
+                continue
+            return self.restore(iteration, like)
+        if iterations:
+            raise UserError(f"{self.folder}: every checkpoint is damaged; none is left to resume from")
+        return None
 
     def close(self) -> None:
         """Releases Orbax's threads."""
-        self._manager.close()
+        self._orbax.close()
 
-    def _check_shapes(self, iteration: int, like: Any) -> None:
-        wanted, stored = _shapes(like), _shapes(self._manager.item_metadata(iteration).state.tree)
+    def _prune(self) -> None:
+        iterations = self.iterations()
+        for iteration in iterations[: -self._keep_newest]:
+            if all(iteration % every for every in self._keep_every):
+                self._remove(self.folder / str(iteration))
+
+    def _remove(self, path: Path) -> None:
+        """Takes a folder away; one that was begun to be removed is no checkpoint any more."""
+        if path.is_symlink():
+            path.unlink()
+        elif path.is_dir():
+            (path / MANIFEST).unlink(missing_ok=True)
+            shutil.rmtree(path)
+
+    def _check_shapes(self, path: Path, like: Any) -> None:
+        wanted, stored = _shapes(like), _shapes(self._orbax.metadata(path / "state").item_metadata.tree)
         for name in sorted(wanted.keys() | stored.keys()):
             if wanted.get(name) != stored.get(name):
                 raise UserError(
-                    f"{self.folder / str(iteration)}: the checkpoint is of another architecture: {name} is "
+                    f"{path}: the checkpoint is of another architecture: {name} is "
                     f"{_describe(stored.get(name))} there, but {_describe(wanted.get(name))} in the configuration"
                 )
+
+
+def _say(sentence: str) -> None:
+    print(f"jaxpg: {sentence}", file=sys.stderr, flush=True)
+
+
+def _unreadable(path: Path, error: Exception) -> UserError:
+    return UserError(f"{path}: the checkpoint cannot be read: {_first_line(error)}")
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0]
 
 
 def _shapes(tree: Any) -> dict[str, tuple[int, ...]]:

@@ -56,19 +56,24 @@ class RunConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class CheckpointConfig:
-    """When the run is saved. A save by iterations ends a segment: the emulators are seeded anew."""
+    """When the run is saved. A save changes nothing: games go on, and a resumed run repeats the rest to the bit."""
 
     __pydantic_config__ = STRICT
 
-    every_iterations: NonNegativeInt = 500
-    """Iterations from save to save; 0 saves only at the end."""
-    every_seconds: NonNegativeFloat = 0.0
-    """Seconds from save to save besides; 0 turns it off. These saves leave the games alone; who resumes from one
-    starts new games, so that only a run which was not interrupted can be repeated to the bit."""
+    every_seconds: NonNegativeFloat = 60.0
+    """Seconds from save to save; 0 turns it off."""
+    every_iterations: NonNegativeInt = 0
+    """Iterations from save to save besides; 0 turns it off."""
     keep_every: NonNegativeInt = 0
     """Saves whose iteration is a multiple of this are kept for good; 0 keeps only the newest."""
     keep_newest: PositiveInt = 2
-    """Newest saves that are kept."""
+    """Newest saves that are kept; with one, nothing is left to fall back on where it is damaged."""
+    segment_agent_steps: PositiveInt = 65_536
+    """Agent steps in each lane after which all games are begun anew, interrupted or not; a resumed run has at most
+    these to play again. At least as many as a game may have."""
+    replay: bool = True
+    """Whether a resumed run plays the games of its segment again, up to where it was saved; else it begins new ones at
+    once, and is from then on another run."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -102,7 +107,6 @@ PONG = Config(
         value_coefficient=0.25,
     ),
     optimizer=OptimizerConfig(learning_rate=4e-4, final_learning_rate_fraction=0.15),
-    checkpoint=CheckpointConfig(every_iterations=0, every_seconds=60.0),
 )
 """What ``python -m jaxpg.train`` does without a recipe; configs/pong_reinforce.yaml says the same and why."""
 

@@ -2,24 +2,38 @@
 
 import collections
 import dataclasses
-from typing import Any
+from typing import Annotated, Any
+
+from pydantic import AfterValidator, Field
+
+from jaxpg.validation import STRICT, LargeNonNegativeInt, NonNegativeFloat, NonNegativeInt
+
+WINDOW_EPISODES = 100
+
+_Window = Annotated[
+    collections.deque[float],
+    Field(max_length=WINDOW_EPISODES),
+    AfterValidator(lambda returns: collections.deque(returns, maxlen=WINDOW_EPISODES)),
+]
 
 
 @dataclasses.dataclass
 class Progress:
     """Where a run stands besides its arrays: the metadata of a checkpoint."""
 
-    iteration: int = 0
-    agent_steps: int = 0
+    __pydantic_config__ = STRICT
+
+    iteration: NonNegativeInt = 0
+    agent_steps: LargeNonNegativeInt = 0
     """Agent steps over all lanes, autoreset steps included."""
-    episodes: int = 0
-    wall_seconds: float = 0.0
+    episodes: LargeNonNegativeInt = 0
+    wall_seconds: NonNegativeFloat = 0.0
     """Seconds of training, over all the processes that worked on the run."""
-    segment: int = 0
+    segment: NonNegativeInt = 0
     """How often the emulators were seeded anew."""
     metrics: dict[str, float] = dataclasses.field(default_factory=dict)
     """The newest value of each of the learner's metrics."""
-    last_returns: collections.deque[float] = dataclasses.field(default_factory=lambda: collections.deque(maxlen=100))
+    last_returns: _Window = dataclasses.field(default_factory=lambda: collections.deque(maxlen=WINDOW_EPISODES))
 
     @property
     def return_mean_100(self) -> float | None:
@@ -28,7 +42,3 @@ class Progress:
 
     def to_json(self) -> dict[str, Any]:
         return {**vars(self), "last_returns": list(self.last_returns)}
-
-    @classmethod
-    def from_json(cls, data: dict[str, Any]) -> "Progress":
-        return cls(**{**data, "last_returns": collections.deque(data["last_returns"], maxlen=100)})

@@ -8,6 +8,10 @@ class UserError(Exception):
     """A mistake in what the user gave; its text is the one sentence that the user reads."""
 
 
+class EmulatorFaultError(Exception):
+    """An emulator failed; nobody's mistake, and what was played since the newest iteration is lost."""
+
+
 def nearest(name: str, names: Iterable[str]) -> str:
     """Ends an error sentence with the nearest valid name, or with all of them when they are few.
 

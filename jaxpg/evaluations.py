@@ -8,8 +8,8 @@ from typing import Any
 from pydantic import ConfigDict, FiniteFloat, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 
+from jaxpg.durable import write_json
 from jaxpg.errors import UserError
-from jaxpg.metrics import write_json
 
 
 @dataclass(frozen=True, kw_only=True, config=ConfigDict(strict=True, extra="forbid"))

@@ -61,6 +61,11 @@ def build(config: Config, player: Player | None = None) -> Experiment:
     Raises:
       UserError: a name is unknown or two settings contradict each other.
     """
+    if player is None and config.checkpoint.segment_agent_steps < config.env.max_episode_agent_steps:
+        raise UserError(
+            f"checkpoint.segment_agent_steps: {config.checkpoint.segment_agent_steps} is less than "
+            f"env.max_episode_agent_steps, {config.env.max_episode_agent_steps}; some games would never end"
+        )
     observation = make_observation(config.observation)
     env = player.env if player else config.env
     num_lanes = env.num_lanes

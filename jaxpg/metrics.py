@@ -1,13 +1,18 @@
 """What a run writes as it goes: ``metrics.jsonl``, ``episodes.csv``, TensorBoard files, all through one protocol."""
 
-import csv
 import json
 import os
-from collections.abc import Callable, Iterable
+import time
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
-from tensorboardX import SummaryWriter
+from tensorboardX.event_file_writer import EventsWriter
+from tensorboardX.proto.event_pb2 import Event, SessionLog
+from tensorboardX.proto.summary_pb2 import Summary
+
+from jaxpg.durable import write_text
 
 Record = dict[str, float | int | None]
 """One iteration's numbers; None where there is none yet (it becomes null in JSON)."""
@@ -31,10 +36,54 @@ class Writer(Protocol):
     """Where an iteration's record and its finished games go."""
 
     def write(self, record: Record, episodes: list[EpisodeRow]) -> None:
-        """Takes one iteration."""
+        """Takes one iteration; OSError where it cannot write it now."""
 
     def close(self) -> None:
-        """Flushes."""
+        """Flushes; OSError where something is lost."""
+
+
+class _Lines:
+    """A text file that grows by whole lines. What a full disk does not take waits for the next time.
+
+    Args:
+      path: the file.
+      wanted: the lines of an older file that stay; the others are dropped, and a last one that was cut off.
+    """
+
+    def __init__(self, path: Path, wanted: Callable[[str], bool]):
+        self._path = path
+        if path.exists():
+            text = path.read_text(encoding="utf-8")
+            whole = text.splitlines() if text.endswith("\n") else text.splitlines()[:-1]
+            write_text(path, "".join(line + "\n" for line in whole if wanted(line)))
+        self._file = path.open("ab", buffering=0)
+        self.size_bytes = self._file.seek(0, os.SEEK_END)
+        self._waiting = b""
+
+    def add(self, text: str) -> None:
+        """Writes whole lines; OSError where not all of them could be written, and then none is."""
+        self._waiting += text.encode()
+        written = 0
+        try:
+            while written < len(self._waiting):
+                written += self._file.write(self._waiting[written:])
+        except OSError as error:
+            self._file.truncate(self.size_bytes)
+            raise OSError(error.errno, f"{self._path.name} cannot be written: {error.strerror}") from error
+        self.size_bytes += written
+        self._waiting = b""
+
+    def sync(self) -> None:
+        """Returns when all lines are on the disk; OSError where they cannot."""
+        self.add("")
+        os.fsync(self._file.fileno())
+
+    def close(self) -> None:
+        """Tries once more; OSError where lines are lost."""
+        try:
+            self.sync()
+        finally:
+            self._file.close()
 
 
 class JsonLines:
@@ -45,15 +94,11 @@ class JsonLines:
     """
 
     def __init__(self, path: Path, last_iteration: int):
-        _keep_lines(path, lambda line: json.loads(line)["iteration"] <= last_iteration)
-        self._file = path.open("a", encoding="utf-8")
+        self._lines = _Lines(path, lambda line: json.loads(line)["iteration"] <= last_iteration)
+        self.sync, self.close = self._lines.sync, self._lines.close
 
     def write(self, record: Record, episodes: list[EpisodeRow]) -> None:
-        self._file.write(json.dumps(record, allow_nan=False) + "\n")
-        self._file.flush()
-
-    def close(self) -> None:
-        self._file.close()
+        self._lines.add(json.dumps(record, allow_nan=False) + "\n")
 
 
 class EpisodesCsv:
@@ -61,54 +106,49 @@ class EpisodesCsv:
 
     def __init__(self, path: Path, last_agent_steps: int):
         header = ",".join(EPISODE_HEADER)
-        _keep_lines(path, lambda line: line == header or int(line.split(",")[0]) <= last_agent_steps)
-        self._file = path.open("a", encoding="utf-8", newline="")
-        self._writer = csv.writer(self._file, lineterminator="\n")
-        if self._file.tell() == 0:
-            self._writer.writerow(EPISODE_HEADER)
+        self._lines = _Lines(path, lambda line: line == header or int(line.split(",")[0]) <= last_agent_steps)
+        self.sync, self.close = self._lines.sync, self._lines.close
+        if self._lines.size_bytes == 0:
+            self._lines.add(header + "\n")
 
     def write(self, record: Record, episodes: list[EpisodeRow]) -> None:
-        self._writer.writerows(episodes)
-        self._file.flush()
-
-    def close(self) -> None:
-        self._file.close()
+        self._lines.add("".join(",".join(map(str, episode)) + "\n" for episode in episodes))
 
 
 class TensorBoard:
-    """Event files for TensorBoard; the horizontal axis is agent steps."""
+    """Event files for TensorBoard; the horizontal axis is agent steps.
+
+    They repeat ``metrics.jsonl``: where the disk does not take them, they end there until the run is resumed. Written
+    at once, because tensorboardX's thread would stand still on a full disk, and the training with it.
+    """
 
     def __init__(self, folder: Path, last_agent_steps: int):
-        self._writer = SummaryWriter(str(folder), purge_step=last_agent_steps + 1)
+        folder.mkdir(exist_ok=True)
+        self._events: EventsWriter | None = EventsWriter(str(folder / "events"), f".{last_agent_steps}")
+        start = SessionLog(status=SessionLog.START)  # events after this step are of an older process
+        self._add(Event(wall_time=time.time(), step=last_agent_steps + 1, session_log=start))
 
     def write(self, record: Record, episodes: list[EpisodeRow]) -> None:
-        agent_steps = record["agent_steps"]
-        for name, value in record.items():
-            if value is not None and name != "agent_steps":
-                self._writer.add_scalar(name, value, agent_steps)
+        values = {name: value for name, value in record.items() if value is not None and name != "agent_steps"}
+        self._add(_event(record["agent_steps"], values))
         for episode in episodes:
-            self._writer.add_scalar("episode/return", episode.episode_return, episode.agent_steps)
+            self._add(_event(episode.agent_steps, {"episode/return": episode.episode_return}))
 
     def close(self) -> None:
-        self._writer.close()
+        with suppress(OSError):
+            if self._events:
+                self._events.close()
+
+    def _add(self, event: Event) -> None:
+        if self._events is None:
+            return
+        try:
+            self._events.write_event(event)
+        except OSError as error:
+            self._events = None
+            raise OSError(error.errno, f"tensorboard/ cannot be written: {error.strerror}") from error
 
 
-def write_json(path: Path, content: Any) -> None:
-    """Writes a JSON file so that it is either old or new, never half."""
-    write_text(path, json.dumps(content, indent=2, allow_nan=False) + "\n")
-
-
-def write_text(path: Path, text: str) -> None:
-    """Writes a text file so that it is either old or new, never half."""
-    temporary = path.with_name(path.name + ".tmp")
-    temporary.write_text(text, encoding="utf-8")
-    os.replace(temporary, path)
-
-
-def _keep_lines(path: Path, wanted: Callable[[str], bool]) -> None:
-    """Drops the lines of a text file that are not wanted, and a last line that was cut off."""
-    if not path.exists():
-        return
-    text = path.read_text(encoding="utf-8")
-    whole: Iterable[str] = text.splitlines() if text.endswith("\n") else text.splitlines()[:-1]
-    write_text(path, "".join(line + "\n" for line in whole if wanted(line)))
+def _event(agent_steps: Any, values: dict[str, Any]) -> Event:
+    shown = [Summary.Value(tag=name, simple_value=value) for name, value in values.items()]
+    return Event(wall_time=time.time(), step=agent_steps, summary=Summary(value=shown))

@@ -6,7 +6,7 @@ interrupted, and lets emulation in C++ threads overlap with the device's work.
 """
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import NamedTuple
 
@@ -15,9 +15,13 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxpg.candidates import IDLE, CandidateQueue
+from jaxpg.errors import EmulatorFaultError
 from jaxpg.losses import log_prob_of
 from jaxpg.observations import Observation, encoded_shape
 from jaxpg.types import Episodes, Experience, Params, PolicyFunctions, Population, Tape, TimeStep, VectorEnv
+
+NOT_SENT = 255
+"""In place of an action in the record of a pool that was at rest."""
 
 AGENT_STEPS_PER_LOOK = 64
 """Agent steps that games are played for at a time where nothing else asks for a pause."""
@@ -180,13 +184,57 @@ class Rollout:
         self._games = _Games(self.num_lanes)
         self._one_candidate = np.zeros(self.num_lanes, np.int64)  # who plays in each lane without a queue
         self._tape: Tape | None = None
+        self._record: list[np.ndarray] = []
+        self.waiting_since: float | None = None
+        """Since when, by the monotonic clock, an answer of the emulators is waited for; None while it is not."""
 
     def reset(self, seeds: np.ndarray) -> None:
         """Starts every lane's emulator anew with its own seed (``int64[N]``); unfinished games are dropped."""
+        self.end_games()
         for pool, first in zip(self.pools, self._first_lanes, strict=True):
             pool.reset(seeds[first : first + pool.num_lanes])
+
+    def end_games(self) -> None:
+        """Drops the unfinished games; the next thing is a reset."""
         self._current = [None] * len(self.pools)
         self._games = _Games(self.num_lanes)
+        self._record = []
+
+    @property
+    def actions(self) -> np.ndarray:
+        """What was played since the reset, ``u8[K, N]``: with the seeds, all that the emulators' state depends on."""
+        return np.concatenate([np.zeros((0, self.num_lanes), np.uint8), *self._record])
+
+    @property
+    def agent_steps_of_games(self) -> int:
+        """Agent steps of each lane since the reset (K)."""
+        return sum(len(rows) for rows in self._record)
+
+    def replay(self, seeds: np.ndarray, actions: np.ndarray) -> Iterator[int]:
+        """Brings the emulators to where ``actions`` were played since a reset with ``seeds``.
+
+        Emulators cannot be saved and restored, but they are deterministic.
+
+        Args:
+          seeds: ``int64[N]``.
+          actions: ``u8[K, N]``, as the property of that name gave them.
+
+        Yields:
+          How many agent steps of all lanes were played since it last did, so that one can watch and stop it.
+        """
+        self.reset(seeds)
+        for i, pool in enumerate(self.pools):
+            self._current[i] = self._receive(pool)
+        for row, chosen in enumerate(actions):
+            playing = [i for i, first in enumerate(self._first_lanes) if chosen[first] != NOT_SENT]
+            for i in playing:
+                self.pools[i].send(chosen[self._lanes(i)])
+            for i in playing:
+                self._current[i] = step = self._receive(self.pools[i])
+                self._games.add(row, self._first_lanes[i], step, self._one_candidate)
+            yield self.num_lanes
+        self._games.collect()  # they were counted when they were played
+        self._record = [actions]
 
     def collect(
         self, players: Population | CandidateQueue, num_agent_steps: int, key: jax.Array
@@ -203,6 +251,7 @@ class Rollout:
           The experience, whose tape the next call overwrites, and where the time went.
         """
         outcomes = _Outcomes(num_agent_steps, self.num_lanes)
+        record = np.full((num_agent_steps, self.num_lanes), NOT_SENT, np.uint8)
         tape, self._tape = self._take_tape(num_agent_steps), None
         queue = players if isinstance(players, CandidateQueue) else None
         clock = _Clock()
@@ -218,7 +267,8 @@ class Rollout:
                     continue  # no game will begin here any more
                 population = queue.population if queue else players  # a queue's changes as games end
                 actions, tape = self._act(population, step.observation, noise, tape, played, self._first_lanes[i])
-                pool.send(np.asarray(actions))
+                record[played, self._lanes(i)] = chosen = np.asarray(actions)
+                pool.send(chosen)
                 self._current[i] = None
                 clock.lap("act")
             played += 1
@@ -230,6 +280,7 @@ class Rollout:
                 _, tape = self._act(population, step.observation, noise, tape, played, self._first_lanes[i])
                 clock.lap("act")
         self._tape = tape
+        self._record.append(record[:played])
         experience = Experience(
             tape=tape,
             reward=outcomes.reward[:played],
@@ -246,11 +297,23 @@ class Rollout:
         for pool in self.pools:
             pool.close()
 
+    def _receive(self, pool: VectorEnv) -> TimeStep:
+        self.waiting_since = time.monotonic()
+        try:
+            step = pool.recv()
+        except RuntimeError as error:
+            raise EmulatorFaultError(f"an emulator failed: {error}") from error
+        self.waiting_since = None
+        return step
+
+    def _lanes(self, i: int) -> slice:
+        return slice(self._first_lanes[i], self._first_lanes[i] + self.pools[i].num_lanes)
+
     def _observe(self, i: int, row: int, outcomes: _Outcomes, queue: CandidateQueue | None) -> TimeStep:
         """The newest observation of pool ``i``; what came with it answers the actions of ``row``."""
         step = self._current[i]
         if step is None:
-            step = self._current[i] = self.pools[i].recv()
+            step = self._current[i] = self._receive(self.pools[i])
             if row >= 0:
                 playing = queue.playing if queue else self._one_candidate
                 outcomes.add(row, self._first_lanes[i], step, playing)

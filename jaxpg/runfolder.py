@@ -4,8 +4,9 @@ import time
 from pathlib import Path
 
 from jaxpg.config import Config, dump
+from jaxpg.durable import write_text
 from jaxpg.errors import UserError
-from jaxpg.metrics import write_text
+from jaxpg.lock import LOCK, TRAINER
 
 
 def new_run_folder(config: Config) -> Path:
@@ -20,26 +21,25 @@ def new_run_folder(config: Config) -> Path:
     else:
         folder = Path(config.run.dir)
     try:
-        holds_run, holds_files = (folder / "config.yaml").exists(), folder.is_dir() and any(folder.iterdir())
+        there = {path.name for path in folder.iterdir()} if folder.is_dir() else set()
     except OSError as error:
         raise UserError(f"run.dir: cannot read {folder}: {error.strerror}") from error
-    if holds_run:
+    except ValueError as error:  # a NUL in the name
+        raise UserError(f"run.dir: {str(folder)!r} is no name of a folder") from error
+    if "config.yaml" in there:
         raise UserError(f"run.dir: {folder} holds a run already; go on with --resume {folder} or choose another folder")
-    if holds_files:
+    if there - {LOCK, TRAINER}:  # which a start that was broken off leaves
         raise UserError(f"run.dir: {folder} is not empty; choose another folder")
     return folder
 
 
-def make_run_folder(folder: Path, config: Config) -> None:
-    """Makes the folder and writes the resolved configuration, ``config.yaml``.
+def write_config(folder: Path, config: Config) -> None:
+    """Writes the resolved configuration, ``config.yaml``, into the folder.
 
     Raises:
       UserError: the folder cannot be written.
     """
     try:
-        folder.mkdir(parents=True, exist_ok=True)
         write_text(folder / "config.yaml", dump(config))
     except OSError as error:
         raise UserError(f"run.dir: cannot write {folder}: {error.strerror}") from error
-    except ValueError as error:  # a NUL in the name
-        raise UserError(f"run.dir: {str(folder)!r} is no name of a folder") from error

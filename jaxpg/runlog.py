@@ -101,20 +101,13 @@ def _read_checkpoints(path: Path, remarks: list[str]) -> list[Progress]:
         remarks.append("no checkpoint yet")
         return []
     found = []
-    checkpoints = Checkpoints(path, read_only=True)
+    checkpoints = Checkpoints(path)
     try:
         for iteration in checkpoints.iterations():
             try:
-                progress = Progress.from_json(checkpoints.metadata(iteration))
+                found.append(checkpoints.metadata(iteration).progress)
             except UserError as error:
                 remarks.append(str(error))
-                continue
-            except (KeyError, TypeError):
-                progress = Progress(agent_steps=-1)
-            if all(_is_number(x) and x >= 0 for x in (progress.agent_steps, progress.wall_seconds)):
-                found.append(progress)
-            else:
-                remarks.append(f"checkpoint {iteration} has damaged metadata and is left out")
     finally:
         checkpoints.close()
     if not found:

@@ -10,7 +10,6 @@ import jax
 from jaxpg.checkpoint import Checkpoints
 from jaxpg.cli import Arguments, parse
 from jaxpg.config import Config, check, load_recipe
-from jaxpg.counters import Progress
 from jaxpg.errors import UserError
 from jaxpg.experiment import Experiment
 from jaxpg.types import Params
@@ -71,7 +70,7 @@ def restore_params(folder: Path, experiment: Experiment, which: str) -> tuple[Pa
     """
     if not (folder / "checkpoints").is_dir():
         raise UserError(f"{folder}: no checkpoint yet")
-    checkpoints = Checkpoints(folder / "checkpoints", read_only=True)
+    checkpoints = Checkpoints(folder / "checkpoints")
     try:
         iteration = _choose(checkpoints, folder, which)
         key = jax.random.key(0)
@@ -97,5 +96,5 @@ def _choose(checkpoints: Checkpoints, folder: Path, which: str) -> int:
 
 
 def _mean_return(checkpoints: Checkpoints, iteration: int) -> float:
-    mean = Progress.from_json(checkpoints.metadata(iteration)).return_mean_100
+    mean = checkpoints.metadata(iteration).progress.return_mean_100
     return float("-inf") if mean is None else mean

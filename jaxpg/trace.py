@@ -9,10 +9,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxpg.config import Config
+from jaxpg.durable import write_json
 from jaxpg.envs.config import EnvConfig
 from jaxpg.errors import UserError
 from jaxpg.learners.reinforce import ReinforceConfig
-from jaxpg.metrics import write_json
 from jaxpg.played import Played
 from jaxpg.returns import credit, lambda_returns, transformed
 

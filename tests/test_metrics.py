@@ -10,7 +10,8 @@ import pytest
 from tensorboardX.proto.event_pb2 import Event
 
 from jaxpg import metrics
-from jaxpg.metrics import EpisodeRow, EpisodesCsv, JsonLines, TensorBoard, write_json, write_text
+from jaxpg.durable import write_json, write_text
+from jaxpg.metrics import EpisodeRow, EpisodesCsv, JsonLines, TensorBoard
 
 
 def record(iteration: int, **more) -> dict:

@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from jaxpg.validation import STRICT, Fraction, NonNegativeInt, PositiveInt
+from jaxpg.validation import STRICT, Fraction, NonNegativeInt, PositiveFloat, PositiveInt
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,6 +25,8 @@ class EnvConfig:
     playing a number of games up to 8, which come to rest as the last games end."""
     num_threads: NonNegativeInt = 0
     """Emulator threads; 0 means one for each core."""
+    timeout_seconds: PositiveFloat = 120.0
+    """Seconds without an answer from the emulators, besides one for each lane, after which the run ends."""
     frame_skip: Annotated[int, Field(ge=1, le=64)] = 4
     """Emulator frames per agent step (Mnih et al. 2015, Methods)."""
     sticky_action_probability: Fraction = 0.0
