@@ -31,7 +31,7 @@ class Progress:
     """Seconds of training, over all the processes that worked on the run."""
     segment: NonNegativeInt = 0
     """How often the emulators were seeded anew."""
-    metrics: dict[str, float] = dataclasses.field(default_factory=dict)
+    metrics: dict[str, int | float] = dataclasses.field(default_factory=dict)
     """The newest value of each of the learner's metrics."""
     last_returns: _Window = dataclasses.field(default_factory=lambda: collections.deque(maxlen=WINDOW_EPISODES))
 

@@ -37,6 +37,7 @@ def sync_folder(folder: Path) -> None:
 def seal(folder: Path) -> None:
     """Waits until all that is in ``folder`` is on the disk, and writes the manifest: each file's size and SHA-256."""
     files = {}
+    (folder / MANIFEST).unlink(missing_ok=True)
     for path in sorted(folder.rglob("*")):
         if path.is_dir():
             sync_folder(path)

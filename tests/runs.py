@@ -12,6 +12,7 @@ import pytest
 from jaxpg import train as train_module
 from jaxpg.checkpoint import Checkpoints
 from jaxpg.config import load_recipe
+from jaxpg.counters import Progress
 from jaxpg.experiment import build
 from jaxpg.metrics import JsonLines
 from jaxpg.train import main
@@ -73,8 +74,8 @@ def summary(folder: Path) -> dict:
     return json.loads((folder / "summary.json").read_text())
 
 
-def saved(folder: Path) -> tuple[list[int], bytes, dict]:
-    """The checkpointed iterations, and the newest one's parameters as bytes and its metadata."""
+def saved(folder: Path) -> tuple[list[int], bytes, Progress]:
+    """The checkpointed iterations, and the newest one's state as bytes and its progress."""
     experiment = build(load_recipe(folder / "config.yaml"))
     state = experiment.learner.init(jax.random.key(0), experiment.policy.init(jax.random.key(0)))
     checkpoints = Checkpoints(folder / "checkpoints", keep_newest=9)
@@ -82,7 +83,7 @@ def saved(folder: Path) -> tuple[list[int], bytes, dict]:
     state, metadata = checkpoints.restore(iterations[-1], state)
     checkpoints.close()
     state = state._replace(key=jax.random.key_data(state.key))
-    return iterations, b"".join(np.asarray(leaf).tobytes() for leaf in jax.tree.leaves(state)), metadata
+    return iterations, b"".join(np.asarray(leaf).tobytes() for leaf in jax.tree.leaves(state)), metadata.progress
 
 
 def check_whole(folder: Path, iterations: int | None = None) -> None:

@@ -1,5 +1,6 @@
 """Checkpoints: every bit comes back, the right ones are kept, and a wrong one is refused with a sentence."""
 
+from collections import deque
 from typing import NamedTuple
 
 import jax
@@ -9,7 +10,10 @@ import optax
 import pytest
 
 from jaxpg.checkpoint import Checkpoints
+from jaxpg.counters import Progress
+from jaxpg.durable import seal
 from jaxpg.errors import UserError
+from jaxpg.resume import Games, Metadata
 
 
 class State(NamedTuple):
@@ -45,7 +49,10 @@ def checkpoints(tmp_path):
     made.close()
 
 
-METADATA = {"iteration": 7, "wall_seconds": 0.1 + 0.2, "last_returns": [-21.0, 3.5], "nothing": None, "name": "πong"}
+METADATA = Metadata(
+    progress=Progress(iteration=7, wall_seconds=0.1 + 0.2, metrics={"πong": 1.5}, last_returns=deque([-21.0, 3.5])),
+    games=Games.of("πong", np.arange(12, dtype=np.uint8).reshape(3, 4), None),
+)
 
 
 def test_a_checkpoint_comes_back_bit_by_bit(checkpoints):
@@ -60,19 +67,19 @@ def test_a_checkpoint_comes_back_bit_by_bit(checkpoints):
 
 def test_numbers_that_are_no_numbers_come_back_too(checkpoints):
     saved = state()._replace(params={"x": jnp.array([jnp.nan, -0.0, jnp.inf, 1e-45], jnp.float32)})
-    checkpoints.save(1, saved, {})
+    checkpoints.save(1, saved, METADATA)
     assert bits(checkpoints.restore(1, saved)[0]) == bits(saved)
 
 
 def test_a_typed_key_goes_on_with_the_same_randomness(checkpoints):
-    checkpoints.save(1, state(), {})
+    checkpoints.save(1, state(), METADATA)
     key = checkpoints.restore(1, state()._replace(key=jax.random.key(99)))[0].key
     assert jnp.issubdtype(key.dtype, jax.dtypes.prng_key)
     assert jax.random.bits(key) == jax.random.bits(jax.random.key(3))
 
 
 def test_another_process_would_find_the_same(checkpoints, tmp_path):
-    checkpoints.save(4, state(), {"iteration": 4})
+    checkpoints.save(4, state(), METADATA)
     other = Checkpoints(tmp_path / "checkpoints")
     assert other.iterations() == [4]
     assert bits(other.restore(4, state(seed=1))[0]) == bits(state())
@@ -81,7 +88,7 @@ def test_another_process_would_find_the_same(checkpoints, tmp_path):
 
 def test_a_restored_state_can_be_donated(checkpoints):
     """Donation fails for arrays that share memory with something else."""
-    checkpoints.save(1, state(), {})
+    checkpoints.save(1, state(), METADATA)
     restored, _ = checkpoints.restore(1, state())
     add = jax.jit(lambda x: jax.tree.map(lambda leaf: leaf + 1, x), donate_argnums=0)
     assert float(add({"kernel": restored.params["kernel"]})["kernel"][0, 0]) == float(
@@ -103,7 +110,7 @@ def test_a_restored_state_can_be_donated(checkpoints):
 def test_the_newest_and_every_nth_are_kept(newest, every, kept, tmp_path):
     made = Checkpoints(tmp_path / "checkpoints", keep_newest=newest, keep_every=every)
     for iteration in range(1, 11):
-        made.save(iteration, {"x": jnp.zeros(1)}, {})
+        made.save(iteration, {"x": jnp.zeros(1)}, METADATA)
     assert made.iterations() == kept
     assert sorted(int(path.name) for path in (tmp_path / "checkpoints").iterdir()) == kept
     made.close()
@@ -111,25 +118,26 @@ def test_the_newest_and_every_nth_are_kept(newest, every, kept, tmp_path):
 
 def test_what_was_saved_from_an_accelerator_comes_back_on_this_device(checkpoints, tmp_path):
     """Orbax writes down which device every array was on and would look for it."""
-    checkpoints.save(1, state(), {})
+    checkpoints.save(1, state(), METADATA)
     (devices,) = (tmp_path / "checkpoints" / "1").rglob("_sharding")
     text = devices.read_text()
     assert "cpu:0" in text
     devices.write_text(text.replace("cpu:0", "cuda:0"))
+    seal(tmp_path / "checkpoints" / "1")
     assert bits(checkpoints.restore(1, state(seed=1))[0]) == bits(state())
 
 
 def test_a_missing_iteration_is_refused_with_those_there_are(checkpoints):
     with pytest.raises(UserError, match=r"checkpoints: no checkpoint of iteration 3; there is none yet$"):
         checkpoints.restore(3, state())
-    checkpoints.save(5, state(), {})
-    checkpoints.save(8, state(), {})
+    checkpoints.save(5, state(), METADATA)
+    checkpoints.save(8, state(), METADATA)
     with pytest.raises(UserError, match=r"checkpoints: no checkpoint of iteration 3; there are 5, 8$"):
         checkpoints.restore(3, state())
 
 
 def test_another_architecture_is_refused_with_the_array_and_both_shapes(checkpoints):
-    checkpoints.save(2, state(hidden=5), {})
+    checkpoints.save(2, state(hidden=5), METADATA)
     with pytest.raises(UserError) as caught:
         checkpoints.restore(2, state(hidden=6))
     sentence = str(caught.value)
@@ -140,7 +148,7 @@ def test_another_architecture_is_refused_with_the_array_and_both_shapes(checkpoi
 
 
 def test_an_array_that_is_absent_on_one_side_is_named(checkpoints):
-    checkpoints.save(2, state(), {})
+    checkpoints.save(2, state(), METADATA)
     more = state()._replace(params={**state().params, "value": jnp.zeros(3)})
     with pytest.raises(UserError, match=r"params\.value is absent there, but of shape \[3\] in the configuration"):
         checkpoints.restore(2, more)
@@ -149,32 +157,105 @@ def test_an_array_that_is_absent_on_one_side_is_named(checkpoints):
         checkpoints.restore(2, less)
 
 
-def test_a_damaged_checkpoint_is_refused_with_a_sentence(checkpoints, tmp_path):
-    saved = {"x": jnp.arange(1000.0)}  # one array: with more, Orbax leaves reads behind that complain later
-    checkpoints.save(2, saved, {})
-    data = [path for path in (tmp_path / "checkpoints" / "2" / "state").rglob("*") if path.parent.name == "d"]
-    assert data
-    for path in data:
-        path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
-    with pytest.raises(UserError, match=r"checkpoints/2: the checkpoint cannot be read: ") as caught:
-        checkpoints.restore(2, saved)
+def damaged(folder, how):
+    (data, *_) = sorted(path for path in (folder / "state").rglob("*") if path.parent.name == "d")
+    content = data.read_bytes()
+    if how == "truncated":
+        data.write_bytes(content[:-1])
+    elif how == "flipped":
+        data.write_bytes(bytes([content[0] ^ 1]) + content[1:])
+    elif how == "missing":
+        data.unlink()
+    elif how == "extra":
+        (data.parent / "more").write_bytes(b"")
+    elif how == "linked":
+        data.rename(folder.parent / "elsewhere")
+        data.symlink_to(folder.parent / "elsewhere")
+    else:
+        (folder / "manifest.json").write_text(how)
+
+
+DAMAGES = ["truncated", "flipped", "missing", "extra", "linked", "", "[]", '{"files": {}}', '{"files": {"a": 1}}']
+
+
+@pytest.mark.parametrize("how", DAMAGES)
+def test_a_damaged_checkpoint_is_refused_and_set_aside_for_the_one_before(how, checkpoints, tmp_path, capsys):
+    checkpoints.save(2, state(seed=2), METADATA)
+    checkpoints.save(3, state(seed=3), METADATA)
+    damaged(tmp_path / "checkpoints" / "3", how)
+    with pytest.raises(UserError, match=r"checkpoints/3: the checkpoint is damaged: "):
+        checkpoints.restore(3, state())
+    restored, _ = checkpoints.newest_whole(state())
+    assert bits(restored) == bits(state(seed=2))
+    assert "checkpoints/3: the checkpoint is damaged: " in capsys.readouterr().err
+    assert (tmp_path / "checkpoints" / "3.damaged").is_dir()
+    assert checkpoints.iterations() == [2]
+    damaged(tmp_path / "checkpoints" / "2", how)
+    with pytest.raises(UserError, match=r"checkpoints: every checkpoint is damaged"):
+        checkpoints.newest_whole(state())
+
+
+def test_names_that_begin_with_a_dot_are_no_damage(checkpoints, tmp_path):
+    checkpoints.save(3, state(), METADATA)
+    (tmp_path / "checkpoints" / "3" / ".DS_Store").write_bytes(b"x")
+    assert bits(checkpoints.restore(3, state(seed=1))[0]) == bits(state())
+
+
+@pytest.mark.parametrize(
+    "metadata",
+    [
+        b"",
+        b"[1",
+        b"{}",
+        b"[" * 100_000,
+        b'{"progress": {"iteration": -1}, "games": null}',
+        b'{"progress": {"iteration": "1"}, "games": null}',
+        b'{"progress": {"wall_seconds": NaN}, "games": null}',
+        b'{"progress": {"last_returns": [' + b"0," * 100 + b'0]}, "games": null}',
+        b'{"progress": {}, "games": {"agent_steps": 1}}',
+        b'{"progress": {}, "games": null, "more": 1}',
+    ],
+)
+def test_metadata_of_another_form_is_refused_with_a_sentence(metadata, checkpoints, tmp_path):
+    checkpoints.save(3, state(), METADATA)
+    folder = tmp_path / "checkpoints" / "3"
+    (folder / "metadata.json").write_bytes(metadata)
+    seal(folder)
+    with pytest.raises(UserError, match=r"checkpoints/3: the checkpoint cannot be read: ") as caught:
+        checkpoints.restore(3, state())
     assert "\n" not in str(caught.value)
 
 
-def test_an_unfinished_checkpoint_is_ignored_and_cleaned_away(tmp_path):
+def test_an_unfinished_save_is_no_checkpoint_and_is_taken_away(checkpoints, tmp_path, capsys):
     folder = tmp_path / "checkpoints"
-    made = Checkpoints(folder)
-    made.save(3, state(), {})
-    made.close()
-    unfinished = folder / "7.orbax-checkpoint-tmp"
+    checkpoints.save(3, state(), METADATA)
+    unfinished = folder / "7.unfinished"
     (unfinished / "state").mkdir(parents=True)
     (unfinished / "state" / "half").write_bytes(b"x")
-    again = Checkpoints(folder)
-    assert again.iterations() == [3]
-    again.save(9, state(), {})
-    assert sorted(path.name for path in folder.iterdir()) == ["9"]
-    assert bits(again.restore(9, state(seed=1))[0]) == bits(state())
-    again.close()
+    assert checkpoints.iterations() == [3]
+    assert bits(checkpoints.newest_whole(state(seed=1))[0]) == bits(state())
+    assert "7.unfinished: this save was not finished" in capsys.readouterr().err
+    assert [path.name for path in folder.iterdir()] == ["3"]
+
+
+def test_a_failed_save_leaves_the_checkpoints_as_they_were(checkpoints, tmp_path, monkeypatch):
+    checkpoints.save(3, state(), METADATA)
+
+    def full(folder):
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("jaxpg.checkpoint.seal", full)
+        with pytest.raises(OSError, match="No space left"):
+            checkpoints.save(5, state(seed=5), METADATA)
+    assert [path.name for path in (tmp_path / "checkpoints").iterdir()] == ["3"]
+    checkpoints.save(5, state(seed=5), METADATA)
+    assert bits(checkpoints.newest_whole(state())[0]) == bits(state(seed=5))
+
+
+def test_where_there_is_no_checkpoint_there_is_none(checkpoints):
+    assert checkpoints.newest_whole(state()) is None
+    assert checkpoints.iterations() == []
 
 
 def test_nothing_is_pickled_or_unpickled(checkpoints, tmp_path, monkeypatch):

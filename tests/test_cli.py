@@ -244,14 +244,6 @@ def test_another_architecture_on_resume_is_refused_and_the_run_stays_as_it_was(r
     )
 
 
-def test_a_run_without_a_checkpoint_cannot_be_resumed(refusal, run_folder):
-    (iteration,) = (run_folder / "checkpoints").iterdir()
-    for path in sorted(iteration.rglob("*"), reverse=True):
-        path.rmdir() if path.is_dir() else path.unlink()
-    iteration.rmdir()
-    assert refusal("--resume", "run") == "run: no checkpoint to resume from"
-
-
 def test_what_is_no_mistake_of_the_user_keeps_its_traceback():
     def broken(argv):
         raise ZeroDivisionError

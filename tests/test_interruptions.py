@@ -1,10 +1,12 @@
 """An interrupted run goes on as if it had not been: signals, kills, resumes."""
 
 import random
+import shutil
 import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -33,6 +35,10 @@ from tests.runs import (
 @pytest.fixture
 def signals(monkeypatch):
     return Signals(monkeypatch)
+
+
+SEGMENTS = ("--checkpoint.segment-agent-steps", "16", "--env.max-episode-agent-steps", "16")
+"""Two iterations each. (CartPole has a limit of its own.)"""
 
 
 class Killed(BaseException):
@@ -84,6 +90,15 @@ def finish(folder: Path) -> int:
     return iterations
 
 
+def check_same(folder: Path, uninterrupted: Path) -> None:
+    """To the bit, but for what a clock says."""
+    assert untimed(records(folder)) == untimed(records(uninterrupted))
+    assert untimed(games(folder)) == untimed(games(uninterrupted))
+    ours, theirs = saved(folder), saved(uninterrupted)
+    assert ours[1] == theirs[1]
+    assert replace(ours[2], wall_seconds=0) == replace(theirs[2], wall_seconds=0)
+
+
 @pytest.mark.parametrize(("number", "name", "code"), [(signal.SIGTERM, "SIGTERM", 143), (signal.SIGINT, "SIGINT", 130)])
 def test_a_signal_ends_the_run_after_the_iteration_and_resume_finishes_it(
     number, name, code, signals, tmp_path, capsys
@@ -103,19 +118,35 @@ def test_a_signal_ends_the_run_after_the_iteration_and_resume_finishes_it(
 
 
 @pytest.mark.parametrize("iteration", [10, 12])
-def test_a_run_that_is_ended_and_resumed_is_the_uninterrupted_run_from_its_save_on(
-    iteration, uninterrupted, signals, tmp_path
-):
-    """At 10 the signal falls on a save; at 12 it makes one of its own, so that only the first ten are the same."""
+def test_a_run_that_is_ended_and_resumed_is_the_uninterrupted_run(iteration, uninterrupted, signals, tmp_path):
+    """At 10 the signal falls on a save, at 12 it makes one of its own."""
     signals.send(signal.SIGTERM, iteration=iteration)
     folder = cartpole(tmp_path / "run", "--checkpoint.every-iterations", "5", iterations=20, code=143)
     signals.stop()
     run("--resume", str(folder))
     check_whole(folder, iterations=20)
-    same = iteration % 5 == 0
-    assert (untimed(records(folder)) == untimed(records(uninterrupted))) == same
-    assert (saved(folder)[1] == saved(uninterrupted)[1]) == same
-    assert untimed(records(folder))[:iteration] == untimed(records(uninterrupted))[:iteration]
+    check_same(folder, uninterrupted)
+
+
+def test_a_run_without_a_checkpoint_begins_from_the_beginning(uninterrupted, tmp_path):
+    folder = cartpole(tmp_path / "run", "--checkpoint.every-iterations", "5", iterations=20)
+    shutil.rmtree(folder / "checkpoints")
+    run("--resume", str(folder))
+    check_whole(folder, iterations=20)
+    check_same(folder, uninterrupted)
+
+
+def test_without_replay_a_resumed_run_begins_new_games_and_says_so(uninterrupted, signals, tmp_path, capsys):
+    signals.send(signal.SIGTERM, iteration=10)
+    folder = cartpole(tmp_path / "run", "--checkpoint.every-iterations", "5", iterations=20, code=143)
+    signals.stop()
+    capsys.readouterr()
+    run("--resume", str(folder), "--checkpoint.no-replay")
+    assert "checkpoint.replay is off: new games are begun" in capsys.readouterr().err
+    check_whole(folder, iterations=20)
+    assert saved(folder)[2].segment == 1
+    assert untimed(records(folder))[:10] == untimed(records(uninterrupted))[:10]
+    assert untimed(records(folder))[10:] != untimed(records(uninterrupted))[10:]
 
 
 @pytest.mark.parametrize("iteration", [6, 10, 13, 14])
@@ -140,11 +171,18 @@ def test_a_run_that_was_killed_repeats_itself_to_the_bit_from_its_last_save(
     assert len(records(folder)) == iteration
     run("--resume", str(folder))
     check_whole(folder, iterations=20)
-    assert untimed(records(folder)) == untimed(records(uninterrupted))
-    assert untimed(games(folder)) == untimed(games(uninterrupted))
-    ours, theirs = saved(folder), saved(uninterrupted)
-    assert ours[1] == theirs[1]
-    assert {**ours[2], "wall_seconds": 0} == {**theirs[2], "wall_seconds": 0}
+    check_same(folder, uninterrupted)
+
+
+@pytest.mark.parametrize("iteration", [4, 5, 7])
+def test_a_run_of_several_segments_is_resumed_to_the_bit(iteration, signals, tmp_path):
+    """Ended where a segment ends, right after, and in the third one."""
+    whole = cartpole(tmp_path / "whole", *SEGMENTS, iterations=8)
+    signals.send(signal.SIGTERM, iteration=iteration)
+    folder = cartpole(tmp_path / "run", *SEGMENTS, iterations=8, code=143)
+    signals.stop()
+    run("--resume", str(folder))
+    check_same(folder, whole)
 
 
 def test_every_segment_seeds_the_emulators_anew(tmp_path, monkeypatch):
@@ -152,11 +190,11 @@ def test_every_segment_seeds_the_emulators_anew(tmp_path, monkeypatch):
     seeds = []
     reset = Rollout.reset
     monkeypatch.setattr(Rollout, "reset", lambda rollout, given: (seeds.append(given), reset(rollout, given)))
-    folder = cartpole(tmp_path / "run", "--checkpoint.every-iterations", "2", iterations=6)
+    folder = cartpole(tmp_path / "run", *SEGMENTS, iterations=6)
     for segment, given in enumerate(seeds):
         assert given.tolist() == lane_seeds(1, segment, LANES).tolist()
     assert len(seeds) == 3  # and none after the last save, where nothing is played any more
-    assert saved(folder)[2]["segment"] == 3
+    assert saved(folder)[2].segment == 3
 
 
 def test_the_window_of_returns_survives_a_resume(signals, tmp_path):
@@ -165,8 +203,8 @@ def test_the_window_of_returns_survives_a_resume(signals, tmp_path):
     folder = cartpole(tmp_path / "run", iterations=90, code=143)
     signals.stop()
     before = saved(folder)[2]
-    assert len(before["last_returns"]) == 100 < before["episodes"]
-    assert before["last_returns"] == [float(game["return"]) for game in games(folder)][-100:]
+    assert len(before.last_returns) == 100 < before.episodes
+    assert list(before.last_returns) == [float(game["return"]) for game in games(folder)][-100:]
     run("--resume", str(folder))
     check_whole(folder, iterations=90)
 

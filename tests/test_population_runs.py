@@ -27,7 +27,7 @@ ENV = [
 SEARCH = [
     *("--run.learner", "random_search", "--random-search.candidates", str(CANDIDATES)),
     *("--random-search.prior", "normal", "--random-search.finalists", "6", "--random-search.finalist-episodes", "2"),
-    *("--random-search.winner-episodes", "10", "--checkpoint.every-iterations", "0"),
+    *("--random-search.winner-episodes", "10"),
 ]
 EVOLUTION = [
     *("--run.learner", "evolution", "--evolution.pairs", "3", "--evolution.generations", "4"),
@@ -115,7 +115,7 @@ def test_the_same_seed_gives_the_same_run(learner, tmp_path):
     assert untimed(records(tmp_path / "a")) == untimed(records(tmp_path / "b"))
 
 
-def test_a_search_that_is_ended_by_sigterm_at_random_moments_scores_every_candidate_once(tmp_path):
+def test_a_search_that_is_ended_by_sigterm_at_random_moments_is_the_uninterrupted_one(search, tmp_path):
     folder = tmp_path / "run"
     command = [sys.executable, "-m", "jaxpg.train"]
     arguments = [*ENV, *SEARCH, "--run.dir", str(folder)]
@@ -138,6 +138,8 @@ def test_a_search_that_is_ended_by_sigterm_at_random_moments_scores_every_candid
     assert interrupted, "the search was over before the first signal"
     run("--resume", str(folder))
     check_search_is_whole(folder)
+    assert untimed(games(folder)) == untimed(games(search))
+    assert untimed(records(folder)) == untimed(records(search))
 
 
 def test_evolution_plays_every_candidate_of_every_generation(tmp_path):
@@ -164,7 +166,7 @@ def test_a_schedule_needs_to_know_how_many_generations_there_are(tmp_path, capsy
     assert not (tmp_path / "run").exists()
 
 
-@pytest.mark.parametrize("flags", [SEARCH, [*EVOLUTION, "--checkpoint.every-iterations", "0"]])
+@pytest.mark.parametrize("flags", [SEARCH, EVOLUTION])
 def test_saves_by_the_clock_do_not_change_the_games(tmp_path: Path, flags: list[str]) -> None:
     for name, seconds in (("often", "0.000001"), ("never", "0")):
         run(*ENV, *flags, "--checkpoint.every-seconds", seconds, "--run.dir", str(tmp_path / name))

@@ -1,16 +1,15 @@
 """The training command: what a run leaves, and what ends it."""
 
-import json
-
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxpg import train as train_module
 from jaxpg.cli import parse_train
 from jaxpg.config import load_recipe
 from jaxpg.counters import Progress
+from jaxpg.experiment import lane_seeds
+from jaxpg.resume import Metadata
 from jaxpg.rollout import Rollout
 from tests.runs import (
     CARTPOLE,
@@ -32,6 +31,7 @@ from tests.runs import (
 
 def test_a_run_folder_holds_everything(uninterrupted):
     names = {"config.yaml", "metrics.jsonl", "episodes.csv", "tensorboard", "checkpoints", "summary.json"}
+    names |= {"lock", "trainer.json"}
     assert {path.name for path in uninterrupted.iterdir()} == names
     assert sorted(path.name for path in (uninterrupted / "checkpoints").iterdir()) == ["15", "20"]
     (events,) = (uninterrupted / "tensorboard").iterdir()
@@ -204,14 +204,14 @@ def test_the_emulators_threads_end_even_when_the_run_breaks_off(tmp_path, monkey
 def test_progress_survives_json():
     progress = Progress(iteration=3, agent_steps=96, episodes=2, wall_seconds=0.1 + 0.2, segment=1)
     progress.last_returns.extend(float(i) for i in range(150))
-    back = Progress.from_json(json.loads(json.dumps(progress.to_json())))
+    back = Metadata.from_json(Metadata(progress=progress, games=None).to_json()).progress
     assert back == progress
     assert back.last_returns.maxlen == 100
     assert back.return_mean_100 == 99.5
 
 
 def test_lanes_of_one_run_and_of_every_segment_have_their_own_seeds():
-    seeds = [train_module.lane_seeds(seed, segment, 64) for seed in (1, 2) for segment in (0, 1, 2)]
+    seeds = [lane_seeds(seed, segment, 64) for seed in (1, 2) for segment in (0, 1, 2)]
     assert len(np.unique(np.concatenate(seeds))) == 6 * 64
     assert all((s >= 0).all() and (s < 2**31).all() for s in seeds)
-    assert (train_module.lane_seeds(1, 0, 8) == seeds[0][:8]).all()
+    assert (lane_seeds(1, 0, 8) == seeds[0][:8]).all()
