@@ -6,13 +6,16 @@ import os
 from pathlib import Path
 from typing import Any
 
+from jaxpg.errors import UserError
+
 MANIFEST = "manifest.json"
 
 
 def write_text(path: Path, text: str) -> None:
     """Writes a text file so that it is either old or new, never half, even where the power fails."""
     temporary = path.with_name(path.name + ".tmp")
-    with temporary.open("w", encoding="utf-8") as file:
+    temporary.unlink(missing_ok=True)  # which a killed process left, or a stranger as a link to elsewhere
+    with temporary.open("x", encoding="utf-8") as file:
         file.write(text)
         file.flush()
         os.fsync(file.fileno())
@@ -32,6 +35,13 @@ def sync_folder(folder: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def refuse_links(folder: Path) -> None:
+    """UserError where a run folder holds a symbolic link: what is written would leave the folder."""
+    for path in folder.rglob("*"):
+        if path.is_symlink():
+            raise UserError(f"{path}: a link; nothing is written in a run folder with links, put the file itself there")
 
 
 def seal(folder: Path) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from jaxpg.durable import write_json
+from jaxpg.durable import refuse_links, write_json
 from jaxpg.errors import UserError
 
 LOCK, TRAINER = "lock", "trainer.json"
@@ -23,6 +23,7 @@ def only_trainer(folder: Path) -> Iterator[None]:
     Raises:
       UserError: another process trains there, or the folder cannot be written.
     """
+    refuse_links(folder)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         lock = FileLock(folder / LOCK, blocking=False)

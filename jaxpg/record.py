@@ -13,6 +13,7 @@ import tyro
 from jaxpg.cli import run_command
 from jaxpg.compiled import keep_compiled_code
 from jaxpg.config import Config
+from jaxpg.durable import refuse_links
 from jaxpg.envs import make_env
 from jaxpg.envs.config import EnvConfig
 from jaxpg.envs.games import action_names
@@ -165,6 +166,8 @@ def _parse(argv: Sequence[str]) -> tuple[RecordArguments, Config]:
     arguments, config = parse_play("record", argv, RecordArguments())
     if arguments.out and not arguments.out.endswith(".mp4"):
         raise UserError(f"out: the name of a video ends with .mp4, unlike {arguments.out!r}")
+    if not arguments.out:
+        refuse_links(Path(arguments.run))
     return dataclasses.replace(arguments, env=dataclasses.replace(arguments.env, num_lanes=1, num_pools=1)), config
 
 

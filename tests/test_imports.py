@@ -25,7 +25,7 @@ MAY_IMPORT = {
     "rollout": BASE | {"observations", "losses", "candidates"},
     "moments": BASE | {"observations"},
     "learners": BASE | {"moments", "observations", "returns", "losses"},
-    "durable": set(),
+    "durable": {"errors"},
     "counters": {"validation"},
     "resume": BASE | {"candidates", "counters", "envs"},
     "checkpoint": BASE | {"durable", "resume"},

@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import resource
 import struct
 from pathlib import Path
 
@@ -172,3 +173,43 @@ def test_a_write_that_breaks_off_leaves_the_old_file_whole(breaks, tmp_path, mon
     write_json(path, {"iteration": 3})
     assert json.loads(path.read_text()) == {"iteration": 3}
     assert os.listdir(tmp_path) == ["summary.json"]
+
+
+@pytest.mark.parametrize(("kind", "name"), [(JsonLines, "metrics.jsonl"), (EpisodesCsv, "episodes.csv")])
+def test_what_a_full_disk_does_not_take_is_written_later_and_never_half(kind, name, tmp_path):
+    """The kernel's limit on a file's size stands for the full disk: it too takes a part of a write."""
+    path = tmp_path / name
+    writer = kind(path, 0)
+    writer.write(record(1), [game(60, -21.0)])
+    before = path.read_bytes()
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (len(before) + 5, limits[1]))
+    try:
+        for number in (2, 3):
+            with pytest.raises(OSError, match=f"{name} cannot be written: File too large"):
+                writer.write(record(number), [game(60 * number, -20.0)])
+            assert path.read_bytes() == before
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    writer.write(record(4), [game(240, -19.0)])
+    writer.close()
+    whole = kind(tmp_path / "whole", 0)
+    for number, total in ((1, -21.0), (2, -20.0), (3, -20.0), (4, -19.0)):
+        whole.write(record(number), [game(60 * number, total)])
+    whole.close()
+    assert path.read_bytes() == (tmp_path / "whole").read_bytes()
+
+
+def test_tensorboard_ends_on_a_full_disk_without_holding_up_the_training(tmp_path):
+    writer = TensorBoard(tmp_path, 0)
+    writer._events._py_recordio_writer._writer.close()
+
+    def full(data):
+        raise OSError(28, "No space left on device")
+
+    writer._events._py_recordio_writer.write = full
+    with pytest.raises(OSError, match="tensorboard/ cannot be written: No space left on device"):
+        writer.write(record(1), [])
+    for number in range(100):
+        writer.write(record(number), [])
+    writer.close()

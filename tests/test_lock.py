@@ -1,0 +1,74 @@
+"""One trainer at a time in a run folder, and nothing written through a link."""
+
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from jaxpg.errors import UserError
+from jaxpg.lock import only_trainer
+from tests.runs import check_whole
+
+HOLD = """
+import sys
+from pathlib import Path
+from jaxpg.lock import only_trainer
+
+with only_trainer(Path(sys.argv[1])):
+    print("held", flush=True)
+    sys.stdin.read()
+"""
+
+
+@pytest.fixture
+def holder(tmp_path):
+    process = subprocess.Popen(
+        [sys.executable, "-c", HOLD, str(tmp_path / "run")], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    assert process.stdout.readline() == "held\n"
+    yield process
+    process.kill()
+    process.communicate()
+
+
+def test_a_second_trainer_is_refused_with_the_first_ones_process_and_host(holder, tmp_path):
+    refused = rf"run: process {holder.pid} on {socket.gethostname()} trains there"
+    with pytest.raises(UserError, match=refused), only_trainer(tmp_path / "run"):
+        pass
+    (tmp_path / "run" / "trainer.json").write_text("half")
+    with pytest.raises(UserError, match="run: another process trains there"), only_trainer(tmp_path / "run"):
+        pass
+
+
+def test_the_lock_of_a_killed_trainer_holds_nobody_up(holder, tmp_path):
+    holder.kill()
+    holder.wait()
+    assert str(holder.pid) in (tmp_path / "run" / "trainer.json").read_text()
+    with only_trainer(tmp_path / "run"):
+        assert str(os.getpid()) in (tmp_path / "run" / "trainer.json").read_text()
+
+
+def test_the_command_refuses_a_folder_that_is_trained_in(uninterrupted, capsys):
+    from jaxpg.train import main
+
+    with only_trainer(uninterrupted), pytest.raises(SystemExit) as end:
+        main(["--resume", str(uninterrupted)])
+    assert end.value.code == 2
+    assert f"process {os.getpid()} on" in capsys.readouterr().err
+    check_whole(uninterrupted, iterations=20)
+
+
+@pytest.mark.parametrize("name", ["metrics.jsonl", "checkpoints", "lock", "tensorboard/events"])
+def test_a_folder_with_links_is_not_written_in(name, tmp_path):
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.write_text("not yours")
+    link = tmp_path / "run" / name
+    link.parent.mkdir(parents=True)
+    link.symlink_to(elsewhere)
+    with pytest.raises(UserError, match=rf"{name}: a link; nothing is written"), only_trainer(tmp_path / "run"):
+        pass
+    assert elsewhere.read_text() == "not yours"
+    assert [path.name for path in Path(tmp_path / "run").iterdir()] == [Path(name).parts[0]]

@@ -1,0 +1,65 @@
+"""Emulators that fail or fall silent end the run with a sentence and all of it saved."""
+
+import subprocess
+import sys
+
+from jaxpg.envs.envpool import EnvPool
+from tests.runs import CARTPOLE, cartpole, check_whole, games, records, run, saved, summary, untimed
+
+FALL_SILENT = """
+import sys, time
+from jaxpg.envs.envpool import EnvPool
+from jaxpg.train import main
+
+recv, answers = EnvPool.recv, 0
+
+def fall_silent(pool):
+    global answers
+    answers += 1
+    if answers == 100:
+        time.sleep(1000)
+    return recv(pool)
+
+EnvPool.recv = fall_silent
+main(sys.argv[1:])
+"""
+
+
+def check_goes_on_as_if_nothing_had_been(folder, uninterrupted):
+    run("--resume", str(folder))
+    check_whole(folder, iterations=20)
+    assert untimed(records(folder)) == untimed(records(uninterrupted))
+    assert untimed(games(folder)) == untimed(games(uninterrupted))
+    assert saved(folder)[1] == saved(uninterrupted)[1]
+
+
+def test_an_emulator_that_fails_ends_the_run_with_what_was_played(uninterrupted, tmp_path, monkeypatch, capsys):
+    recv, answers = EnvPool.recv, []
+
+    def fail(pool):
+        answers.append(1)
+        if len(answers) == 100:
+            raise RuntimeError("ROM on fire")
+        return recv(pool)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(EnvPool, "recv", fail)
+        folder = cartpole(tmp_path / "run", "--checkpoint.every-iterations", "5", iterations=20, code=1)
+    assert "jaxpg: an emulator failed: ROM on fire; 384 agent steps" in capsys.readouterr().out
+    assert summary(folder)["ended"] == "an emulator failed: ROM on fire"
+    assert saved(folder)[0][-1] == len(records(folder)) == 12
+    check_goes_on_as_if_nothing_had_been(folder, uninterrupted)
+
+
+def test_emulators_that_fall_silent_end_the_process_with_what_was_played(uninterrupted, tmp_path):
+    folder = tmp_path / "run"
+    argv = [*CARTPOLE, "--run.dir", str(folder), "--run.budget-agent-steps", "640", "--env.timeout-seconds", "0.5"]
+    process = subprocess.Popen([sys.executable, "-c", FALL_SILENT, *argv], stderr=subprocess.PIPE, text=True)
+    _, said = process.communicate(timeout=100)
+    assert process.returncode == 1
+    assert said.splitlines() == [
+        "jaxpg: the emulators have not answered for 4 seconds",
+        "jaxpg: the run is saved; --resume goes on with it",
+    ]
+    assert saved(folder)[0][-1] == len(records(folder)) == 12
+    check_goes_on_as_if_nothing_had_been(folder, uninterrupted)
