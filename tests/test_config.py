@@ -222,7 +222,7 @@ def test_a_recipe_that_is_not_utf8_is_refused(recipe):
 
 def test_a_huge_recipe_is_refused_unread(recipe):
     assert load_recipe(recipe("#" * MAX_RECIPE_BYTES)) == Config()
-    assert refusal(recipe("#" * (MAX_RECIPE_BYTES + 1))) == ": a recipe of more than 1000000 bytes is no recipe"
+    assert refusal(recipe("#" * (MAX_RECIPE_BYTES + 1))) == ": a recipe of more than 100000 bytes is no recipe"
     with pytest.raises(UserError, match="no recipe"):
         load_recipe(Path("/dev/zero"))  # endless, and of size 0 for stat
 
