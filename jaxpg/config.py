@@ -14,7 +14,16 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, TypeAdapter, ValidationError
 from ruamel.yaml import YAML
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
-from ruamel.yaml.tokens import AliasToken
+from ruamel.yaml.tokens import (
+    AliasToken,
+    BlockEndToken,
+    BlockMappingStartToken,
+    BlockSequenceStartToken,
+    FlowMappingEndToken,
+    FlowMappingStartToken,
+    FlowSequenceEndToken,
+    FlowSequenceStartToken,
+)
 
 from jaxpg.envs.config import EnvConfig
 from jaxpg.errors import UserError, nearest
@@ -108,6 +117,10 @@ PONG = Config(
 """What ``python -m jaxpg.train`` does without a recipe; configs/pong_reinforce.yaml says the same and why."""
 
 _ADAPTER = TypeAdapter(Config)
+_STARTS = (BlockMappingStartToken, BlockSequenceStartToken, FlowMappingStartToken, FlowSequenceStartToken)
+_ENDS = (BlockEndToken, FlowMappingEndToken, FlowSequenceEndToken)
+MAX_DEPTH = 20
+"""Lists and mappings in one another; a recipe has three."""
 MAX_RECIPE_BYTES = 100_000
 """The reader takes seconds for so much, and a minute for a megabyte."""
 
@@ -132,8 +145,8 @@ def load_recipe(path: Path) -> Config:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # paragraphs about anchors and the numbers of YAML 1.1
+            _refuse_aliases_and_depth(path, text)
             data: Any = YAML(typ="rt").load(text)  # round-trip mode builds no objects and knows line numbers
-            _refuse_aliases(path, text)
     except MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         place = f":{mark.line + 1}:{mark.column + 1}" if mark else ""
@@ -165,11 +178,19 @@ def dump(config: Config) -> str:
     return stream.getvalue()
 
 
-def _refuse_aliases(path: Path, text: str) -> None:
-    """A few lines of aliases of aliases would expand to more than fits into memory."""
+def _refuse_aliases_and_depth(path: Path, text: str) -> None:
+    """A few lines of aliases of aliases would expand to more than fits into memory, and the reader's time grows with
+    the square of the depth.
+    """
+    depth = 0
     for token in YAML(typ="rt").scan(text):
+        mark = token.start_mark
+        depth += isinstance(token, _STARTS) - isinstance(token, _ENDS)
+        if depth > MAX_DEPTH:
+            raise UserError(
+                f"{path}:{mark.line + 1}:{mark.column + 1}: nested too deep; a recipe is sections of settings"
+            )
         if isinstance(token, AliasToken):
-            mark = token.start_mark
             raise UserError(
                 f"{path}:{mark.line + 1}:{mark.column + 1}: a recipe has no aliases; write *{token.value} out"
             )
