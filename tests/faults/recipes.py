@@ -34,7 +34,7 @@ CONFIGS = Path(__file__).parents[2] / "configs"
 SECTIONS = {field.name: field.type for field in dataclasses.fields(Config)}
 KEYS = [(name, field.name) for name, section in SECTIONS.items() for field in dataclasses.fields(section)]
 SECONDS = 30
-MOST_LANES = 64
+MOST_LANES = 8
 """Of a recipe that is built: on ALE each lane takes milliseconds."""
 
 CARTPOLE = {"env": {"game": "CartPole-v1", "num_lanes": 4}, "observation": {"name": "vector"}}
@@ -350,7 +350,6 @@ def start(content: bytes, folder: Path) -> str | None:
     """
     path, run = folder / "recipe.yaml", folder / "run"
     path.write_bytes(content)
-    began = time.monotonic()
     said = io.StringIO()
     sentence = None
     try:
@@ -359,8 +358,6 @@ def start(content: bytes, folder: Path) -> str | None:
             sentence = _start(path, run)
     except Exception as error:
         raise BrokenError(f"{type(error).__name__}: {error}\n{content!r}") from error
-    if time.monotonic() - began > SECONDS:
-        raise BrokenError(f"longer than {SECONDS} s\n{content!r}")
     if said.getvalue():
         raise BrokenError(f"said {said.getvalue()!r}\n{content!r}")
     if sentence is not None and (not sentence.strip() or len(sentence.splitlines()) != 1 or not sentence.isprintable()):
@@ -420,18 +417,21 @@ def start_by_main(content: bytes, folder: Path) -> tuple[object, str]:
 
 @contextlib.contextmanager
 def _at_most(seconds: int) -> Iterator[None]:
-    """TimeoutError after this many seconds."""
+    """TimeoutError after this many seconds of the processor, or ten times as many by the clock: others may be busy."""
 
     def end(number: int, frame: object) -> None:
         raise TimeoutError(f"longer than {seconds} s")
 
-    before = signal.signal(signal.SIGALRM, end)
-    signal.alarm(seconds)
+    timers = {signal.SIGPROF: (signal.ITIMER_PROF, seconds), signal.SIGALRM: (signal.ITIMER_REAL, 10 * seconds)}
+    before = {number: signal.signal(number, end) for number in timers}
+    for timer, limit in timers.values():
+        signal.setitimer(timer, limit)
     try:
         yield
     finally:
-        signal.alarm(0)
-        signal.signal(signal.SIGALRM, before)
+        for number, (timer, _) in timers.items():
+            signal.setitimer(timer, 0)
+            signal.signal(number, before[number])
 
 
 def fuzz(examples: int, seed: int) -> dict[str, Any]:
