@@ -6,6 +6,7 @@ Order of precedence: the defaults, the recipe file, the command line.
 import dataclasses
 import io
 import json
+import warnings
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -13,7 +14,16 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, TypeAdapter, ValidationError
 from ruamel.yaml import YAML
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
-from ruamel.yaml.tokens import AliasToken
+from ruamel.yaml.tokens import (
+    AliasToken,
+    BlockEndToken,
+    BlockMappingStartToken,
+    BlockSequenceStartToken,
+    FlowMappingEndToken,
+    FlowMappingStartToken,
+    FlowSequenceEndToken,
+    FlowSequenceStartToken,
+)
 
 from jaxpg.envs.config import EnvConfig
 from jaxpg.errors import UserError, nearest
@@ -111,7 +121,12 @@ PONG = Config(
 """What ``python -m jaxpg.train`` does without a recipe; configs/pong_reinforce.yaml says the same and why."""
 
 _ADAPTER = TypeAdapter(Config)
-MAX_RECIPE_BYTES = 1_000_000
+_STARTS = (BlockMappingStartToken, BlockSequenceStartToken, FlowMappingStartToken, FlowSequenceStartToken)
+_ENDS = (BlockEndToken, FlowMappingEndToken, FlowSequenceEndToken)
+MAX_DEPTH = 20
+"""Lists and mappings in one another; a recipe has three."""
+MAX_RECIPE_BYTES = 100_000
+"""The reader takes seconds for so much, and a minute for a megabyte."""
 
 
 def load_recipe(path: Path) -> Config:
@@ -132,14 +147,18 @@ def load_recipe(path: Path) -> Config:
     except UnicodeDecodeError as error:
         raise UserError(f"{path}: the recipe is not UTF-8 text (byte {error.start})") from error
     try:
-        data: Any = YAML(typ="rt").load(text)  # round-trip mode builds no objects and knows line numbers
-        _refuse_aliases(path, text)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # paragraphs about anchors and the numbers of YAML 1.1
+            _refuse_aliases_and_depth(path, text)
+            data: Any = YAML(typ="rt").load(text)  # round-trip mode builds no objects and knows line numbers
     except MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         place = f":{mark.line + 1}:{mark.column + 1}" if mark else ""
         raise UserError(f"{path}{place}: not YAML: {error.problem or error.context}") from error
     except (YAMLError, ValueError, RecursionError) as error:
         raise UserError(f"{path}: not YAML: {str(error).splitlines()[0] if str(error) else 'too deep'}") from error
+    except (AttributeError, LookupError, TypeError) as error:  # of ruamel, at '!!bool x' and at mappings as keys
+        raise UserError(f"{path}: not YAML: a key or a tagged value is of a wrong kind: {error}") from error
     if data is None:
         data = {}
     if not isinstance(data, dict):
@@ -163,11 +182,19 @@ def dump(config: Config) -> str:
     return stream.getvalue()
 
 
-def _refuse_aliases(path: Path, text: str) -> None:
-    """A few lines of aliases of aliases would expand to more than fits into memory."""
+def _refuse_aliases_and_depth(path: Path, text: str) -> None:
+    """A few lines of aliases of aliases would expand to more than fits into memory, and the reader's time grows with
+    the square of the depth.
+    """
+    depth = 0
     for token in YAML(typ="rt").scan(text):
+        mark = token.start_mark
+        depth += isinstance(token, _STARTS) - isinstance(token, _ENDS)
+        if depth > MAX_DEPTH:
+            raise UserError(
+                f"{path}:{mark.line + 1}:{mark.column + 1}: nested too deep; a recipe is sections of settings"
+            )
         if isinstance(token, AliasToken):
-            mark = token.start_mark
             raise UserError(
                 f"{path}:{mark.line + 1}:{mark.column + 1}: a recipe has no aliases; write *{token.value} out"
             )
@@ -185,7 +212,22 @@ def _validate(data: dict[str, Any], source: str) -> Config:
         place = f"{source}{_position(data, keys)}: " if source else ""
         raise UserError(f"{place}{'.'.join(map(str, keys))}: {_sentence(first)}") from error
     except (TypeError, ValueError, RecursionError) as error:
-        raise UserError(f"{source}: a value is no text, number, list or mapping: {error}") from error
+        keys = _odd_place(data) or ()
+        place = f"{source}{_position(data, keys)}: {'.'.join(map(str, keys))}" if keys else source
+        raise UserError(f"{place}: a value is no text, number, list or mapping: {error}") from error
+
+
+def _odd_place(data: Any) -> tuple[Any, ...] | None:
+    """The keys to the first value that JSON has no word for, or to the mapping with such a key; None without one."""
+    if isinstance(data, dict) and not all(isinstance(key, str | int | float | None) for key in data):
+        return ()
+    if not isinstance(data, dict | list):
+        return None if isinstance(data, str | int | float | None) else ()
+    for key, value in data.items() if isinstance(data, dict) else enumerate(data):
+        inner = _odd_place(value)
+        if inner is not None:
+            return (key, *inner)
+    return None
 
 
 def _sentence(error: Any) -> str:

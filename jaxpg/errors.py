@@ -3,9 +3,26 @@
 import difflib
 from collections.abc import Iterable
 
+MAX_SENTENCE = 2000
+"""Characters of an error sentence; the middle of a longer one is left out."""
+
 
 class UserError(Exception):
     """A mistake in what the user gave; its text is the one sentence that the user reads."""
+
+    def __init__(self, sentence: str):
+        super().__init__(_one_line(sentence))
+
+
+def _one_line(sentence: str) -> str:
+    """The sentence on one line of a length to be read, whatever a stranger's file has put into it.
+
+    >>> _one_line("key" + chr(9)) == "key" + chr(92) + "t"
+    True
+    """
+    if len(sentence) > MAX_SENTENCE:
+        sentence = f"{sentence[: MAX_SENTENCE // 2]} ... {sentence[-MAX_SENTENCE // 2 :]}"
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in sentence)
 
 
 class EmulatorFaultError(Exception):

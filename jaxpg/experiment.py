@@ -1,24 +1,27 @@
 """From a configuration to the pieces that run it; every command that plays a policy starts here."""
 
+import dataclasses
 import math
+from contextlib import closing
 from typing import Literal, NamedTuple
 
 import jax
 import numpy as np
 
+from jaxpg import sizes
 from jaxpg.config import Config
 from jaxpg.envs import make_env
 from jaxpg.envs.config import EnvConfig
 from jaxpg.errors import UserError
 from jaxpg.learners.base import Learner
 from jaxpg.learners.evolution import make_evolution
-from jaxpg.learners.random_search import make_random_search
+from jaxpg.learners.random_search import make_random_search, rounds_of
 from jaxpg.learners.reinforce import make_reinforce
-from jaxpg.observations import Observation, input_shape, make_observation
+from jaxpg.observations import Observation, encoded_shape, input_shape, make_observation
 from jaxpg.optimizers import make_optimizer
 from jaxpg.policies import make_policy, with_normalizer
 from jaxpg.rollout import AGENT_STEPS_PER_LOOK, Rollout
-from jaxpg.types import PolicyFunctions
+from jaxpg.types import EmulatorNeeds, EnvSpec, PolicyFunctions
 
 
 class Experiment(NamedTuple):
@@ -52,14 +55,14 @@ class Player(NamedTuple):
 
 
 def build(config: Config, player: Player | None = None) -> Experiment:
-    """Builds the pieces and checks that they fit each other; starts no emulator's game yet.
+    """Builds the pieces and checks that they fit each other and this machine; starts no emulator's game yet.
 
     Args:
       config: of the run.
       player: for a rollout in which nobody learns.
 
     Raises:
-      UserError: a name is unknown or two settings contradict each other.
+      UserError: a name is unknown, two settings contradict each other, or the run is too large for this machine.
     """
     if player is None and config.checkpoint.segment_agent_steps < config.env.max_episode_agent_steps:
         raise UserError(
@@ -72,8 +75,8 @@ def build(config: Config, player: Player | None = None) -> Experiment:
     num_pools = env.num_pools or _default_num_pools(num_lanes, learns=player is None)
     if num_lanes % num_pools:
         raise UserError(f"env.num_pools: {num_pools} pools cannot share {num_lanes} lanes evenly")
-    pools = [make_env(env, observation.needs, num_lanes // num_pools) for _ in range(num_pools)]
-    spec = pools[0].spec
+    sizes.check_threads(env, num_pools)
+    spec = _spec(env, observation.needs)
     shape = input_shape(observation, spec)
     has_value = config.run.learner == "reinforce" and config.reinforce.baseline == "value"
     policy = make_policy(config.policy, shape, spec.num_actions, has_value)
@@ -98,8 +101,78 @@ def build(config: Config, player: Player | None = None) -> Experiment:
             learner = make_evolution(config.evolution, observation, optimizer, shape)
     greedy = learner.greedy if player is None or player.greedy is None else player.greedy
     keeps_tape = player.keeps_tape if player else learner.keeps_tape
+    _check_memory(
+        config,
+        player,
+        policy,
+        learner,
+        observation,
+        spec,
+        keeps_tape=keeps_tape,
+        rollout_agent_steps=rollout_agent_steps,
+    )
+    pools = [make_env(env, observation.needs, num_lanes // num_pools) for _ in range(num_pools)]
     rollout = Rollout(pools, policy, observation, keeps_tape=keeps_tape, greedy=greedy)
     return Experiment(observation, policy, learner, rollout, spec.frame_skip, rollout_agent_steps)
+
+
+def _spec(env: EnvConfig, needs: EmulatorNeeds) -> EnvSpec:
+    """What the emulators give and take, from a single one."""
+    with closing(make_env(dataclasses.replace(env, num_threads=1), needs, 1)) as one:
+        return one.spec
+
+
+def _check_memory(
+    config: Config,
+    player: Player | None,
+    policy: PolicyFunctions,
+    learner: Learner,
+    observation: Observation,
+    spec: EnvSpec,
+    *,
+    keeps_tape: bool,
+    rollout_agent_steps: int,
+) -> None:
+    """UserError where the run would not fit into memory; looks at shapes alone and allocates nothing."""
+    env = player.env if player else config.env
+    learns_from_tape = player is None and config.run.learner == "reinforce"
+    steps = rollout_agent_steps if player is None else AGENT_STEPS_PER_LOOK
+    encoded, shape = encoded_shape(observation, spec), input_shape(observation, spec)
+    # reward, flags and noise, besides the tape's observation, action, probability and value
+    one_step = 8 + 4 * spec.num_actions + (sizes.num_bytes(encoded) + 12 if keeps_tape else 0)
+    rollout_key = "reinforce.rollout_agent_steps" if learns_from_tape else "env.num_lanes"
+    key = jax.eval_shape(jax.random.key, 0)
+    params = jax.eval_shape(policy.init, key)
+    weights = sizes.num_bytes(params)
+    state = sizes.num_bytes(jax.eval_shape(learner.init, key, params))
+    parts = [
+        sizes.emulators(env, observation.needs),
+        sizes.Part(rollout_key, f"a rollout of {steps} agent steps", (steps + 1) * env.num_lanes * one_step),
+        sizes.Part(
+            "policy.hidden" if config.policy.name == "mlp" else "policy.name",
+            f"a network of {weights // 4} weights, its optimizer and its gradient",
+            state + 2 * weights,
+        ),
+    ]
+    if learns_from_tape:
+        update = config.reinforce.minibatch_agent_steps or steps * env.num_lanes
+        chunk_key, chunk = "reinforce.minibatch_agent_steps", update
+        if jax.default_backend() == "cpu":
+            chunk_key = "reinforce.chunk_agent_steps"
+            chunk = min(update, max(config.reinforce.chunk_agent_steps, env.num_lanes))
+        inputs = 4 * math.prod(shape)
+        parts.append(sizes.Part(chunk_key, f"the gradient of {chunk} agent steps at once", chunk * inputs))
+    elif player is None:
+        parts.append(sizes.Part("env.num_lanes", f"the weights of {env.num_lanes} candidates", env.num_lanes * weights))
+        parts.append(sizes.games(f"{config.run.learner}.episodes_per_candidate", _most_games(config)))
+    sizes.check_memory(parts)
+
+
+def _most_games(config: Config) -> int:
+    """Games in the largest round of search or evolution."""
+    if config.run.learner == "evolution":
+        return 2 * config.evolution.pairs * config.evolution.episodes_per_candidate
+    return max(candidates * episodes for candidates, episodes in rounds_of(config.random_search))
 
 
 def _default_num_pools(num_lanes: int, *, learns: bool) -> int:

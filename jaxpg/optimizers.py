@@ -5,12 +5,16 @@ import inspect
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from types import FunctionType
-from typing import Literal
+from typing import Annotated, Literal
 
 import optax
+from pydantic import Field
 
 from jaxpg.errors import UserError, check_name
 from jaxpg.validation import STRICT, Fraction, NonNegativeFloat, PositiveFloat
+
+OptionName = Annotated[str, Field(pattern="^[a-z][a-z0-9_]*$")]
+"""Each becomes a flag, of which two would be one if they differed in - and _ alone."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,7 +33,7 @@ class OptimizerConfig:
     """Learning rate at the end of the schedule, as a share of the one at the start."""
     max_gradient_norm: NonNegativeFloat = 0.5
     """Gradients with a larger global norm are scaled down to it; 0 turns clipping off."""
-    options: dict[str, float] = field(default_factory=dict)
+    options: dict[OptionName, float] = field(default_factory=dict)
     """Other numbers that the optimizer takes, such as {eps: 1.0e-5} or {momentum: 0.9}."""
 
 
@@ -66,13 +70,12 @@ def make_optimizer(config: OptimizerConfig, schedule_updates: int) -> optax.Grad
     make = optimizers[config.name]
     for option in config.options:
         check_name(f"optimizer.options of {config.name}", option, list(inspect.signature(make).parameters)[1:])
+    schedule_updates = min(max(schedule_updates, 1), 2**31 - 1)  # Optax counts to there
     start, end = config.learning_rate, config.learning_rate * config.final_learning_rate_fraction
     schedule = {
         "constant": optax.constant_schedule(start),
-        "linear": optax.linear_schedule(start, end, max(schedule_updates, 1)),
-        "cosine": optax.cosine_decay_schedule(
-            start, max(schedule_updates, 1), alpha=config.final_learning_rate_fraction
-        ),
+        "linear": optax.linear_schedule(start, end, schedule_updates),
+        "cosine": optax.cosine_decay_schedule(start, schedule_updates, alpha=config.final_learning_rate_fraction),
     }[config.schedule]
     try:
         optimizer = make(schedule, **config.options)

@@ -28,7 +28,7 @@ class PolicyConfig:
 
     name: str = "mlp"
     """linear, mlp, conv3x3, dqn2013 or nature."""
-    hidden: tuple[Width, ...] = (200,)
+    hidden: Annotated[tuple[Width, ...], Field(max_length=64)] = (200,)
     """Units of each hidden layer (mlp only)."""
     bias: bool = True
     """Whether layers have a bias (linear and mlp only)."""

@@ -1,14 +1,16 @@
 """The configuration: what is written reads back the same, and every mistake is one sentence with its place."""
 
 import dataclasses
+import json
 import re
+import time
 from pathlib import Path
 
 import pytest
 
-from jaxpg.config import MAX_RECIPE_BYTES, CheckpointConfig, Config, RunConfig, check, dump, load_recipe
+from jaxpg.config import MAX_DEPTH, MAX_RECIPE_BYTES, CheckpointConfig, Config, RunConfig, check, dump, load_recipe
 from jaxpg.envs.config import EnvConfig
-from jaxpg.errors import UserError
+from jaxpg.errors import MAX_SENTENCE, UserError
 from jaxpg.learners.reinforce import ReinforceConfig
 from jaxpg.observations import ObservationConfig
 from jaxpg.optimizers import OptimizerConfig
@@ -147,6 +149,11 @@ def test_a_wrong_type_is_refused_with_its_place(content, sentence, recipe):
             "policy:\n  hidden:\n    - 64\n    - 0\n",
             ":4:7: policy.hidden.1: input should be greater than or equal to 1",
         ),
+        ("env: {num_threads: 1025}", ":1:7: env.num_threads: input should be less than or equal to 1024, not 1025"),
+        ("env: {num_pools: 1025}", ":1:7: env.num_pools: input should be less than or equal to 1024, not 1025"),
+        ("env: {noop_max: 10001}", ":1:7: env.noop_max: input should be less than or equal to 10000, not 10001"),
+        (f"env: {{actions: {list(range(19))}}}", ":1:7: env.actions: tuple should have at most 18 items"),
+        (f"policy: {{hidden: {[1] * 65}}}", ":1:10: policy.hidden: tuple should have at most 64 items"),
         ("env: {resize: cubic}", ":1:7: env.resize: input should be 'area' or 'bilinear', not 'cubic'"),
         ("checkpoint: {keep_newest: 0}", ":1:14: checkpoint.keep_newest: input should be greater than or equal to 1"),
         (
@@ -178,7 +185,11 @@ def test_a_value_out_of_range_is_refused_with_its_place(content, sentence, recip
         ("run: {seed: " + "9" * 5000 + "}", ": not YAML: "),
         ("- env\n", ": a recipe is a mapping of sections such as 'env:', not a list"),
         ("hello\n", ": a recipe is a mapping of sections such as 'env:', not a single value"),
-        ("env: {game: 2020-01-01}\n", ": a value is no text, number, list or mapping: "),
+        ("env: {game: 2020-01-01}\n", ":1:7: env.game: a value is no text, number, list or mapping: "),
+        ("env: {actions: [1, 2020-01-01]}\n", ":1:20: env.actions.1: a value is no text, number, list or mapping: "),
+        ("env:\n  ? [a, b]\n  : 1\n", ":1:1: env: a value is no text, number, list or mapping: "),
+        ("env: {maxpool: !!bool x}\n", ": not YAML: a key or a tagged value is of a wrong kind: 'x'"),
+        ("? [[a]]\n: 1\n", ": not YAML: a key or a tagged value is of a wrong kind: unhashable"),
         ("? [a, b]\n: 1\n", ": a value is no text, number, list or mapping: "),
         ('env: {game: "\\ud800"}\n', ": a text is not Unicode, or values are nested too deep"),
     ],
@@ -204,6 +215,36 @@ def test_a_tag_is_refused_and_runs_nothing(content, recipe, tmp_path):
     assert not canary.exists()
 
 
+@pytest.mark.parametrize("content", ["%YAML 1.1\n---\noptimizer: {learning_rate: 1e-3}\n", "env: &a {}\nrun: &a {}\n"])
+def test_the_reader_says_nothing_of_its_own(content, recipe):
+    assert isinstance(load_recipe(recipe(content)), Config)  # where warnings are errors
+
+
+@pytest.mark.parametrize("key", ["a\nb", "a\x1b[31mb", "a\u2028b", "\u202eb"])
+def test_a_strange_key_breaks_no_line_and_paints_no_terminal(key, recipe):
+    assert refusal(recipe(f"run: {{{json.dumps(key)}: 1}}\n")).isprintable()
+
+
+def test_a_long_key_is_shortened(recipe):
+    sentence = refusal(recipe(f"? {'x' * 50_000}\n: 1\n"))
+    assert len(sentence) <= MAX_SENTENCE + 5
+    assert sentence.startswith(":1:3: xxx")
+    assert sentence.endswith("random_search, reinforce, run")
+
+
+def test_options_whose_flags_would_be_one_are_refused(recipe):
+    options = recipe("optimizer: {options: {e_ps: 1, e-ps: 1}}\n")
+    assert refusal(options).startswith(":1:32: optimizer.options.e-ps.[key]: string should match pattern")
+
+
+@pytest.mark.parametrize("opening", ["{", "[", "- ", "? "])
+def test_depth_is_refused_at_its_place_in_time(opening, recipe):
+    column = 1 + MAX_DEPTH * len(opening)
+    began = time.process_time()
+    assert refusal(recipe(opening * 40_000)) == f":1:{column}: nested too deep; a recipe is sections of settings"
+    assert time.process_time() - began < 2
+
+
 @pytest.mark.parametrize("content", ["env: " + "[" * 1500, "env: " + "[" * 250 + "]" * 250, "env: {a: " * 1500])
 def test_deep_nesting_is_refused(content, recipe):
     assert refusal(recipe(content))
@@ -222,7 +263,7 @@ def test_a_recipe_that_is_not_utf8_is_refused(recipe):
 
 def test_a_huge_recipe_is_refused_unread(recipe):
     assert load_recipe(recipe("#" * MAX_RECIPE_BYTES)) == Config()
-    assert refusal(recipe("#" * (MAX_RECIPE_BYTES + 1))) == ": a recipe of more than 1000000 bytes is no recipe"
+    assert refusal(recipe("#" * (MAX_RECIPE_BYTES + 1))) == ": a recipe of more than 100000 bytes is no recipe"
     with pytest.raises(UserError, match="no recipe"):
         load_recipe(Path("/dev/zero"))  # endless, and of size 0 for stat
 

@@ -74,3 +74,10 @@ def test_wrong_names_and_options_are_the_users_errors() -> None:
         make_optimizer(OptimizerConfig(name="rmspop"), 1)
     with pytest.raises(UserError, match="optimizer.options of adam: .*'eps'"):
         make_optimizer(OptimizerConfig(name="adam", options={"epz": 0.9}), 1)
+
+
+@pytest.mark.parametrize("schedule", ["linear", "cosine"])
+def test_a_schedule_may_span_more_updates_than_optax_counts(schedule):
+    first, *_, last = _walk(make_optimizer(OptimizerConfig(schedule=schedule), 2**53))
+    assert np.isfinite(first).all()
+    assert (first != last).all()

@@ -4,7 +4,7 @@ import numpy as np
 
 from jaxpg.envs.actions import ActionTable
 from jaxpg.envs.config import EnvConfig
-from jaxpg.envs.games import rom_ids_by_game
+from jaxpg.envs.games import most_frames, rom_ids_by_game
 from jaxpg.envs.seeds import check_seeds
 from jaxpg.envs.threads import affinity_offset
 from jaxpg.errors import UserError, check_name
@@ -39,7 +39,7 @@ class Ale:
             num_lanes,
             num_threads=config.num_threads,
             thread_affinity_offset=affinity_offset(config.num_threads, num_lanes),
-            max_num_frames_per_episode=config.max_episode_agent_steps * config.frame_skip,
+            max_num_frames_per_episode=most_frames(config),
             repeat_action_probability=config.sticky_action_probability,
             full_action_space=config.full_action_space,
             img_height=needs.height,

@@ -6,7 +6,7 @@ import numpy as np
 
 from jaxpg.envs.actions import ActionTable
 from jaxpg.envs.config import EnvConfig
-from jaxpg.envs.games import quiet_console, rom_ids_by_game
+from jaxpg.envs.games import most_frames, quiet_console, rom_ids_by_game
 from jaxpg.envs.seeds import check_seeds
 from jaxpg.errors import check_name
 from jaxpg.types import EnvSpec, TimeStep
@@ -37,7 +37,7 @@ class AleRam:
         self._lanes: list[Any] = [quiet_console() for _ in range(num_lanes)]
         for lane in self._lanes:
             lane.setFloat("repeat_action_probability", config.sticky_action_probability)
-            lane.setInt("max_num_frames_per_episode", config.max_episode_agent_steps * config.frame_skip)
+            lane.setInt("max_num_frames_per_episode", most_frames(config))
         self._lanes[0].loadROM(self._rom)
         legal, minimal = self._lanes[0].getLegalActionSet(), self._lanes[0].getMinimalActionSet()
         self._emulator_actions = legal if config.full_action_space else minimal

@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from jaxpg.validation import STRICT, Fraction, NonNegativeInt, PositiveFloat, PositiveInt
+from jaxpg.validation import STRICT, Fraction, PositiveFloat, PositiveInt
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,10 +20,10 @@ class EnvConfig:
     """Who emulates: envpool, ale (ALE's own vector environment), or probe (tiny known problems)."""
     num_lanes: Annotated[int, Field(ge=1, le=65_536)] = 64
     """Emulators stepped together (N)."""
-    num_pools: NonNegativeInt = 0
+    num_pools: Annotated[int, Field(ge=0, le=1024)] = 0
     """Groups of lanes in flight at once. 0 means for training 1 on CPU and 2 on an accelerator, to overlap, and for
     playing a number of games up to 8, which come to rest as the last games end."""
-    num_threads: NonNegativeInt = 0
+    num_threads: Annotated[int, Field(ge=0, le=1024)] = 0
     """Emulator threads; 0 means one for each core."""
     timeout_seconds: PositiveFloat = 120.0
     """Seconds without an answer from the emulators, besides one for each lane, after which the run ends."""
@@ -31,7 +31,7 @@ class EnvConfig:
     """Emulator frames per agent step (Mnih et al. 2015, Methods)."""
     sticky_action_probability: Fraction = 0.0
     """Chance that the emulator repeats the last action (Machado et al. 2018, section 5.3 advises 0.25)."""
-    noop_max: NonNegativeInt = 30
+    noop_max: Annotated[int, Field(ge=0, le=10_000)] = 30
     """Most no-ops played at the start of a game (Mnih et al. 2015, Methods)."""
     fire_reset: bool = True
     """Whether FIRE is pressed at the start of games that wait for it."""
@@ -41,7 +41,7 @@ class EnvConfig:
     """How EnvPool scales frames (ALE always uses area)."""
     full_action_space: bool = False
     """Whether all 18 actions are offered (Machado et al. 2018, section 5.4) or the game's minimal set."""
-    actions: tuple[int, ...] = ()
+    actions: Annotated[tuple[int, ...], Field(max_length=18)] = ()
     """Actions of the emulator that the policy may choose, in this order; empty for all."""
     max_episode_agent_steps: PositiveInt = 27_000
     """Agent steps until a game is truncated (30 minutes at 60 frames/s and frame skip 4)."""

@@ -29,6 +29,11 @@ def rom_ids_by_game() -> dict[str, str]:
     return {game: rom_id for game, rom_id in rom_ids.items() if ALEInterface.isSupportedROM(roms.get_rom_path(rom_id))}
 
 
+def most_frames(config: EnvConfig) -> int:
+    """Frames until a game is truncated, in the range of ALE's integers."""
+    return min(config.max_episode_agent_steps * config.frame_skip, 2**31 - 1)
+
+
 def quiet_console() -> Any:
     """A new ``ale_py.ALEInterface`` without a game; ALE's banner is not printed."""
     import ale_py

@@ -4,6 +4,7 @@ With ``epochs: 1`` every agent step is used once, right after it was played, in 
 estimator: no ratio, no clipping, no replay. More epochs reuse a batch and then need the clipped ratio.
 """
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -147,6 +148,7 @@ def make_reinforce(
         raise UserError(f"reinforce.normalize_value: needs reinforce.baseline value, not {config.baseline!r}")
     rows_per_update = _rows_per_update(config, num_lanes)
     rows_per_chunk = _rows_per_chunk(config, num_lanes, rows_per_update)
+    schedule_iterations = min(max(schedule_iterations, 1), 2**31 - 1)  # the state counts to there
 
     def init(key: jax.Array, params: Params) -> ReinforceState:
         return ReinforceState(
@@ -251,7 +253,7 @@ def make_reinforce(
         total_weight: jax.Array,
         iteration: jax.Array,
     ) -> tuple[Params, Metrics]:
-        progress = jnp.minimum(iteration / max(schedule_iterations, 1), 1.0)
+        progress = jnp.minimum(iteration / schedule_iterations, 1.0)
         bonus = config.entropy_bonus * (1 + progress * (config.final_entropy_bonus_fraction - 1))
         chunk, chunk_targets = jax.tree.map(lambda x: x[rows], (tape, targets))
         (_, parts), gradient = jax.value_and_grad(loss, has_aux=True)(params, chunk, chunk_targets, total_weight, bonus)
@@ -337,4 +339,6 @@ def _rows_per_chunk(config: ReinforceConfig, num_lanes: int, rows_per_update: in
     if jax.default_backend() != "cpu":
         return rows_per_update
     most = max(config.chunk_agent_steps // num_lanes, 1)
-    return max(rows for rows in range(1, min(most, rows_per_update) + 1) if rows_per_update % rows == 0)
+    small = [rows for rows in range(1, math.isqrt(rows_per_update) + 1) if rows_per_update % rows == 0]
+    divisors = small + [rows_per_update // rows for rows in small]  # in time even for a rollout of 2**31 agent steps
+    return max(rows for rows in divisors if rows <= most)

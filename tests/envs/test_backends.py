@@ -311,3 +311,12 @@ def test_every_game_of_ale_has_a_name_and_a_wrong_one_gets_the_nearest() -> None
 def test_what_a_backend_cannot_do_is_said_at_once(config: EnvConfig, needs: EmulatorNeeds, key: str) -> None:
     with pytest.raises(UserError, match=key):
         make_env(config, needs, 1)
+
+
+@pytest.mark.parametrize(("backend", "needs"), LANES)
+def test_the_longest_game_of_the_longest_agent_steps_can_be_asked_for(backend: str, needs: EmulatorNeeds) -> None:
+    config = EnvConfig(backend=backend, max_episode_agent_steps=2**31 - 1, frame_skip=64, num_threads=1)
+    env = make_env(config, needs, 1)
+    env.reset(np.zeros(1, int))
+    assert not env.recv().truncated
+    env.close()
