@@ -12,8 +12,7 @@ from typing import Any, NamedTuple
 from jaxpg.checkpoint import Checkpoints
 from jaxpg.errors import UserError
 from tests.faults import compare
-from tests.faults.runs import Outcome, end, finish, new, saves, start, wait_for_lines
-from tests.faults.runs import cache as cache_folder
+from tests.faults.runs import End, Outcome, finish, interrupted
 from tests.faults.signals import refusal
 from tests.faults.vandals import VANDALS
 
@@ -37,20 +36,15 @@ class Interrupted(NamedTuple):
 
 
 @cache
-def interrupted() -> Interrupted:
-    """A run that was asked to end on its way, with three checkpoints."""
-    folder = cache_folder() / "interrupted"
-    shutil.rmtree(folder, ignore_errors=True)
-    process = start([*new(KIND, folder), *saves(iterations=25), "--checkpoint.keep-newest", "3"])
-    wait_for_lines(process, folder, 150)
-    process.terminate()
-    ended = end(process)
+def subject() -> Interrupted:
+    """The run whose copies are damaged."""
+    folder = interrupted(KIND)
     checkpoints = Checkpoints(folder / "checkpoints")
-    iterations, like = checkpoints.iterations(), compare.like(folder)
-    if ended.code != 143 or len(iterations) != 3:
-        raise RuntimeError(f"no run with three checkpoints, but {iterations}: {ended}")
-    good = {iteration: _content(checkpoints.restore(iteration, like)) for iteration in iterations}
+    like = compare.like(folder)
+    good = {iteration: _content(checkpoints.restore(iteration, like)) for iteration in checkpoints.iterations()}
     checkpoints.close()
+    if len(good) != 3:
+        raise RuntimeError(f"{folder}: three checkpoints were wanted, not {sorted(good)}")
     return Interrupted(folder, like, good)
 
 
@@ -80,8 +74,8 @@ def damage_checkpoints(count: int, seed: int, folder: Path, *, to_the_end: int =
 
 def _damaged_copy(rng: random.Random, run: Path, first: str) -> tuple[str, list[bool], list[int]]:
     """Copies the run and damages its newest checkpoint, or each; says how, and whether each must be noticed."""
-    shutil.copytree(interrupted().folder, run)
-    iterations = sorted(interrupted().good, reverse=True)
+    shutil.copytree(subject().folder, run)
+    iterations = sorted(subject().good, reverse=True)
     vandalised = iterations if rng.random() < ALL_DAMAGED_SHARE else iterations[:1]
     names, must_notice = [], []
     for iteration in vandalised:
@@ -102,7 +96,7 @@ def judge(run: Path, must_notice: list[bool], iterations: list[int]) -> tuple[st
     checkpoints, told = Checkpoints(run / "checkpoints"), io.StringIO()
     try:
         with contextlib.redirect_stderr(told):
-            restored = checkpoints.newest_whole(interrupted().like)
+            restored = checkpoints.newest_whole(subject().like)
     except UserError as error:
         one_line = len(str(error).splitlines()) == 1
         return "refused", "" if expected is None and one_line else f"WRONG: {expected} is whole, but refused: {error}"
@@ -114,7 +108,7 @@ def judge(run: Path, must_notice: list[bool], iterations: list[int]) -> tuple[st
         return "WRONG", "WRONG: it was taken for a run without checkpoints"
     if expected is None:
         return "WRONG", "WRONG: all are damaged, but one was loaded"
-    if wrong := _differs(_content(restored), interrupted().good[expected]):
+    if wrong := _differs(_content(restored), subject().good[expected]):
         return "WRONG", f"WRONG: not what was saved as {expected}: {wrong}"
     passed = iterations[: iterations.index(expected)]
     aside = [i for i in passed if not (run / "checkpoints" / f"{i}.damaged").is_dir()]
@@ -143,7 +137,7 @@ def _resumed(run: Path, *, refused: bool) -> str:
     return "; ".join(wrong[:4])
 
 
-def _not_refused(ended: Any) -> list[str]:
+def _not_refused(ended: End) -> list[str]:
     """What is wrong with the end of a run that has no whole checkpoint; the last line is the refusal."""
     told = ended.stderr.splitlines(keepends=True)
     return refusal(ended._replace(stderr="".join(told[-1:]))) + [x for x in told[:-1] if not x.startswith("jaxpg: ")]

@@ -12,12 +12,13 @@ import shutil
 import subprocess
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol
 
 from tests.faults.compare import differences
-from tests.faults.runs import ROOT, Outcome, end, finish, new, saves, start, wait_for_lines
+from tests.faults.runs import ROOT, Outcome, end, finish, interrupted, new, saves, start, wait_for_lines
 from tests.faults.signals import refusal
 
 SIZE_MIB = 64
@@ -73,7 +74,7 @@ def has_namespaces() -> bool:
 def full_disk(kind: str, folder: Path, *, freed: bool) -> Outcome:
     """The disk fills up in mid-run, and has space again before the end or only afterwards."""
     outcome = _in_namespace("full", kind, folder, "freed" if freed else "stays")
-    if not outcome.violations:
+    if (folder / "copy").exists():
         found = differences(kind, folder / "copy")
         outcome.require(not found, f"full disk: {'; '.join(found[:4])}")
         outcome.counts["identical"] += not found
@@ -82,6 +83,7 @@ def full_disk(kind: str, folder: Path, *, freed: bool) -> Outcome:
 
 def read_only(kind: str, folder: Path) -> Outcome:
     """Neither a new run nor a resumed one is begun in a folder that cannot be written."""
+    interrupted(kind)
     return _in_namespace("read-only", kind, folder, "")
 
 
@@ -93,7 +95,8 @@ def _in_namespace(scenario: str, kind: str, folder: Path, variant: str) -> Outco
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     if done.returncode:
         return Outcome(violations=[f"{scenario} {variant}: the harness itself failed: {done.stderr[-2000:]}"])
-    return Outcome(**json.loads(done.stdout.splitlines()[-1]))
+    said = json.loads(done.stdout.splitlines()[-1])
+    return Outcome(Counter(said["counts"]), said["violations"])
 
 
 def _full(kind: str, folder: Path, variant: str) -> Outcome:
@@ -148,10 +151,7 @@ def _read_only(kind: str, folder: Path, variant: str) -> Outcome:
     run.parent.mkdir()
     if has_namespaces():
         Tmpfs(run.parent)
-    process = start([*new(kind, run), *saves(iterations=5)])
-    wait_for_lines(process, run, 40)
-    process.terminate()
-    end(process)
+    shutil.copytree(interrupted(kind), run)
     before = sorted(str(path) for path in run.rglob("*"))
     if has_namespaces():
         subprocess.run(["mount", "-o", "remount,ro", run.parent], check=True)

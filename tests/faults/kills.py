@@ -98,7 +98,7 @@ def _run(kind: str, rounds: int, rng: random.Random, outcome: Outcome, folder: P
 
 
 def _random_saves(rng: random.Random) -> list[str]:
-    iterations, seconds = rng.choice([0, 3, 10, 25]), rng.choice([0, 0.05, 0.3])
+    iterations, seconds = rng.choice([0, 5, 10, 25]), rng.choice([0, 0.1, 0.4])
     return saves(iterations, seconds) if iterations or seconds else saves(iterations=10)
 
 

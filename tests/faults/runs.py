@@ -10,6 +10,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -21,7 +22,7 @@ _CARTPOLE = [
     *("--env.game", "CartPole-v1", "--observation.name", "vector", "--env.num-lanes", "4", "--env.num-threads", "1"),
     *("--env.max-episode-agent-steps", "200", "--checkpoint.segment-agent-steps", "400"),
 ]
-_REINFORCE = [*_CARTPOLE, "--policy.hidden", "8", "--run.budget-agent-steps", "9600"]
+_REINFORCE = [*_CARTPOLE, "--policy.hidden", "8", "--run.budget-agent-steps", "6400"]
 _POPULATION = [*_CARTPOLE, "--policy.name", "linear", "--run.budget-agent-steps", "1000000000"]
 _PONG = [
     *("--env.game", "Pong", "--env.num-lanes", "2", "--env.num-threads", "1", "--policy.hidden", "8"),
@@ -137,28 +138,53 @@ def wait_for_lines(process: subprocess.Popen, folder: Path, number: int) -> bool
     return False
 
 
+def _once(name: str, make: Callable[[Path], list[float]]) -> Path:
+    """A run folder that the first of this session's test processes makes; beside it is what ``make`` returns."""
+    folder, result = cache() / name, cache() / f"{name}.json"
+    with (cache() / f"{name}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not result.exists():
+            result.write_text(json.dumps(make(folder)))
+    return folder
+
+
 @functools.cache
 def uninterrupted(kind: str) -> Path:
-    """A run that nothing happened to, saved at its end alone; made once in a session."""
-    folder, start_seconds = cache() / f"whole-{kind}", cache() / f"whole-{kind}.seconds"
-    with (cache() / f"{kind}.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if not start_seconds.exists():
-            began = time.monotonic()
-            process = start([*new(kind, folder), *saves()])
-            wait_for_lines(process, folder, 1)
-            first_line = time.monotonic() - began
-            ended = end(process)
-            if ended.code:
-                raise RuntimeError(f"{kind}: an uninterrupted run ended with {ended}")
-            start_seconds.write_text(json.dumps([first_line, time.monotonic() - began - first_line]))
-    return folder
+    """A run that nothing happened to, saved at its end alone."""
+
+    def make(folder: Path) -> list[float]:
+        began = time.monotonic()
+        process = start([*new(kind, folder), *saves()])
+        wait_for_lines(process, folder, 1)
+        first_line = time.monotonic() - began
+        ended = end(process)
+        if ended.code:
+            raise RuntimeError(f"{kind}: an uninterrupted run ended with {ended}")
+        return [first_line, time.monotonic() - began - first_line]
+
+    return _once(f"whole-{kind}", make)
+
+
+@functools.cache
+def interrupted(kind: str) -> Path:
+    """A run that was asked to end on its way, with three checkpoints."""
+
+    def make(folder: Path) -> list[float]:
+        process = start([*new(kind, folder), *saves(iterations=25), "--checkpoint.keep-newest", "3"])
+        wait_for_lines(process, folder, 110)
+        process.terminate()
+        ended = end(process)
+        if ended.code != 143:
+            raise RuntimeError(f"{kind}: a run that was asked to end ended with {ended}")
+        return []
+
+    return _once(f"interrupted-{kind}", make)
 
 
 def phases_seconds(kind: str) -> tuple[float, float]:
     """Seconds until the first iteration is written, and from there to the end, in a run without saves."""
     uninterrupted(kind)
-    first_line, rest = json.loads((cache() / f"whole-{kind}.seconds").read_text())
+    first_line, rest = json.loads((cache() / f"whole-{kind}.json").read_text())
     return first_line, rest
 
 

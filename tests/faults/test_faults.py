@@ -71,8 +71,8 @@ def test_a_lost_line_a_doubled_game_and_a_wrong_weight_are_differences(tmp_path)
 
 def test_a_wrongly_restored_array_is_reported(tmp_path, monkeypatch):
     """A checkpoint that is loaded, but as that of another iteration, or with a bit that was flipped."""
-    run, good = tmp_path / "run", damage.interrupted().good
-    shutil.copytree(damage.interrupted().folder, run)
+    run, good = tmp_path / "run", damage.subject().good
+    shutil.copytree(damage.subject().folder, run)
     newest, before = sorted(good, reverse=True)[:2]
     assert damage.judge(run, [False, False], [newest, before]) == ("loaded and equal", "")
     kind, wrong = damage.judge(run, [True, False], [newest, before])
