@@ -4,10 +4,12 @@ The only file that imports Orbax. Nothing here pickles, so that a stranger's che
 waits until bytes are on the disk nor notices later that they changed, hence the manifest.
 """
 
+import logging
 import re
 import shutil
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +17,7 @@ import jax
 import jax.numpy as jnp
 import orbax.checkpoint as ocp
 
-from jaxpg.durable import MANIFEST, damage, seal, sync_folder
+from jaxpg.durable import damage, seal, sync_folder
 from jaxpg.errors import UserError
 from jaxpg.resume import Metadata
 
@@ -43,8 +45,7 @@ class Checkpoints:
         """The iterations that have a checkpoint, oldest first."""
         if not self.folder.is_dir():
             return []
-        names = [path.name for path in self.folder.iterdir() if (path / MANIFEST).is_file()]
-        return sorted(int(name) for name in names if re.fullmatch(r"0|[1-9][0-9]{0,11}", name))
+        return sorted(int(path.name) for path in self.folder.iterdir() if re.fullmatch(r"0|[1-9]\d{0,11}", path.name))
 
     def save(self, iteration: int, state: Any, metadata: Metadata) -> None:
         """Writes ``state`` (a pytree of arrays) and ``metadata``; returns when both are on the disk.
@@ -56,8 +57,9 @@ class Checkpoints:
         self._remove(unfinished)
         try:
             unfinished.mkdir(parents=True)
-            self._orbax.save(unfinished / "state", state)
-            self._orbax.wait_until_finished()
+            with _without_orbax_log():
+                self._orbax.save(unfinished / "state", state)
+                self._orbax.wait_until_finished()
             (unfinished / "metadata.json").write_bytes(metadata.to_json())
             seal(unfinished)
             self._remove(self.folder / str(iteration))
@@ -114,10 +116,11 @@ class Checkpoints:
         Raises:
           UserError: all are damaged, or the newest whole one is of another architecture.
         """
-        if self.folder.is_dir():
-            for path in self.folder.glob("*.unfinished"):
-                _say(f"{path}: this save was not finished; it is taken away")
-                self._remove(path)
+        for path in self.folder.glob("*.unfinished"):
+            _say(f"{path}: this save was not finished; it is taken away")
+            self._remove(path)
+        for path in self.folder.glob("*.removed"):
+            self._remove(path)
         iterations = self.iterations()
         for iteration in reversed(iterations):
             path = self.folder / str(iteration)
@@ -130,8 +133,8 @@ class Checkpoints:
                 )
                 continue
             return self.restore(iteration, like)
-        if iterations:
-            raise UserError(f"{self.folder}: every checkpoint is damaged; none is left to resume from")
+        if any(self.folder.glob("*.damaged")):
+            raise UserError(f"{self.folder}: every checkpoint is damaged; without this folder the run begins anew")
         return None
 
     def close(self) -> None:
@@ -145,12 +148,11 @@ class Checkpoints:
                 self._remove(self.folder / str(iteration))
 
     def _remove(self, path: Path) -> None:
-        """Takes a folder away; one that was begun to be removed is no checkpoint any more."""
-        if path.is_symlink():
-            path.unlink()
-        elif path.is_dir():
-            (path / MANIFEST).unlink(missing_ok=True)
-            shutil.rmtree(path)
+        """Takes a folder away; one that is taken away half is no checkpoint any more."""
+        if path.is_dir():
+            removed = path.with_suffix(".removed")
+            path.rename(removed)
+            shutil.rmtree(removed)
 
     def _check_shapes(self, path: Path, like: Any) -> None:
         wanted, stored = _shapes(like), _shapes(self._orbax.metadata(path / "state").item_metadata.tree)
@@ -160,6 +162,17 @@ class Checkpoints:
                     f"{path}: the checkpoint is of another architecture: {name} is "
                     f"{_describe(stored.get(name))} there, but {_describe(wanted.get(name))} in the configuration"
                 )
+
+
+@contextmanager
+def _without_orbax_log() -> Iterator[None]:
+    """Orbax logs the traceback of a failed save besides raising its error."""
+    logger = logging.getLogger("absl")
+    before, logger.disabled = logger.disabled, True
+    try:
+        yield
+    finally:
+        logger.disabled = before
 
 
 def _say(sentence: str) -> None:
