@@ -179,18 +179,6 @@ def damaged(folder, how):
 
 DAMAGES = ["truncated", "flipped", "missing", "extra", "linked", "unsealed", "", "[]"]
 DAMAGES += ['{"files": {}}', '{"files": {"a": 1}}', '{"files": {"metadata.json": []}}']
-    "truncated",
-    "flipped",
-    "missing",
-    "extra",
-    "linked",
-    "unsealed",
-    "",
-    "[]",
-    '{"files": {"metadata.json": []}}',
-    '{"files": {}}',
-    '{"files": {"a": 1}}',
-]
 
 
 @pytest.mark.parametrize("how", DAMAGES)
