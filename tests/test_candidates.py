@@ -43,6 +43,24 @@ def test_one_candidate_is_one_member() -> None:
     assert queue.playing.tolist() == [6, IDLE, IDLE, IDLE]
 
 
+@pytest.mark.parametrize("games", [[10, 11, 12, 13, 14], [6] * 5, [4]])
+@pytest.mark.parametrize("ended", [[], [1], [0, 1, 2], [2, 1]])
+def test_a_queue_is_taken_up_where_it_was(games: list[int], ended: list[int]) -> None:
+    queue = CandidateQueue(np.array(games), 3, _ask)
+    queue.take_next(np.array(ended, int))
+    snapshot = queue.snapshot()
+    again = CandidateQueue.at(snapshot, _ask)
+    assert snapshot.is_of(np.array([game for game in [*queue.playing, *games[3 + len(ended) :]] if game != IDLE]))
+    assert not snapshot.is_of(np.array([*games, 99]))
+    for lanes in ([], [0], [2, 1], [0, 1, 2]):
+        queue.take_next(np.array(lanes, int))
+        again.take_next(np.array(lanes, int))
+        assert again.playing.tolist() == queue.playing.tolist()
+        assert again.finished == queue.finished
+        playing = queue.playing != IDLE if len(queue.population["w"]) > 1 else slice(int(queue.finished), 1)
+        assert np.array_equal(again.population["w"][playing], queue.population["w"][playing])
+
+
 @pytest.mark.parametrize("num_pools", [1, 2, 4])
 def test_every_game_of_the_queue_is_played_once_and_by_its_own_candidate(num_pools: int) -> None:
     """In CartPole who always pushes right falls within 11 agent steps; who pushes against the fall does not."""

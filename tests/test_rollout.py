@@ -245,3 +245,38 @@ def test_after_the_first_rollout_nothing_compiles() -> None:
         collect(jax.random.key(2))
     rollout.close()
     assert compiled == []
+
+
+@pytest.mark.parametrize(("env", "num_pools"), [(PONG, 1), (PONG, 2), (replace(PONG, backend="ale"), 1)])
+def test_replayed_games_go_on_as_if_they_had_not_been_interrupted(env: EnvConfig, num_pools: int) -> None:
+    rollout, policy = make_rollout(env, 4, num_pools=num_pools)
+    population, seeds = _population(policy, 1), lane_seeds(1, 0, 4)
+    rollout.reset(seeds)
+    rollout.collect(population, 20, jax.random.key(1))
+    actions = rollout.actions
+    assert actions.shape == (20, 4)
+    assert rollout.agent_steps_of_games == 20
+    expected = jax.device_get(rollout.collect(population, 15, jax.random.key(2))[0])
+    rollout.close()
+    other, _ = make_rollout(env, 4, num_pools=num_pools)
+    assert list(other.replay(seeds, actions)) == [4] * 20
+    assert np.array_equal(other.actions, actions)
+    assert _equal(jax.device_get(other.collect(population, 15, jax.random.key(2))[0]), expected)
+    other.close()
+    wrong, _ = make_rollout(env, 4, num_pools=num_pools)
+    list(wrong.replay(seeds, 1 - actions))
+    assert not _equal(jax.device_get(wrong.collect(population, 15, jax.random.key(2))[0]), expected)
+    wrong.close()
+
+
+def test_a_game_that_was_interrupted_has_its_whole_return() -> None:
+    """Count gives a reward of 1 at each agent step, ten to a game."""
+    rollout, policy = make_rollout(PROBE, 2)
+    population, seeds = _population(policy, 1), lane_seeds(1, 0, 2)
+    rollout.reset(seeds)
+    rollout.collect(population, 7, jax.random.key(1))
+    actions = rollout.actions
+    expected = rollout.collect(population, 30, jax.random.key(2))[0].episodes
+    assert expected.lane.size > 0
+    list(rollout.replay(seeds, actions))
+    assert _equal(rollout.collect(population, 30, jax.random.key(2))[0].episodes, expected)
