@@ -13,6 +13,7 @@ from tensorboardX.proto.event_pb2 import Event, SessionLog
 from tensorboardX.proto.summary_pb2 import Summary
 
 from jaxpg.durable import write_text
+from jaxpg.errors import UserError
 
 Record = dict[str, float | int | None]
 """One iteration's numbers; None where there is none yet (it becomes null in JSON)."""
@@ -53,9 +54,8 @@ class _Lines:
     def __init__(self, path: Path, wanted: Callable[[str], bool]):
         self._path = path
         if path.exists():
-            text = path.read_text(encoding="utf-8")
-            whole = text.splitlines() if text.endswith("\n") else text.splitlines()[:-1]
-            write_text(path, "".join(line + "\n" for line in whole if wanted(line)))
+            lines = _wanted_lines(path, wanted)
+            write_text(path, "".join(line + "\n" for line in lines))
         self._file = path.open("ab", buffering=0)
         self.size_bytes = self._file.seek(0, os.SEEK_END)
         self._waiting = b""
@@ -84,6 +84,20 @@ class _Lines:
             self.sync()
         finally:
             self._file.close()
+
+
+def _wanted_lines(path: Path, wanted: Callable[[str], bool]) -> list[str]:
+    """The whole lines that are wanted; UserError where one cannot be read."""
+    *whole, _ = path.read_bytes().split(b"\n")
+    lines = []
+    for number, content in enumerate(whole, start=1):
+        try:
+            line = content.decode()
+            if wanted(line):
+                lines.append(line)
+        except (ValueError, LookupError, TypeError, RecursionError) as error:
+            raise UserError(f"{path}:{number}: the line is damaged; correct it or take it out") from error
+    return lines
 
 
 class JsonLines:
