@@ -38,7 +38,7 @@ def signals(monkeypatch):
 
 
 SEGMENTS = ("--checkpoint.segment-agent-steps", "16", "--env.max-episode-agent-steps", "16")
-"""Two iterations each. (CartPole has a limit of its own.)"""
+"""Two iterations each."""
 
 
 class Killed(BaseException):

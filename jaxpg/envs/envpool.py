@@ -15,8 +15,8 @@ from jaxpg.envs.threads import affinity_offset
 from jaxpg.errors import UserError, check_name
 from jaxpg.types import EmulatorNeeds, EnvSpec, TimeStep
 
-CLASSIC = ("CartPole-v1", "Acrobot-v1", "MountainCar-v0")
-"""EnvPool's environments besides Atari that run through this backend."""
+CLASSIC = {"CartPole-v1": 500, "Acrobot-v1": 500, "MountainCar-v0": 200}
+"""EnvPool's environments besides Atari that run through this backend, and the agent steps of their longest games."""
 
 
 class EnvPool:
@@ -142,8 +142,7 @@ def _atari_options(config: EnvConfig, needs: EmulatorNeeds) -> dict[str, Any]:
 def _classic_options(config: EnvConfig, needs: EmulatorNeeds) -> dict[str, Any]:
     if needs.kind != "vector":
         raise UserError(f"observation.name: {config.game} gives a vector of numbers; use --observation.name vector")
-    del config
-    return {}
+    return {"max_episode_steps": min(config.max_episode_agent_steps, CLASSIC[config.game])}
 
 
 def _raw_layout(needs: EmulatorNeeds, space: Any) -> tuple[tuple[int, ...], np.dtype]:

@@ -320,3 +320,12 @@ def test_the_longest_game_of_the_longest_agent_steps_can_be_asked_for(backend: s
     env.reset(np.zeros(1, int))
     assert not env.recv().truncated
     env.close()
+
+
+def test_a_classic_game_is_cut_at_the_limit_that_was_asked_for() -> None:
+    env = make_env(EnvConfig(game="MountainCar-v0", max_episode_agent_steps=7), VECTOR, 2)
+    env.reset(np.array([1, 2]))
+    steps = _steps(env, np.zeros((8, 2), np.int64))
+    assert [step.truncated.all() for step in steps] == [False] * 7 + [True, False]
+    assert not any(step.terminated.any() for step in steps)
+    env.close()
