@@ -1,11 +1,7 @@
 """An interrupted run goes on as if it had not been: signals, kills, resumes."""
 
-import random
 import shutil
 import signal
-import subprocess
-import sys
-import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -43,51 +39,6 @@ SEGMENTS = ("--checkpoint.segment-agent-steps", "16", "--env.max-episode-agent-s
 
 class Killed(BaseException):
     """Stands for the end of the process in the middle of anything."""
-
-
-class Process:
-    """A real run in a process of its own, endless unless it is ended."""
-
-    def __init__(self, folder: Path):
-        self.folder = folder
-        argv = [*CARTPOLE, "--run.dir", str(folder), "--run.budget-agent-steps", "1000000000"]
-        argv += [
-            "--optimizer.schedule",
-            "constant",
-            "--reinforce.final-entropy-bonus-fraction",
-            "1",
-        ]  # no budget in them
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", "jaxpg.train", *argv, "--checkpoint.every-iterations", "20"],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-
-    def wait_for_lines(self, number: int) -> None:
-        path = self.folder / "metrics.jsonl"
-        while self.process.poll() is None and (not path.exists() or path.read_text().count("\n") < number):
-            time.sleep(0.02)
-
-    def end(self, number: int) -> int:
-        self.process.send_signal(number)
-        self.stdout, self.stderr = self.process.communicate(timeout=100)
-        return self.process.returncode
-
-
-@pytest.fixture
-def process(tmp_path):
-    started = Process(tmp_path / "run")
-    yield started
-    started.process.kill()
-    started.process.communicate()
-
-
-def finish(folder: Path) -> int:
-    """Resumes a run in this process for a few iterations more; returns how many there are then."""
-    iterations = len((folder / "metrics.jsonl").read_text().splitlines()) + 5
-    run("--resume", str(folder), "--run.budget-agent-steps", str(iterations * PER_ITERATION))
-    return iterations
 
 
 def check_same(folder: Path, uninterrupted: Path) -> None:
@@ -222,43 +173,3 @@ def test_a_resumed_run_can_be_given_a_larger_budget_and_keeps_it(tmp_path):
     run("--resume", str(folder), "--run.budget-agent-steps", str(5 * PER_ITERATION))
     check_whole(folder, iterations=5)
     assert load_recipe(folder / "config.yaml").run.budget_agent_steps == 5 * PER_ITERATION
-
-
-def test_sigterm_at_a_random_moment_loses_and_doubles_nothing(process):
-    process.wait_for_lines(1)
-    time.sleep(random.uniform(0, 0.5))
-    assert process.end(signal.SIGTERM) == 143
-    assert process.stderr == ""
-    assert "jaxpg: SIGTERM; " in process.stdout
-    assert summary(process.folder)["iteration"] == len(records(process.folder)) == saved(process.folder)[0][-1]
-    check_whole(process.folder, iterations=finish(process.folder))
-
-
-def test_sigkill_at_a_random_moment_drops_what_was_not_saved_and_writes_it_once(process):
-    process.wait_for_lines(30)
-    time.sleep(random.uniform(0, 0.5))
-    assert process.end(signal.SIGKILL) == -9
-    before = records(process.folder)
-    last = saved(process.folder)[0][-1]
-    assert 20 <= last <= len(before)
-    iterations = finish(process.folder)
-    check_whole(process.folder, iterations=iterations)
-    assert records(process.folder)[:last] == before[:last]
-    assert untimed(records(process.folder))[: len(before)] == untimed(before)
-
-
-def test_sigterm_during_the_start_leaves_a_run_that_can_be_resumed(process):
-    line = process.process.stdout.readline()
-    assert line.startswith("jaxpg: CartPole-v1 on envpool, 4 lanes, ")
-    assert process.end(signal.SIGTERM) == 143
-    assert process.stderr == ""
-    assert not list(process.folder.rglob("*tmp*"))
-    check_whole(process.folder, iterations=finish(process.folder))
-
-
-def test_sigterm_at_a_random_moment_of_the_start_leaves_nothing_half_written(process):
-    time.sleep(random.uniform(0, 4))
-    assert process.end(signal.SIGTERM) in {143, -signal.SIGTERM}  # the latter while Python still imports
-    if process.folder.exists():
-        assert process.process.returncode == 143
-        check_whole(process.folder, iterations=finish(process.folder))

@@ -3,31 +3,28 @@
 import shutil
 from signal import SIGINT, SIGTERM
 
-import pytest
-
 from tests.faults import compare, damage
 from tests.faults.disk import full_disk, read_only
 from tests.faults.kills import kill_at_random
 from tests.faults.runs import Outcome, uninterrupted
-from tests.faults.signals import clock_jumps_back, second_trainer, signalled
+from tests.faults.signals import clock_jumps_back, signalled
 
 
 def check(outcome: Outcome) -> None:
     assert not outcome.violations, "\n".join(outcome.violations)
 
 
-@pytest.mark.parametrize("kind", ["reinforce", "envpool-pong"])
-def test_a_run_that_is_killed_again_and_again_ends_as_if_it_had_not_been(kind, tmp_path):
-    outcome = kill_at_random(kind, rounds=3, seed=1, folder=tmp_path)
+def test_a_run_that_is_killed_again_and_again_ends_as_if_it_had_not_been(tmp_path):
+    outcome = kill_at_random("envpool-pong", rounds=4, seed=1, folder=tmp_path)
     check(outcome)
-    assert outcome.counts["kills"] == 3, outcome.counts
+    assert outcome.counts["kills"] == 4, outcome.counts
     assert outcome.counts["identical"] == outcome.counts["runs"], outcome.counts
 
 
 def test_a_damaged_checkpoint_is_never_loaded(tmp_path):
-    outcome = damage.damage_checkpoints(13, seed=1, folder=tmp_path, to_the_end=1)
+    outcome = damage.damage_checkpoints(13, seed=1, folder=tmp_path, to_the_end=0)
     check(outcome)
-    assert sum(outcome.counts.values()) == 14, outcome.counts
+    assert sum(outcome.counts.values()) == 13, outcome.counts
 
 
 def test_a_disk_that_was_full_for_a_while_costs_nothing(tmp_path):
@@ -48,10 +45,6 @@ def test_sigterm_twice_loses_nothing(tmp_path):
 
 def test_sigint_at_the_start_loses_nothing(tmp_path):
     check(signalled("reinforce", SIGINT, tmp_path / "run", seed=1, at_start=True))
-
-
-def test_a_second_trainer_is_refused(tmp_path):
-    check(second_trainer("reinforce", tmp_path / "run"))
 
 
 def test_a_lost_line_a_doubled_game_and_a_wrong_weight_are_differences(tmp_path):
