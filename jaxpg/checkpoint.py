@@ -4,6 +4,7 @@ The only file that imports Orbax. Nothing here pickles, so that a stranger's che
 waits until bytes are on the disk nor notices later that they changed, hence the manifest.
 """
 
+import gc
 import logging
 import re
 import shutil
@@ -166,13 +167,21 @@ class Checkpoints:
 
 @contextmanager
 def _without_orbax_log() -> Iterator[None]:
-    """Orbax logs the traceback of a failed save besides raising its error."""
-    logger = logging.getLogger("absl")
-    before, logger.disabled = logger.disabled, True
+    """A failed save raises one error; Orbax logs its traceback besides, and asyncio those of Orbax's other writes, when
+    they are thrown away.
+    """
+    loggers = [logging.getLogger(name) for name in ("absl", "asyncio")]
+    before = [logger.disabled for logger in loggers]
+    for logger in loggers:
+        logger.disabled = True
     try:
         yield
+    except (OSError, ValueError):
+        gc.collect()
+        raise
     finally:
-        logger.disabled = before
+        for logger, disabled in zip(loggers, before, strict=True):
+            logger.disabled = disabled
 
 
 def _say(sentence: str) -> None:

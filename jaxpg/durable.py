@@ -15,11 +15,15 @@ def write_text(path: Path, text: str) -> None:
     """Writes a text file so that it is either old or new, never half, even where the power fails."""
     temporary = path.with_name(path.name + ".tmp")
     temporary.unlink(missing_ok=True)  # which a killed process left, or a stranger as a link to elsewhere
-    with temporary.open("x", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(temporary, path)
+    try:
+        with temporary.open("x", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except OSError:
+        temporary.unlink(missing_ok=True)
+        raise
     sync_folder(path.parent)
 
 

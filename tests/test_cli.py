@@ -2,6 +2,7 @@
 
 import dataclasses
 import re
+import signal
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -9,7 +10,6 @@ from pathlib import Path
 
 import pytest
 
-from jaxpg import train as train_module
 from jaxpg.cli import parse_train, run_command
 from jaxpg.config import PONG, Config, dump
 from jaxpg.errors import UserError
@@ -260,9 +260,9 @@ def test_the_command_ends_with_its_exit_code(code):
 
 
 def test_a_mistake_leaves_no_signal_handler_behind(refusal):
-    before = [train_module.signal.getsignal(number) for number in (2, 15)]
+    before = [signal.getsignal(number) for number in (2, 15)]
     refusal("--env.num-lanes", "0")
-    assert [train_module.signal.getsignal(number) for number in (2, 15)] == before
+    assert [signal.getsignal(number) for number in (2, 15)] == before
 
 
 def test_parse_train_raises_instead_of_ending_the_process():

@@ -230,7 +230,7 @@ def test_what_cannot_be_read_is_left_out_and_named(tmp_path: Path, capsys: pytes
         "summary.json is damaged and left out",
         "8.mp4 is no file of this run's own",
         "7.json is damaged and left out",
-        "checkpoints/4: the checkpoint cannot be read",
+        "checkpoints/4: the checkpoint is damaged",
         "no checkpoint yet",
     ):
         assert remark in said
