@@ -5,6 +5,7 @@ import os
 import sys
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from functools import partial
 from itertools import count
@@ -109,9 +110,13 @@ def _signals(arguments: argparse.Namespace, new_folder: Iterator[Path]) -> Itera
 
 
 def _fuzz(examples: int, seed: int) -> Outcome:
-    from tests.faults.recipes import fuzz
+    from tests.faults.recipes import BrokenError, fuzz
 
-    return fuzz(examples, seed)
+    try:
+        counts = fuzz(examples, seed)
+    except BrokenError as error:
+        return Outcome(violations=[str(error)])
+    return Outcome(Counter({f"recipes {what}": counts.get(what, 0) for what in ("accepted", "refused")}))
 
 
 def _report(total: Outcome) -> None:
