@@ -4,8 +4,10 @@ The only file that imports Orbax. Nothing here pickles, so that a stranger's che
 waits until bytes are on the disk nor notices later that they changed, hence the manifest.
 """
 
+import errno
 import gc
 import logging
+import os
 import re
 import shutil
 import sys
@@ -23,6 +25,8 @@ from jaxpg.errors import UserError
 from jaxpg.resume import Metadata
 
 MAX_METADATA_BYTES = 1_000_000_000
+ROOM_BYTES = 1_000_000
+"""What a checkpoint takes at most besides its numbers."""
 
 
 class Checkpoints:
@@ -56,12 +60,15 @@ class Checkpoints:
         """
         unfinished = self.folder / f"{iteration}.unfinished"
         self._remove(unfinished)
+        text = metadata.to_json()
         try:
-            unfinished.mkdir(parents=True)
+            self.folder.mkdir(exist_ok=True)
+            _check_room(self.folder, sum(x.nbytes for x in jax.tree.leaves(state)) + len(text))
+            unfinished.mkdir()
             with _without_orbax_log():
                 self._orbax.save(unfinished / "state", state)
                 self._orbax.wait_until_finished()
-            (unfinished / "metadata.json").write_bytes(metadata.to_json())
+            (unfinished / "metadata.json").write_bytes(text)
             seal(unfinished)
             self._remove(self.folder / str(iteration))
             unfinished.rename(self.folder / str(iteration))
@@ -163,6 +170,12 @@ class Checkpoints:
                     f"{path}: the checkpoint is of another architecture: {name} is "
                     f"{_describe(stored.get(name))} there, but {_describe(wanted.get(name))} in the configuration"
                 )
+
+
+def _check_room(folder: Path, num_bytes: int) -> None:
+    """Raises OSError before a save that would fill the disk: TensorStore's threads do not end in order from one."""
+    if shutil.disk_usage(folder).free < num_bytes + ROOM_BYTES:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
 @contextmanager

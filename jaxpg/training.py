@@ -38,6 +38,7 @@ class Training:
         self.progress = Progress()
         self.unsaved: str | None = None
         """Why the newest save failed; None where it did not."""
+        self._writes_fail = False
         self._queue: CandidateQueue | None = None
         self._queue_snapshot: QueueSnapshot | None = None  # as the newest iteration left it
         self._games: Games | None = None  # that a restored run was in the middle of
@@ -217,11 +218,15 @@ class Training:
         speed = experience.reward.size / wall
         record = self._record(metrics, seconds, speed, learn=t2 - t1, wall=wall)
         rows = self._episode_rows(experience.episodes, agent_steps_before)
+        troubles = []
         for writer in self._writers:
             try:
                 writer.write(record, rows)
             except OSError as error:
-                self._say(f"{error}; the training goes on")
+                troubles.append(str(error))
+        if troubles and not self._writes_fail:
+            self._say(f"{', '.join(troubles)}; the training goes on, and what is missing is written later")
+        self._writes_fail = bool(troubles)
         progress.wall_seconds += time.perf_counter() - t2
 
     def _record(
