@@ -25,7 +25,7 @@ VECTOR_LANE_BYTES = 8_000
 """Of one lane of classic control or of a probe (measured on EnvPool)."""
 
 GAME_BYTES = 64
-"""Of one waiting game in ``candidates.CandidateQueue``: an entry of an array, of a list and of a deque, and an int."""
+"""Of one waiting game in ``candidates.CandidateQueue``: its entry, and what making the list takes."""
 
 
 class Part(NamedTuple):

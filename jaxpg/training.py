@@ -14,7 +14,7 @@ import numpy as np
 from jaxpg.candidates import CandidateQueue, QueueSnapshot
 from jaxpg.checkpoint import Checkpoints
 from jaxpg.config import Config
-from jaxpg.counters import Progress
+from jaxpg.counters import WINDOW_EPISODES, Progress
 from jaxpg.errors import UserError
 from jaxpg.experiment import Experiment, lane_seeds
 from jaxpg.metrics import EpisodeRow, EpisodesCsv, JsonLines, Record, TensorBoard, Writer
@@ -180,7 +180,7 @@ class Training:
         run, progress = self.config.run, self.progress
         if stop.signal is not None:
             return signal.Signals(stop.signal).name
-        if run.target_return is not None and len(progress.last_returns) == 100:
+        if run.target_return is not None and len(progress.last_returns) == WINDOW_EPISODES:
             mean = progress.return_mean_100
             if mean is not None and mean >= run.target_return:
                 return "target return reached"

@@ -1,10 +1,13 @@
 """Freed memory stays with the process."""
 
+import ctypes
 import platform
 import subprocess
 import sys
 
 import pytest
+
+from jaxpg.memory import keep_freed_memory
 
 TOUCH_AND_FREE = """
 import ctypes, resource, sys, threading
@@ -40,7 +43,13 @@ def _pages_fetched(how: str) -> int:
     return int(done.stdout)
 
 
-@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="glibc's settings")
+def test_other_systems_are_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(platform, "libc_ver", lambda: ("musl", ""))
+    monkeypatch.setattr(ctypes, "CDLL", lambda name: pytest.fail("a library was asked for"))
+    keep_freed_memory()
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="mallopt is glibc's; the test above holds elsewhere")
 def test_memory_that_a_thread_freed_is_used_again() -> None:
     assert _pages_fetched("kept") < 100
     assert _pages_fetched("as it is") > 1000, "what the setting is there for"
