@@ -15,7 +15,7 @@ import jax
 import numpy as np
 from turns import Row, parse_turns, report, say
 
-from jaxpg.candidates import CandidateQueue
+from jaxpg.candidates import CandidateQueue, beginning
 from jaxpg.config import Config, load_recipe
 from jaxpg.experiment import build, lane_seeds
 
@@ -67,7 +67,9 @@ class _Search:
         learner = self._experiment.learner
         self._state = learner.init(learner_key, self._experiment.policy.init(init_key))
         self._experiment.rollout.reset(lane_seeds(1, 0, config.env.num_lanes))
-        self._queue = CandidateQueue(np.arange(10**6), config.env.num_lanes, partial(learner.ask, self._state))
+        self._queue = CandidateQueue(
+            beginning(np.arange(10**6), config.env.num_lanes, 1), partial(learner.ask, self._state)
+        )
         self.utilisation = 0.0
         """Of the last turn."""
 

@@ -1,6 +1,6 @@
 """Which candidate plays in which lane: a queue of games, from which a lane takes the next when its game ends."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import NamedTuple
 
@@ -15,79 +15,101 @@ IDLE = -1
 
 
 class QueueSnapshot(NamedTuple):
-    """Where a queue stands."""
+    """Where a queue stands: lanes in groups of equal size, each group with games of its own."""
 
     playing: np.ndarray  # i64[N], candidate in each lane
-    waiting: np.ndarray  # i64[J], candidates whose games have not begun
+    waiting: tuple[np.ndarray, ...]  # i64[J] of each group, candidates whose games have not begun, in their order
     is_one: bool  # whether all games, those already played among them, are one candidate's
 
     def is_of(self, games: np.ndarray) -> bool:
         """Whether just these games (candidates' ids, in any order) are not over yet."""
-        unfinished = np.concatenate([self.playing[self.playing != IDLE], self.waiting])
+        unfinished = np.concatenate([self.playing[self.playing != IDLE], *self.waiting])
         return np.array_equal(np.sort(unfinished), np.sort(games))
+
+    def split(self, num_parts: int) -> list["QueueSnapshot"]:
+        """The same for each of several devices, which share the lanes and the groups in their order."""
+        lanes, groups = len(self.playing) // num_parts, len(self.waiting) // num_parts
+        return [
+            QueueSnapshot(
+                self.playing[i * lanes : (i + 1) * lanes], self.waiting[i * groups : (i + 1) * groups], self.is_one
+            )
+            for i in range(num_parts)
+        ]
+
+
+def beginning(games: np.ndarray, num_lanes: int, num_groups: int) -> QueueSnapshot:
+    """A queue of which nothing has been played: group ``g`` of ``G`` has the games ``g``, ``g + G``, ``g + 2 G``, ...
+
+    Args:
+      games: ids of the candidates whose games are to be played, ``i64[J]``, in this order; one id may
+        stand there many times.
+      num_lanes: N.
+      num_groups: G, a divisor of N.
+    """
+    waiting = tuple(games[group::num_groups] for group in range(num_groups))
+    return QueueSnapshot(np.full(num_lanes, IDLE), waiting, is_one=np.unique(games).size <= 1)
+
+
+def joined(snapshots: Sequence[QueueSnapshot]) -> QueueSnapshot:
+    """One of all devices' queues, of which ``split`` makes these again."""
+    return QueueSnapshot(
+        np.concatenate([snapshot.playing for snapshot in snapshots]),
+        tuple(games for snapshot in snapshots for games in snapshot.waiting),
+        snapshots[0].is_one,
+    )
 
 
 class CandidateQueue:
     """Games that are to be played, each by a candidate, and the weights of those who play now.
 
     Games differ in length tenfold, so that no lane waits for another: one whose game ended takes the next
-    game at that very step, and only when none is left it goes idle. Every game that was begun counts, short
-    or long. Memory holds the weights of N candidates (member n plays in lane n), however many take turns;
+    game of its group at that very step, and only when none is left it goes idle. Every game that was begun counts,
+    short or long. Memory holds the weights of N candidates (member n plays in lane n), however many take turns;
     where all games are of one candidate, it is the only member (P = 1).
 
     Args:
-      games: ids of the candidates whose games are to be played, ``i64[J]``, in this order; one id may
-        stand there many times.
-      num_lanes: N.
+      snapshot: where the queue stands.
       ask: ``i32[1]`` ids -> the weights of these candidates, leaves led by 1.
     """
 
-    def __init__(self, games: np.ndarray, num_lanes: int, ask: Callable[[jax.Array], Population]):
+    def __init__(self, snapshot: QueueSnapshot, ask: Callable[[jax.Array], Population]):
+        num_lanes = len(snapshot.playing)
         self._ask = ask
-        self._set(QueueSnapshot(np.full(num_lanes, IDLE), games, is_one=np.unique(games).size <= 1))
-        self.take_next(np.arange(num_lanes))
-
-    @classmethod
-    def at(cls, snapshot: QueueSnapshot, ask: Callable[[jax.Array], Population]) -> "CandidateQueue":
-        """The queue as it was when ``snapshot`` was taken, by the same ``ask``."""
-        queue = cls(np.zeros(0, np.int64), len(snapshot.playing), ask)
-        queue._set(snapshot)
-        return queue
-
-    def _set(self, snapshot: QueueSnapshot) -> None:
-        num_lanes, candidates = len(snapshot.playing), np.concatenate([snapshot.playing, snapshot.waiting])
-        self._games, self._begun = snapshot.waiting, 0
         self._is_one = snapshot.is_one
+        self._waiting, self._begun = snapshot.waiting, [0] * len(snapshot.waiting)
+        self._lanes_per_group = num_lanes // len(snapshot.waiting)
         self.playing = np.full(num_lanes, IDLE, np.int64)
         """Candidate in each lane, ``i64[N]``."""
         if self._is_one:
-            self.population = self._ask(jnp.array([candidates.max(initial=0)], jnp.int32))
+            candidate = np.concatenate([snapshot.playing, *snapshot.waiting]).max(initial=0)
+            self.population = ask(jnp.array([candidate], jnp.int32))
         else:
-            one = jax.eval_shape(self._ask, jax.ShapeDtypeStruct((1,), jnp.int32))
+            one = jax.eval_shape(ask, jax.ShapeDtypeStruct((1,), jnp.int32))
             self.population = jax.tree.map(lambda x: jnp.zeros((num_lanes, *x.shape[1:]), x.dtype), one)
         for lane, candidate in enumerate(snapshot.playing.tolist()):
             self._give(lane, candidate)
+        self.take_next(np.flatnonzero(self.playing == IDLE))
 
     def snapshot(self) -> QueueSnapshot:
-        return QueueSnapshot(self.playing.copy(), self._games[self._begun :], self._is_one)
+        left = (games[begun:] for games, begun in zip(self._waiting, self._begun, strict=True))
+        return QueueSnapshot(self.playing.copy(), tuple(left), self._is_one)
 
     @property
     def finished(self) -> bool:
         """Whether every game has been played to its end."""
-        return self._begun == len(self._games) and bool((self.playing == IDLE).all())
+        return bool((self.playing == IDLE).all())  # which no lane is while games of its group wait
 
     def is_playing(self, first_lane: int, num_lanes: int) -> bool:
         """Whether somebody plays in any of these lanes."""
         return bool((self.playing[first_lane : first_lane + num_lanes] != IDLE).any())
 
     def take_next(self, lanes: np.ndarray) -> None:
-        """Gives each of these lanes, whose games ended, the next game of the queue."""
+        """Gives each of these lanes, whose games ended, the next game of its group."""
         for lane in lanes.tolist():
-            if self._begun < len(self._games):
-                self._give(lane, int(self._games[self._begun]))
-                self._begun += 1
-            else:
-                self._give(lane, IDLE)
+            group = lane // self._lanes_per_group
+            begun, games = self._begun[group], self._waiting[group]
+            self._begun[group] += begun < len(games)
+            self._give(lane, int(games[begun]) if begun < len(games) else IDLE)
 
     def _give(self, lane: int, candidate: int) -> None:
         before, self.playing[lane] = self.playing[lane], candidate

@@ -23,6 +23,7 @@ import orbax.checkpoint as ocp
 from jaxpg.durable import damage, seal, sync_folder
 from jaxpg.errors import UserError
 from jaxpg.resume import Metadata
+from jaxpg.team import Team
 
 MAX_METADATA_BYTES = 1_000_000_000
 ROOM_BYTES = 1_000_000
@@ -37,14 +38,20 @@ class Checkpoints:
 
     Args:
       folder: made by the first save.
+      team: whose processes save and restore together; None for one device.
       keep_newest: how many of the newest are kept.
       keep_every: iterations that are a multiple of one of these are kept for good; 0 stands for none.
     """
 
-    def __init__(self, folder: Path, *, keep_newest: int = 1, keep_every: Sequence[int] = ()):
+    def __init__(self, folder: Path, team: Team | None = None, *, keep_newest: int = 1, keep_every: Sequence[int] = ()):
         self.folder = folder.absolute()
+        self._given_team = team
         self._keep_newest, self._keep_every = keep_newest, [every for every in keep_every if every]
         self._orbax = ocp.StandardCheckpointer()
+
+    @property
+    def _team(self) -> Team:
+        return self._given_team or Team.alone()  # made late: who only looks at the names needs no device
 
     def iterations(self) -> list[int]:
         """The iterations that have a checkpoint, oldest first."""
@@ -57,31 +64,47 @@ class Checkpoints:
 
         Raises:
           OSError: it cannot be written; then nothing is left of it, and the older checkpoints are as they were.
+          RuntimeError: one of several processes cannot write its part, while the others wait for it.
         """
         unfinished = self.folder / f"{iteration}.unfinished"
-        self._remove(unfinished)
         text = metadata.to_json()
+        team = self._team
+        state = team.replicated(state)
+        num_bytes = sum(x.nbytes for x in jax.tree.leaves(state)) + len(text)
+        team.lead(lambda: self._prepare(unfinished, num_bytes))
         try:
-            self.folder.mkdir(exist_ok=True)
-            _check_room(self.folder, sum(x.nbytes for x in jax.tree.leaves(state)) + len(text))
-            unfinished.mkdir()
             with _without_orbax_log():
                 self._orbax.save(unfinished / "state", state)
                 self._orbax.wait_until_finished()
+        except (OSError, ValueError) as error:  # a full disk is a ValueError of TensorStore's
+            if team.num_processes > 1:
+                raise RuntimeError(f"iteration {iteration} cannot be saved: {_first_line(error)}") from error
+            shutil.rmtree(unfinished, ignore_errors=True)
+            raise OSError(_first_line(error)) from error
+        team.lead(lambda: self._finish(unfinished, iteration, text))
+
+    def _prepare(self, unfinished: Path, num_bytes: int) -> None:
+        self._remove(unfinished)
+        self.folder.mkdir(exist_ok=True)
+        _check_room(self.folder, num_bytes)
+        unfinished.mkdir()
+
+    def _finish(self, unfinished: Path, iteration: int, text: bytes) -> None:
+        try:
             (unfinished / "metadata.json").write_bytes(text)
             seal(unfinished)
             self._remove(self.folder / str(iteration))
             unfinished.rename(self.folder / str(iteration))
             sync_folder(self.folder)
-        except (OSError, ValueError) as error:  # a full disk is a ValueError of TensorStore's
+        except OSError:
             shutil.rmtree(unfinished, ignore_errors=True)
-            raise OSError(_first_line(error)) from error
+            raise
         self._prune()
 
     def restore(self, iteration: int, like: Any) -> tuple[Any, Metadata]:
         """Reads the checkpoint of ``iteration`` into the structure of ``like`` (arrays or their shapes).
 
-        The arrays come onto this process's first device, whatever device they were saved from: a run on an
+        The arrays come onto this process's first device, whatever devices they were saved from: a run on an
         accelerator can be looked at on a CPU.
 
         Raises:
@@ -89,11 +112,11 @@ class Checkpoints:
         """
         metadata = self.metadata(iteration)
         path = self.folder / str(iteration)
-        here = jax.sharding.SingleDeviceSharding(jax.devices()[0])
-        like = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=here), like)
+        team = self._team
+        like = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=team.everywhere), like)
         try:
             self._check_shapes(path, like)
-            return self._orbax.restore(path / "state", like), metadata
+            return team.here(self._orbax.restore(path / "state", like)), metadata
         except (ValueError, KeyError, OSError) as error:
             raise _unreadable(path, error) from error
 
@@ -124,23 +147,25 @@ class Checkpoints:
         Raises:
           UserError: all are damaged, or the newest whole one is of another architecture.
         """
+        iteration = self._team.lead(self._set_damaged_aside)
+        return None if iteration is None else self.restore(iteration, like)
+
+    def _set_damaged_aside(self) -> int | None:
+        """The newest whole checkpoint's iteration."""
         for path in self.folder.glob("*.unfinished"):
             _say(f"{path}: this save was not finished; it is taken away")
             self._remove(path)
         for path in self.folder.glob("*.removed"):
             self._remove(path)
-        iterations = self.iterations()
-        for iteration in reversed(iterations):
+        for iteration in reversed(self.iterations()):
             path = self.folder / str(iteration)
-            if found := damage(path):
-                aside = path.with_name(f"{iteration}.damaged")
-                self._remove(aside)
-                path.rename(aside)
-                _say(
-                    f"{path}: the checkpoint is damaged: {found}; it is now {aside.name}, and the one before it is used"
-                )
-                continue
-            return self.restore(iteration, like)
+            found = damage(path)
+            if not found:
+                return iteration
+            aside = path.with_name(f"{iteration}.damaged")
+            self._remove(aside)
+            path.rename(aside)
+            _say(f"{path}: the checkpoint is damaged: {found}; it is now {aside.name}, and the one before it is used")
         if any(self.folder.glob("*.damaged")):
             raise UserError(f"{self.folder}: every checkpoint is damaged; without this folder the run begins anew")
         return None

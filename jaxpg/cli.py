@@ -14,6 +14,7 @@ from typing import Annotated, Any, ClassVar, TypeVar
 import tyro
 
 from jaxpg.config import PONG, Config, check, load_recipe
+from jaxpg.distributed import DistributedConfig
 from jaxpg.errors import UserError, nearest
 
 Arguments = TypeVar("Arguments")
@@ -29,6 +30,7 @@ class TrainArguments:
     resume: Annotated[str, tyro.conf.arg(metavar="RUN_DIR")] = ""
     """Run folder to go on with; its own configuration is the recipe."""
     config: Annotated[Config, tyro.conf.arg(name="")] = dataclasses.field(default_factory=Config)
+    distributed: DistributedConfig = dataclasses.field(default_factory=DistributedConfig)
 
 
 def parse_train(argv: Sequence[str]) -> TrainArguments:

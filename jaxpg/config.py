@@ -59,6 +59,9 @@ class RunConfig:
     """Seconds of training after which the run ends; 0 for no limit."""
     target_return: float | None = None
     """Mean return of the last 100 games at which the run ends early."""
+    lane_groups: NonNegativeInt = 0
+    """Groups of lanes that each have candidates of their own in search and evolution; 0 for one a device. With a number
+    that all of them divide, one, two or more processes and devices play the same games."""
     record_every: NonNegativeInt = 0
     """Iterations from recorded game to recorded game; 0 records nothing. Each is a checkpoint that is kept for good
     and a video in videos/, which a process of the lowest priority makes while the training goes on."""

@@ -13,6 +13,7 @@ from jaxpg.config import Config
 from jaxpg.envs import make_env
 from jaxpg.envs.config import EnvConfig
 from jaxpg.errors import UserError
+from jaxpg.fleet import Fleet
 from jaxpg.learners.base import Learner
 from jaxpg.learners.evolution import make_evolution
 from jaxpg.learners.random_search import make_random_search, rounds_of
@@ -21,6 +22,7 @@ from jaxpg.observations import Observation, encoded_shape, input_shape, make_obs
 from jaxpg.optimizers import make_optimizer
 from jaxpg.policies import make_policy, with_normalizer
 from jaxpg.rollout import AGENT_STEPS_PER_LOOK, Rollout
+from jaxpg.team import Team
 from jaxpg.types import EmulatorNeeds, EnvSpec, PolicyFunctions
 
 
@@ -30,11 +32,19 @@ class Experiment(NamedTuple):
     observation: Observation
     policy: PolicyFunctions
     learner: Learner
-    rollout: Rollout
+    fleet: Fleet
     frame_skip: int
     """Emulator frames per agent step."""
     rollout_agent_steps: int
     """T, the most agent steps in every lane in one iteration."""
+    lane_groups: int
+    """Groups of lanes that each have candidates of their own (G)."""
+
+    @property
+    def rollout(self) -> Rollout:
+        """Of the only device, where there is one."""
+        (rollout,) = self.fleet.rollouts
+        return rollout
 
 
 Actions = Literal["trained", "sampled", "greedy"]
@@ -54,12 +64,13 @@ class Player(NamedTuple):
     """Whether observations and actions are kept, to be looked at."""
 
 
-def build(config: Config, player: Player | None = None) -> Experiment:
+def build(config: Config, player: Player | None = None, team: Team | None = None) -> Experiment:
     """Builds the pieces and checks that they fit each other and this machine; starts no emulator's game yet.
 
     Args:
       config: of the run.
       player: for a rollout in which nobody learns.
+      team: the devices that share the lanes; None for one.
 
     Raises:
       UserError: a name is unknown, two settings contradict each other, or the run is too large for this machine.
@@ -71,11 +82,20 @@ def build(config: Config, player: Player | None = None) -> Experiment:
         )
     observation = make_observation(config.observation)
     env = player.env if player else config.env
-    num_lanes = env.num_lanes
+    team = team or Team.alone()
+    num_lanes, rest = divmod(env.num_lanes, team.num_devices)
+    if rest:
+        raise UserError(f"env.num_lanes: {team.num_devices} devices cannot share {env.num_lanes} lanes evenly")
     num_pools = env.num_pools or _default_num_pools(num_lanes, learns=player is None)
     if num_lanes % num_pools:
         raise UserError(f"env.num_pools: {num_pools} pools cannot share {num_lanes} lanes evenly")
-    sizes.check_threads(env, num_pools)
+    sizes.check_threads(env, num_pools * len(team.devices), num_lanes // num_pools)
+    lane_groups = config.run.lane_groups or team.num_devices
+    if lane_groups % team.num_devices or env.num_lanes % lane_groups:
+        raise UserError(
+            f"run.lane_groups: {lane_groups} must be a multiple of the {team.num_devices} devices and divide the "
+            f"{env.num_lanes} lanes"
+        )
     spec = _spec(env, observation.needs)
     shape = input_shape(observation, spec)
     has_value = config.run.learner == "reinforce" and config.reinforce.baseline == "value"
@@ -86,7 +106,7 @@ def build(config: Config, player: Player | None = None) -> Experiment:
             rollout_agent_steps = config.reinforce.rollout_agent_steps
             if config.reinforce.normalize_observations:
                 policy = with_normalizer(policy, shape)
-            learner = _reinforce(config, policy, observation, shape)
+            learner = _reinforce(config, policy, observation, shape, team)
         case "random_search":
             learner = make_random_search(config.random_search)
         case "evolution":
@@ -98,22 +118,33 @@ def build(config: Config, player: Player | None = None) -> Experiment:
                     "set it or use the schedule 'constant'"
                 )
             optimizer = make_optimizer(config.optimizer, config.evolution.generations)
-            learner = make_evolution(config.evolution, observation, optimizer, shape)
+            learner = make_evolution(config.evolution, observation, optimizer, shape, team)
     greedy = learner.greedy if player is None or player.greedy is None else player.greedy
     keeps_tape = player.keeps_tape if player else learner.keeps_tape
     _check_memory(
         config,
-        player,
+        dataclasses.replace(env, num_lanes=num_lanes * len(team.devices)),
         policy,
         learner,
         observation,
         spec,
+        learns=player is None,
         keeps_tape=keeps_tape,
         rollout_agent_steps=rollout_agent_steps,
     )
-    pools = [make_env(env, observation.needs, num_lanes // num_pools) for _ in range(num_pools)]
-    rollout = Rollout(pools, policy, observation, keeps_tape=keeps_tape, greedy=greedy)
-    return Experiment(observation, policy, learner, rollout, spec.frame_skip, rollout_agent_steps)
+    rollouts = [
+        Rollout(
+            [make_env(env, observation.needs, num_lanes // num_pools) for _ in range(num_pools)],
+            policy,
+            observation,
+            keeps_tape=keeps_tape,
+            greedy=greedy,
+            device=device,
+            first_lane=number * num_lanes,
+        )
+        for number, device in enumerate(team.devices, start=team.first_device)
+    ]
+    return Experiment(observation, policy, learner, Fleet(rollouts), spec.frame_skip, rollout_agent_steps, lane_groups)
 
 
 def _spec(env: EnvConfig, needs: EmulatorNeeds) -> EnvSpec:
@@ -124,19 +155,19 @@ def _spec(env: EnvConfig, needs: EmulatorNeeds) -> EnvSpec:
 
 def _check_memory(
     config: Config,
-    player: Player | None,
+    env: EnvConfig,
     policy: PolicyFunctions,
     learner: Learner,
     observation: Observation,
     spec: EnvSpec,
     *,
+    learns: bool,
     keeps_tape: bool,
     rollout_agent_steps: int,
 ) -> None:
-    """UserError where the run would not fit into memory; looks at shapes alone and allocates nothing."""
-    env = player.env if player else config.env
-    learns_from_tape = player is None and config.run.learner == "reinforce"
-    steps = rollout_agent_steps if player is None else AGENT_STEPS_PER_LOOK
+    """UserError where this process's lanes, those of ``env``, would not fit into memory; allocates nothing."""
+    learns_from_tape = learns and config.run.learner == "reinforce"
+    steps = rollout_agent_steps if learns else AGENT_STEPS_PER_LOOK
     encoded, shape = encoded_shape(observation, spec), input_shape(observation, spec)
     # reward, flags and noise, besides the tape's observation, action, probability and value
     one_step = 8 + 4 * spec.num_actions + (sizes.num_bytes(encoded) + 12 if keeps_tape else 0)
@@ -162,7 +193,7 @@ def _check_memory(
             chunk = min(update, max(config.reinforce.chunk_agent_steps, env.num_lanes))
         inputs = 4 * math.prod(shape)
         parts.append(sizes.Part(chunk_key, f"the gradient of {chunk} agent steps at once", chunk * inputs))
-    elif player is None:
+    elif learns:
         parts.append(sizes.Part("env.num_lanes", f"the weights of {env.num_lanes} candidates", env.num_lanes * weights))
         parts.append(sizes.games(f"{config.run.learner}.episodes_per_candidate", _most_games(config)))
     sizes.check_memory(parts)
@@ -186,7 +217,9 @@ def _default_num_pools(num_lanes: int, *, learns: bool) -> int:
     return math.gcd(8, max(num_lanes // 4, 1), num_lanes)
 
 
-def _reinforce(config: Config, policy: PolicyFunctions, observation: Observation, shape: tuple[int, ...]) -> Learner:
+def _reinforce(
+    config: Config, policy: PolicyFunctions, observation: Observation, shape: tuple[int, ...], team: Team
+) -> Learner:
     per_iteration = config.reinforce.rollout_agent_steps * config.env.num_lanes
     iterations = math.ceil((config.run.schedule_agent_steps or config.run.budget_agent_steps) / per_iteration)
     updates = config.reinforce.epochs * math.ceil(
@@ -199,6 +232,7 @@ def _reinforce(config: Config, policy: PolicyFunctions, observation: Observation
         make_optimizer(config.optimizer, iterations * updates),
         num_lanes=config.env.num_lanes,
         schedule_iterations=iterations,
+        team=team,
         input_shape=shape,
     )
 

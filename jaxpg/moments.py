@@ -1,12 +1,16 @@
 """Mean and standard deviation of all observations seen, which a normaliser subtracts and divides by."""
 
+from collections.abc import Sequence
 from functools import partial
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from jaxpg.observations import Observation, unit_scale
+from jaxpg.team import Team
+from jaxpg.types import Experience
 
 
 class Statistics(NamedTuple):
@@ -22,12 +26,31 @@ def no_statistics(shape: tuple[int, ...]) -> Statistics:
     return Statistics(jnp.zeros(()), jnp.zeros(shape), jnp.zeros(shape))
 
 
-@partial(jax.jit, static_argnames="observation")
-def add_rows(statistics: Statistics, observation: Observation, encoded: jax.Array, acted: jax.Array) -> Statistics:
-    """The statistics with a tape's observations added, one agent step of all lanes after another.
+def add_seen(
+    statistics: Statistics, observation: Observation, experiences: Sequence[Experience], team: Team
+) -> Statistics:
+    """The statistics with all observations added that an action answered, on any device of the team.
 
     Args:
       statistics: so far.
+      observation: decodes the tape.
+      experiences: of this process's devices, with tapes.
+      team: all devices.
+    """
+    seen = []
+    for experience in experiences:
+        assert experience.tape is not None, "statistics of observations need the tape"
+        acted = np.zeros(experience.tape.action.shape, bool)  # one shape, however early a round ended
+        acted[: len(experience.acted)] = experience.acted
+        seen.append(_of_rows(observation, experience.tape.observation, acted))
+    return _merged(statistics, team.reduce(_merge_all, seen))
+
+
+@partial(jax.jit, static_argnames="observation")
+def _of_rows(observation: Observation, encoded: jax.Array, acted: jax.Array) -> Statistics:
+    """The statistics of a tape's observations, leaves led by 1, one agent step of all lanes after another.
+
+    Args:
       observation: decodes the tape.
       encoded: ``[T, N, ...]``, as the tape keeps observations.
       acted: ``bool[T, N]``, which of them count.
@@ -41,7 +64,9 @@ def add_rows(statistics: Statistics, observation: Observation, encoded: jax.Arra
         squares = (weight * jnp.square(inputs - mean)).sum(0)
         return _merge(so_far, Statistics(count, mean, squares)), None
 
-    return jax.lax.scan(add_row, statistics, (encoded, acted))[0]
+    shape = jax.eval_shape(observation.decode, encoded[0, 0]).shape
+    statistics = jax.lax.scan(add_row, no_statistics(shape), (encoded, acted))[0]
+    return jax.tree.map(lambda x: x[None], statistics)
 
 
 @jax.jit
@@ -57,3 +82,13 @@ def _merge(a: Statistics, b: Statistics) -> Statistics:
     number = a.number + b.number
     delta, share = b.mean - a.mean, b.number / jnp.maximum(number, 1)
     return Statistics(number, a.mean + delta * share, a.squares + b.squares + jnp.square(delta) * a.number * share)
+
+
+_merged = jax.jit(_merge)
+
+
+def _merge_all(statistics: Statistics) -> Statistics:
+    """Of all devices, led by which the leaves are; one after another, so that all add up the same."""
+    first = jax.tree.map(lambda x: x[0], statistics)
+    rest = jax.tree.map(lambda x: x[1:], statistics)
+    return jax.lax.scan(lambda so_far, one: (_merge(so_far, one), None), first, rest)[0]

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import jax
 import numpy as np
 
-from jaxpg.candidates import CandidateQueue
+from jaxpg.candidates import CandidateQueue, beginning
 from jaxpg.envs.config import EnvConfig
 from jaxpg.errors import UserError
 from jaxpg.experiment import Experiment, lane_seeds
@@ -46,7 +46,7 @@ def play(experiment: Experiment, params: Params, seed: int) -> Played:
     key = jax.random.key(seed)
     one = jax.tree.map(lambda x: x[None], params)
     experiment.rollout.reset(lane_seeds(seed, SEGMENT, 1))
-    queue = CandidateQueue(np.zeros(1, np.int64), 1, lambda ids: one)
+    queue = CandidateQueue(beginning(np.zeros(1, np.int64), 1, num_groups=1), lambda ids: one)
     parts: list[Played] = []
     with count_up("agent_steps_played") as stepped:
         while not queue.finished:

@@ -6,7 +6,7 @@ import dataclasses
 import json
 import zlib
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, Any
 
 import numpy as np
 from pydantic import Field, TypeAdapter, ValidationError
@@ -26,8 +26,8 @@ class Games:
 
     __pydantic_config__ = STRICT
 
-    emulators: str
-    """What else the games depend on, as ``emulators_of`` says it."""
+    depend_on: str
+    """What else the games depend on, as ``games_depend_on`` says it."""
     agent_steps: PositiveInt
     """Of each lane since the segment began (K)."""
     lanes: PositiveInt
@@ -35,26 +35,26 @@ class Games:
     """``u8[K, N]``, compressed, in base 85."""
     playing: list[Annotated[int, Field(ge=-1, lt=2**31)]] | None = None
     """Of the queue where there is one, as in QueueSnapshot."""
-    waiting: list[NonNegativeInt] | None = None
+    waiting: list[list[NonNegativeInt]] | None = None
     is_one: bool | None = None
 
     @classmethod
-    def of(cls, emulators: str, actions: np.ndarray, queue: QueueSnapshot | None) -> "Games":
+    def of(cls, depend_on: str, actions: np.ndarray, queue: QueueSnapshot | None) -> "Games":
         agent_steps, lanes = actions.shape
         text = base64.b85encode(zlib.compress(actions.tobytes(), 1)).decode("ascii")
         return cls(
-            emulators=emulators,
+            depend_on=depend_on,
             agent_steps=agent_steps,
             lanes=lanes,
             actions=text,
-            **({name: np.asarray(x).tolist() for name, x in queue._asdict().items()} if queue else {}),
+            **(queue_to_json(queue) if queue else {}),
         )
 
     @property
     def queue(self) -> QueueSnapshot | None:
         if self.playing is None or self.waiting is None or self.is_one is None:
             return None
-        return QueueSnapshot(np.array(self.playing, np.int64), np.array(self.waiting, np.int64), self.is_one)
+        return queue_from_json({"playing": self.playing, "waiting": self.waiting, "is_one": self.is_one})
 
     def unpacked(self) -> np.ndarray:
         """The actions, ``u8[K, N]``; ValueError where they are damaged. Never makes more than is promised."""
@@ -94,7 +94,28 @@ class Metadata:
 _ADAPTER = TypeAdapter(Metadata)
 
 
-def emulators_of(env: EnvConfig, seed: int) -> str:
-    """All that games depend on besides actions and the number of the segment."""
+def queue_to_json(queue: QueueSnapshot) -> dict[str, Any]:
+    """Plain lists and numbers."""
+    return {
+        "playing": queue.playing.tolist(),
+        "waiting": [games.tolist() for games in queue.waiting],
+        "is_one": bool(queue.is_one),
+    }
+
+
+def queue_from_json(data: dict[str, Any]) -> QueueSnapshot:
+    """What ``queue_to_json`` was made of."""
+    waiting = tuple(np.array(games, np.int64) for games in data["waiting"])
+    return QueueSnapshot(np.array(data["playing"], np.int64), waiting, data["is_one"])
+
+
+def games_depend_on(env: EnvConfig, seed: int, lane_groups: int) -> str:
+    """All that games depend on besides actions and the number of the segment.
+
+    Args:
+      env: the emulators.
+      seed: of the run.
+      lane_groups: into how many groups the candidates are divided; 0 where there are none.
+    """
     settings = {name: x for name, x in dataclasses.asdict(env).items() if name not in WITHOUT_INFLUENCE}
-    return json.dumps({"seed": seed, **settings}, sort_keys=True)
+    return json.dumps({"seed": seed, "lane_groups": lane_groups, **settings}, sort_keys=True)

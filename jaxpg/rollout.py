@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxpg.candidates import IDLE, CandidateQueue
+from jaxpg.candidates import IDLE, CandidateQueue, beginning
 from jaxpg.errors import EmulatorFaultError
 from jaxpg.losses import log_prob_of
 from jaxpg.observations import Observation, encoded_shape
@@ -90,7 +90,7 @@ def make_act(
 
 
 @partial(jax.jit, static_argnames=("num_rows", "num_lanes", "num_actions"))
-def gumbel_noise(key: jax.Array, num_rows: int, num_lanes: int, num_actions: int) -> jax.Array:
+def gumbel_noise(key: jax.Array, num_rows: int, num_lanes: int, num_actions: int, first_lane: int = 0) -> jax.Array:
     """Noise ``f32[num_rows, N, A]`` that makes the largest of logits plus noise a sample of their softmax.
 
     Each lane draws from its own key, a function of ``key``, the row and the lane's number alone, so that a lane acts
@@ -103,7 +103,7 @@ def gumbel_noise(key: jax.Array, num_rows: int, num_lanes: int, num_actions: int
         return jax.random.gumbel(own_key, (num_actions,))
 
     over_lanes = jax.vmap(draw, in_axes=(None, 0))
-    return jax.vmap(over_lanes, in_axes=(0, None))(jnp.arange(num_rows), jnp.arange(num_lanes))
+    return jax.vmap(over_lanes, in_axes=(0, None))(jnp.arange(num_rows), first_lane + jnp.arange(num_lanes))
 
 
 class _Games:
@@ -161,6 +161,8 @@ class Rollout:
       observation: what the policy sees.
       keeps_tape: whether observations are kept for the learner.
       greedy: whether the most probable action is taken instead of a sampled one.
+      device: where actions are computed and the tape is kept; None for the first one.
+      first_lane: number of the first of these lanes among all lanes of the run.
     """
 
     def __init__(
@@ -171,8 +173,12 @@ class Rollout:
         *,
         keeps_tape: bool = True,
         greedy: bool = False,
+        device: jax.Device | None = None,
+        first_lane: int = 0,
     ):
         self.pools = pools
+        self.first_lane = first_lane
+        self._device = device
         self.num_lanes = sum(pool.num_lanes for pool in pools)
         self._first_lanes = [sum(pool.num_lanes for pool in pools[:i]) for i in range(len(pools))]
         self.greedy = greedy
@@ -250,6 +256,12 @@ class Rollout:
         Returns:
           The experience, whose tape the next call overwrites, and where the time went.
         """
+        with jax.default_device(self._device):
+            return self._collect(players, num_agent_steps, key)
+
+    def _collect(
+        self, players: Population | CandidateQueue, num_agent_steps: int, key: jax.Array
+    ) -> tuple[Experience, Seconds]:
         outcomes = _Outcomes(num_agent_steps, self.num_lanes)
         record = np.full((num_agent_steps, self.num_lanes), NOT_SENT, np.uint8)
         tape, self._tape = self._take_tape(num_agent_steps), None
@@ -257,7 +269,8 @@ class Rollout:
         clock = _Clock()
         noise = None
         if not self.greedy:
-            noise = gumbel_noise(key, num_agent_steps + 1, self.num_lanes, self.pools[0].spec.num_actions)
+            num_actions = self.pools[0].spec.num_actions
+            noise = gumbel_noise(key, num_agent_steps + 1, self.num_lanes, num_actions, self.first_lane)
         played = 0
         while played < num_agent_steps and not (queue and queue.finished):
             for i, pool in enumerate(self.pools):
@@ -281,6 +294,7 @@ class Rollout:
                 clock.lap("act")
         self._tape = tape
         self._record.append(record[:played])
+        episodes = self._games.collect()
         experience = Experience(
             tape=tape,
             reward=outcomes.reward[:played],
@@ -288,7 +302,7 @@ class Rollout:
             truncated=outcomes.truncated[:played],
             life_lost=outcomes.life_lost[:played],
             acted=outcomes.acted[:played],
-            episodes=self._games.collect(),
+            episodes=episodes._replace(lane=self.first_lane + episodes.lane),
         )
         return experience, Seconds(**clock.seconds)
 
@@ -328,11 +342,12 @@ class Rollout:
         shape = (num_agent_steps + 1, self.num_lanes)
         if self._tape is not None and self._tape.action.shape == shape:
             return self._tape
+        zeros = partial(jnp.zeros, device=self._device)
         return Tape(
-            observation=jnp.zeros((*shape, *self._encoded.shape), self._encoded.dtype),
-            action=jnp.zeros(shape, jnp.int32),
-            log_prob=jnp.zeros(shape, jnp.float32),
-            value=jnp.zeros(shape, jnp.float32),
+            observation=zeros((*shape, *self._encoded.shape), self._encoded.dtype),
+            action=zeros(shape, jnp.int32),
+            log_prob=zeros(shape, jnp.float32),
+            value=zeros(shape, jnp.float32),
         )
 
 
@@ -350,9 +365,8 @@ def play_games(
       key: consumed.
       ended: told now and then how many more games have ended.
     """
-    queue = CandidateQueue(
-        np.zeros(num_games, np.int64), rollout.num_lanes, lambda ids: jax.tree.map(lambda x: x[None], params)
-    )
+    games = beginning(np.zeros(num_games, np.int64), rollout.num_lanes, num_groups=1)
+    queue = CandidateQueue(games, lambda ids: jax.tree.map(lambda x: x[None], params))
     played: list[Episodes] = []
     while not queue.finished:
         part_key = jax.random.fold_in(key, len(played))

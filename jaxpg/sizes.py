@@ -54,10 +54,10 @@ def num_bytes(tree: Any) -> int:
     return sum(math.prod(leaf.shape) * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree))
 
 
-def check_threads(env: EnvConfig, num_pools: int) -> None:
+def check_threads(env: EnvConfig, num_pools: int, lanes_per_pool: int) -> None:
     """Raises UserError where the pools would start more threads than a machine can use."""
     cores = os.cpu_count() or 1
-    a_pool = min(env.num_threads or cores, env.num_lanes // num_pools)
+    a_pool = min(env.num_threads or cores, lanes_per_pool)
     most = max(MAX_THREADS, 8 * cores)  # eight pools of a thread a core are a default
     if num_pools * a_pool > most:
         raise UserError(

@@ -2,15 +2,15 @@
 
 import sys
 from collections.abc import Sequence
-from contextlib import closing
+from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any
 
-import jax
-
-from jaxpg.cli import parse_train, run_command
+from jaxpg.cli import TrainArguments, parse_train, run_command
 from jaxpg.compiled import keep_compiled_code
+from jaxpg.config import Config
 from jaxpg.counters import Progress
+from jaxpg.distributed import joined_team
 from jaxpg.durable import write_json
 from jaxpg.errors import EmulatorFaultError
 from jaxpg.experiment import build
@@ -19,6 +19,7 @@ from jaxpg.memory import keep_freed_memory
 from jaxpg.recorder import Recorder, check_recordable
 from jaxpg.runfolder import new_run_folder, write_config
 from jaxpg.stop import Stop
+from jaxpg.team import Team
 from jaxpg.training import Training
 from jaxpg.watchdog import watched
 
@@ -38,41 +39,63 @@ def train(argv: Sequence[str]) -> int:
 
 def _train(argv: Sequence[str], stop: Stop) -> int:
     arguments = parse_train(argv)
-    config = arguments.config
     keep_freed_memory()
     keep_compiled_code()
-    experiment = build(config)
+    with joined_team(arguments.distributed) as team:
+        return _train_together(arguments, team, stop)
+
+
+def _train_together(arguments: TrainArguments, team: Team, stop: Stop) -> int:
+    config = arguments.config
+    experiment = team.together(lambda: build(config, team=team))
     if config.run.record_every:
         check_recordable(config.env)
-    folder = Path(arguments.resume) if arguments.resume else new_run_folder(config)
-    with only_trainer(folder):
+    folder = Path(arguments.resume or team.lead(lambda: str(new_run_folder(config))))
+    with ExitStack() as locks:
+        team.lead(lambda: locks.enter_context(only_trainer(folder)))
         if not arguments.resume:
-            write_config(folder, config)
-        device = jax.devices()[0]
-        print(
-            f"jaxpg: {config.env.game} on {config.env.backend}, {config.env.num_lanes} lanes, "
-            f"{device.platform} ({device.device_kind}), run folder {folder}",
-            flush=True,
-        )
-        training = Training(config, folder, experiment, resume=bool(arguments.resume))
+            team.lead(lambda: write_config(folder, config))
+        if team.leads:
+            print(_introduction(config, team, folder), flush=True)
+        training = Training(config, folder, experiment, team, resume=bool(arguments.resume))
         if arguments.resume:
-            write_config(folder, config)  # with the new flags, now that they fit the checkpoint
+            team.lead(lambda: write_config(folder, config))  # with the new flags, now that they fit the checkpoint
         fault: EmulatorFaultError | None = None
+        save = training.save if team.num_processes == 1 else _cannot_save
         with closing(Recorder(folder)) as recorder:
-            with closing(training), watched(experiment.rollout, config.env.timeout_seconds, training.save):
+            with closing(training), watched(experiment.fleet, config.env.timeout_seconds, save):
                 try:
                     reason = training.run(stop, recorder)
                 except EmulatorFaultError as error:
+                    if team.num_processes > 1:
+                        raise  # which ends this process, and so all
                     fault, reason = error, str(error)
+                    print(f"jaxpg: {folder}: {reason}", file=sys.stderr, flush=True)
                     training.save()
-            _say_end(training, reason)
+            if team.leads:
+                _say_end(training, reason)
             if not fault:
                 _wait_for_videos(recorder, stop)
     if training.unsaved:
         print(f"jaxpg: {folder}: the end of the run is not on the disk: {training.unsaved}", file=sys.stderr)
-    if fault or training.unsaved:
+    if fault or any(team.gather(training.unsaved)):
         return 1
     return 128 + stop.signal if stop.signal is not None else 0
+
+
+def _cannot_save() -> bool:
+    """One of several processes alone has no whole state of the games."""
+    return False
+
+
+def _introduction(config: Config, team: Team, folder: Path) -> str:
+    device = team.devices[0]
+    kind = f"{device.platform} ({device.device_kind})"
+    if team.num_devices > 1:
+        kind = f"{team.num_devices} devices in {team.num_processes} processes, each {kind}"
+    return (
+        f"jaxpg: {config.env.game} on {config.env.backend}, {config.env.num_lanes} lanes, {kind}, run folder {folder}"
+    )
 
 
 def _say_end(training: Training, reason: str) -> None:

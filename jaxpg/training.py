@@ -1,90 +1,111 @@
 """The training loop of one process: its state, its saves, and what is written on the way."""
 
+import itertools
 import math
 import signal
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxpg.candidates import CandidateQueue, QueueSnapshot
 from jaxpg.checkpoint import Checkpoints
 from jaxpg.config import Config
 from jaxpg.counters import WINDOW_EPISODES, Progress
 from jaxpg.errors import UserError
-from jaxpg.experiment import Experiment, lane_seeds
+from jaxpg.experiment import Experiment
 from jaxpg.metrics import EpisodeRow, EpisodesCsv, JsonLines, Record, TensorBoard, Writer
 from jaxpg.progress import count_up, make_progress
 from jaxpg.recorder import Recorder
-from jaxpg.resume import Games, Metadata, emulators_of
-from jaxpg.rollout import NOT_SENT, Seconds
+from jaxpg.resume import Games, Metadata
+from jaxpg.rollout import Seconds
+from jaxpg.segments import Segments
 from jaxpg.stop import Stop
-from jaxpg.types import Episodes
+from jaxpg.team import Team
+from jaxpg.types import Episodes, Experience
+
+
+class _Agreed(NamedTuple):
+    """What all processes act on after an iteration."""
+
+    signal: int | None
+    late: bool  # whether a save is due by the clock
+    out_of_time: bool
+    all_played: bool  # whether no game of the segment is left
+    segment_ends: bool
+
+
+class _Played(NamedTuple):
+    """What all lanes of all processes did in an iteration."""
+
+    episodes: Episodes
+    agent_steps: int
+    acted: int  # agent steps of them that belong to a game
 
 
 class Training:
-    """One process's work on a run: the state, the loop, and what is written on the way."""
+    """One process's work on a run: the state, the loop, and, where it leads, what is written on the way.
 
-    def __init__(self, config: Config, folder: Path, experiment: Experiment, *, resume: bool):
-        self.config, self.folder, self.experiment = config, folder, experiment
+    Args:
+      config: of the run.
+      folder: the run folder.
+      experiment: the pieces.
+      team: who works on the run; all processes call the same methods in the same order.
+      resume: whether to go on from the newest whole checkpoint.
+    """
+
+    def __init__(self, config: Config, folder: Path, experiment: Experiment, team: Team, *, resume: bool):
+        self.config, self.folder, self.experiment, self.team = config, folder, experiment, team
         seed_key = jax.random.key(config.run.seed)
         init_key, learner_key, self._act_key = jax.random.split(seed_key, 3)
         params = jax.jit(experiment.policy.init)(init_key)
-        self.state = experiment.learner.init(learner_key, params)
+        self.state = jax.device_put(experiment.learner.init(learner_key, params), team.devices[0])
         self.progress = Progress()
         self.unsaved: str | None = None
         """Why the newest save failed; None where it did not."""
         self._writes_fail = False
-        self._queue: CandidateQueue | None = None
-        self._queue_snapshot: QueueSnapshot | None = None  # as the newest iteration left it
-        self._games: Games | None = None  # that a restored run was in the middle of
-        self._emulators = emulators_of(config.env, config.run.seed)
+        self._segments = Segments(config, experiment, team)
         self.checkpoints = Checkpoints(
             folder / "checkpoints",
+            team,
             keep_newest=config.checkpoint.keep_newest,
             keep_every=(config.checkpoint.keep_every, config.run.record_every),
         )
+        self._games: Games | None = None  # unfinished ones of the run that is resumed
         if restored := self.checkpoints.newest_whole(self.state) if resume else None:
             self.state, metadata = restored
             self.progress, self._games = metadata.progress, metadata.games
-        last, agent_steps = self.progress.iteration, self.progress.agent_steps
-        self._logs: list[JsonLines | EpisodesCsv] = [
-            JsonLines(folder / "metrics.jsonl", last),
-            EpisodesCsv(folder / "episodes.csv", agent_steps),
-        ]
-        self._writers: list[Writer] = [
-            *self._logs,
-            TensorBoard(folder / "tensorboard", agent_steps),
-            make_progress(config.run.budget_agent_steps, agent_steps),
-        ]
+        self._logs, self._writers = team.together(self._open_logs)
 
     def run(self, stop: Stop, recorder: Recorder) -> str:
         """Trains until the budget, the target or a signal ends it; returns why it ended."""
         progress, checkpoint = self.progress, self.config.checkpoint
         saved_iteration, saved_at = max(self.checkpoints.iterations(), default=-1), time.monotonic()
-        if self._reason_to_end(stop) is None:
+        if self._reason_to_end(self._agreed(stop)) is None:
             self._go_on_with_games(stop)
-        while (reason := self._reason_to_end(stop)) is None:
+        agreed = self._agreed(stop)
+        while (reason := self._reason_to_end(agreed)) is None:
             self._iterate()
-            if segment_ends := self._segment_ends():
+            late = bool(checkpoint.every_seconds) and time.monotonic() - saved_at >= checkpoint.every_seconds
+            agreed = self._agreed(stop, late=late)
+            if agreed.segment_ends:
                 progress.segment += 1
-                self.experiment.rollout.end_games()
+                self._segments.end()
             due = _is_multiple(progress.iteration, checkpoint.every_iterations)
             recorded = _is_multiple(progress.iteration, self.config.run.record_every)
-            late = checkpoint.every_seconds and time.monotonic() - saved_at >= checkpoint.every_seconds
-            if due or recorded or late:
+            if due or recorded or agreed.late:
                 saved_at = time.monotonic()
                 if self.save():
                     saved_iteration = progress.iteration
-            if recorded and saved_iteration == progress.iteration:
+            if recorded and saved_iteration == progress.iteration and self.team.leads:
                 recorder.add(progress.iteration)
             recorder.poll()
-            if segment_ends and self._reason_to_end(stop) is None:
-                self._begin_segment()
+            if agreed.segment_ends and self._reason_to_end(agreed) is None:
+                self._segments.begin(self.state, progress.segment)
         if saved_iteration != progress.iteration:
             self.save()
         return reason
@@ -97,11 +118,10 @@ class Training:
         """
         if not _all_finite(self.state):
             raise self._not_finite("a weight became infinite or NaN")
-        actions = self.experiment.rollout.actions
-        games = Games.of(self._emulators, actions, self._queue_snapshot) if len(actions) else None
+        self.team.check_alike(self.state, "learner's state")
+        games = self._segments.unfinished()
         try:
-            for log in self._logs:  # first, because a resumed run keeps what they say up to the checkpoint
-                log.sync()
+            self.team.together(self._sync_logs)
             self.checkpoints.save(self.progress.iteration, self.state, Metadata(progress=self.progress, games=games))
         except OSError as error:
             self.unsaved = f"iteration {self.progress.iteration} was not saved: {error}"
@@ -117,107 +137,142 @@ class Training:
             except OSError as error:
                 self.unsaved = str(error)
         self.checkpoints.close()
-        self.experiment.rollout.close()
+        self.experiment.fleet.close()
+
+    def _open_logs(self) -> tuple[list[JsonLines | EpisodesCsv], list[Writer]]:
+        """What is written, by the process that leads; lines after the checkpoint go."""
+        if not self.team.leads:
+            return [], []
+        last, agent_steps = self.progress.iteration, self.progress.agent_steps
+        logs: list[JsonLines | EpisodesCsv] = [
+            JsonLines(self.folder / "metrics.jsonl", last),
+            EpisodesCsv(self.folder / "episodes.csv", agent_steps),
+        ]
+        others = [
+            TensorBoard(self.folder / "tensorboard", agent_steps),
+            make_progress(self.config.run.budget_agent_steps, agent_steps),
+        ]
+        return logs, [*logs, *others]
+
+    def _sync_logs(self) -> None:
+        """Before the checkpoint, because a resumed run keeps what they say up to it."""
+        for log in self._logs:
+            log.sync()
+
+    def _agreed(self, stop: Stop, *, late: bool = False) -> _Agreed:
+        """What one process notices and all must act on in the same iteration."""
+        over = self.config.run.budget_seconds and self.progress.wall_seconds >= self.config.run.budget_seconds
+        said = self.team.gather(
+            {
+                "signal": stop.signal,
+                "late": late,
+                "over": bool(over),
+                "games": self._segments.has_games,
+                "agent_steps": self._segments.agent_steps,
+            }
+        )
+        signals = [one["signal"] for one in said if one["signal"] is not None]
+        all_played = not any(one["games"] for one in said)
+        longest = max(one["agent_steps"] for one in said)
+        if signals:
+            stop.signal = signals[0]
+        return _Agreed(
+            signal=signals[0] if signals else None,
+            late=said[0]["late"],
+            out_of_time=said[0]["over"],
+            all_played=all_played,
+            segment_ends=all_played or longest >= self.config.checkpoint.segment_agent_steps,
+        )
 
     def _go_on_with_games(self, stop: Stop) -> None:
         """Begins a segment, or plays the games of an interrupted one again up to where they were."""
-        games, rollout = self._games, self.experiment.rollout
+        games, self._games = self._games, None
         if games is None:
-            self._begin_segment()
-            return
-        if not self.config.checkpoint.replay or games.emulators != self._emulators:
+            self._segments.begin(self.state, self.progress.segment)
+        elif not self.config.checkpoint.replay or not self._segments.can_bring_back(games):
             why = "the emulators are others" if self.config.checkpoint.replay else "checkpoint.replay is off"
             self._say(f"{why}: new games are begun, so that the run goes on differently than without interruption")
-            self._games = None
             self.progress.segment += 1
-            self._begin_segment()
-            return
-        actions = self._checked_actions(games)
-        with count_up("replayed_agent_steps", actions.size) as advance:
-            for agent_steps in rollout.replay(self._segment_seeds(), actions):
-                advance(agent_steps)
-                if stop.signal is not None:
-                    return
-        self._games = None
-        self._queue_snapshot = games.queue
-        if games.queue:
-            self._queue = CandidateQueue.at(games.queue, lambda ids: self.experiment.learner.ask(self.state, ids))
+            self._segments.begin(self.state, self.progress.segment)
+        else:
+            own_agent_steps = games.agent_steps * self.experiment.fleet.num_lanes
+            with count_up("replayed_agent_steps", own_agent_steps) as advance:
+                for agent_steps in self._segments.bring_back(self.state, self.progress.segment, games, self.folder):
+                    advance(agent_steps)
+                    if stop.signal is not None:
+                        return
 
-    def _checked_actions(self, games: Games) -> np.ndarray:
-        """What is to be played again; UserError where it does not fit the run, as in a stranger's checkpoint."""
-        experiment, longest = self.experiment, self.config.checkpoint.segment_agent_steps
-        try:
-            if games.agent_steps > longest + experiment.rollout_agent_steps:
-                raise ValueError(f"its games are longer than checkpoint.segment_agent_steps, {longest}")
-            actions = games.unpacked()
-            if not ((actions < experiment.rollout.pools[0].spec.num_actions) | (actions == NOT_SENT)).all():
-                raise ValueError("its games have actions that this game has not")
-            wanted = experiment.learner.games(self.state) if experiment.learner.games else None
-            queue = games.queue
-            if (wanted is None) != (queue is None) or (wanted is not None and queue and not queue.is_of(wanted)):
-                raise ValueError("its games are others than the learner asks for")
-        except ValueError as error:
-            raise UserError(f"{self.folder}: the checkpoint cannot be played on: {error}") from error
-        return actions
-
-    def _segment_ends(self) -> bool:
-        """Whether new games are due: after so many agent steps, or a round's last game."""
-        played = self.experiment.rollout.agent_steps_of_games
-        return played >= self.config.checkpoint.segment_agent_steps or bool(self._queue and self._queue.finished)
-
-    def _segment_seeds(self) -> np.ndarray:
-        return lane_seeds(self.config.run.seed, self.progress.segment, self.config.env.num_lanes)
-
-    def _begin_segment(self) -> None:
-        """Starts new games in all lanes, with seeds of their own; a round of search or evolution begins or goes on."""
-        learner = self.experiment.learner
-        self.experiment.rollout.reset(self._segment_seeds())
-        if learner.games:
-            games, num_lanes = learner.games(self.state), self.config.env.num_lanes
-            self._queue = CandidateQueue(games, num_lanes, lambda ids: learner.ask(self.state, ids))
-
-    def _reason_to_end(self, stop: Stop) -> str | None:
+    def _reason_to_end(self, agreed: _Agreed) -> str | None:
         run, progress = self.config.run, self.progress
-        if stop.signal is not None:
-            return signal.Signals(stop.signal).name
+        if agreed.signal is not None:
+            return signal.Signals(agreed.signal).name
         if run.target_return is not None and len(progress.last_returns) == WINDOW_EPISODES:
             mean = progress.return_mean_100
             if mean is not None and mean >= run.target_return:
                 return "target return reached"
         games = self.experiment.learner.games
-        if games and (self._queue is None or self._queue.finished) and not games(self.state).size:
+        if games and agreed.all_played and not games(self.state).size:
             return "all games played"
         if progress.agent_steps >= run.budget_agent_steps:
             return "budget of agent steps used"
         if run.budget_episodes and progress.episodes >= run.budget_episodes:
             return "budget of games used"
-        if run.budget_seconds and progress.wall_seconds >= run.budget_seconds:
+        if agreed.out_of_time:
             return "budget of seconds used"
         return None
 
     def _iterate(self) -> None:
-        progress, learner = self.progress, self.experiment.learner
+        progress, experiment, fleet = self.progress, self.experiment, self.experiment.fleet
         t0 = time.perf_counter()
-        players = self._queue or learner.ask(self.state, jnp.zeros(1, jnp.int32))
+        players = self._segments.players(self.state)
         key = jax.random.fold_in(self._act_key, progress.iteration)
-        experience, seconds = self.experiment.rollout.collect(players, self.experiment.rollout_agent_steps, key)
+        experiences, seconds = fleet.collect(players, experiment.rollout_agent_steps, key)
+        played = self._everyones(experiences)
         t1 = time.perf_counter()
-        self.state, on_device = learner.tell(self.state, experience)
+        self.state, on_device = experiment.learner.tell(self.state, experiences, played.episodes)
         metrics = {name: np.asarray(value).item() for name, value in jax.device_get(on_device).items()}
         t2 = time.perf_counter()
         agent_steps_before = progress.agent_steps
-        self._queue_snapshot = self._queue.snapshot() if self._queue else None
+        self._segments.note()
+        if experiment.learner.games:
+            metrics["lane_utilisation"] = played.acted / max(played.agent_steps, 1)
         progress.metrics |= metrics
         progress.iteration += 1
-        progress.agent_steps += experience.reward.size
-        progress.episodes += len(experience.episodes.lane)
-        progress.last_returns.extend(experience.episodes.episode_return.tolist())
+        progress.agent_steps += played.agent_steps
+        progress.episodes += len(played.episodes.lane)
+        progress.last_returns.extend(played.episodes.episode_return.tolist())
         self._check_finite(metrics)
         wall = t2 - t0
         progress.wall_seconds += wall
-        speed = experience.reward.size / wall
+        speed = played.agent_steps / wall
         record = self._record(metrics, seconds, speed, learn=t2 - t1, wall=wall)
-        rows = self._episode_rows(experience.episodes, agent_steps_before)
+        self._write(record, self._episode_rows(played.episodes, agent_steps_before))
+        progress.wall_seconds += time.perf_counter() - t2
+
+    def _everyones(self, experiences: Sequence[Experience]) -> _Played:
+        """The finished games of all processes, and how much they played."""
+        own = {
+            "episodes": [
+                np.concatenate(columns).tolist() for columns in zip(*(e.episodes for e in experiences), strict=True)
+            ],
+            "agent_steps": max(len(experience.reward) for experience in experiences),
+            "acted": sum(int(experience.acted.sum()) for experience in experiences),
+        }
+        said = self.team.gather(own)
+        episodes = Episodes(
+            *(
+                np.array(list(itertools.chain(*columns)), np.float64 if name == "episode_return" else np.int64)
+                for name, *columns in zip(Episodes._fields, *(one["episodes"] for one in said), strict=True)
+            )
+        )
+        in_order = np.lexsort((episodes.lane, episodes.step))
+        return _Played(
+            Episodes(*(column[in_order] for column in episodes)),
+            max(one["agent_steps"] for one in said) * self.config.env.num_lanes,
+            sum(one["acted"] for one in said),
+        )
+
+    def _write(self, record: Record, rows: list[EpisodeRow]) -> None:
         troubles = []
         for writer in self._writers:
             try:
@@ -227,7 +282,6 @@ class Training:
         if troubles and not self._writes_fail:
             self._say(f"{', '.join(troubles)}; the training goes on, and what is missing is written later")
         self._writes_fail = bool(troubles)
-        progress.wall_seconds += time.perf_counter() - t2
 
     def _record(
         self, metrics: dict[str, float], seconds: Seconds, speed: float, *, learn: float, wall: float
@@ -249,7 +303,7 @@ class Training:
         }
 
     def _episode_rows(self, episodes: Episodes, agent_steps_before: int) -> list[EpisodeRow]:
-        num_lanes, wall = self.experiment.rollout.num_lanes, round(self.progress.wall_seconds, 3)
+        num_lanes, wall = self.config.env.num_lanes, round(self.progress.wall_seconds, 3)
         return [
             EpisodeRow(agent_steps_before + (step + 1) * num_lanes, wall, *game)
             for step, *game in zip(*(column.tolist() for column in episodes), strict=True)
@@ -269,6 +323,8 @@ class Training:
         )
 
     def _say(self, sentence: str) -> None:
+        if not self.team.leads:
+            return
         print(f"jaxpg: {self.folder}: {sentence}", file=sys.stderr, flush=True)
 
 

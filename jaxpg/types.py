@@ -96,17 +96,17 @@ class Tape(NamedTuple):
 
 
 class Episodes(NamedTuple):
-    """The whole games that ended in a rollout, in the order of their ends."""
+    """The whole games that ended in a rollout, in the order of their ends, those of one agent step by lane."""
 
     step: np.ndarray  # i64[K], agent step of the rollout (0 .. T-1) at which the game ended
-    lane: np.ndarray  # i64[K]
+    lane: np.ndarray  # i64[K], its number among all lanes of the run
     candidate: np.ndarray  # i64[K], whose game it was; 0 for a gradient learner
     episode_return: np.ndarray  # f64[K], unclipped game score over the whole game
     length_agent_steps: np.ndarray  # i64[K]
 
 
 class Experience(NamedTuple):
-    """All that a learner is told of a rollout."""
+    """All that came of a rollout in the lanes of one device (N)."""
 
     tape: Tape | None  # None where the learner keeps none
     reward: np.ndarray  # f32[T, N]

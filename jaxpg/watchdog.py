@@ -7,29 +7,29 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from jaxpg.rollout import Rollout
+from jaxpg.fleet import Fleet
 
 SECONDS_BETWEEN_LOOKS = 0.5
 
 
 @contextmanager
-def watched(rollout: Rollout, timeout_seconds: float, save: Callable[[], bool]) -> Iterator[None]:
-    """Ends the process with exit code 1 when the emulators of ``rollout`` answer too late.
+def watched(fleet: Fleet, timeout_seconds: float, save: Callable[[], bool]) -> Iterator[None]:
+    """Ends the process with exit code 1 when the emulators of ``fleet`` answer too late.
 
     The thread that waits for them stands in C++ code and cannot be interrupted, so that another one saves the run as
     the newest iteration left it, and ends the process.
 
     Args:
-      rollout: whose emulators are waited for.
+      fleet: whose emulators are waited for.
       timeout_seconds: besides a second for each lane, because the first answer holds the emulators' start.
       save: saves the run; False where it cannot.
     """
     ended = threading.Event()
-    limit = timeout_seconds + rollout.num_lanes
+    limit = timeout_seconds + fleet.num_lanes
 
     def look() -> None:
         while not ended.wait(SECONDS_BETWEEN_LOOKS):
-            since = rollout.waiting_since
+            since = fleet.waiting_since
             if since is not None and time.monotonic() - since > limit:
                 print(f"jaxpg: the emulators have not answered for {limit:.0f} seconds", file=sys.stderr, flush=True)
                 if save():

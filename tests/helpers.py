@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxpg.candidates import CandidateQueue
+from jaxpg.candidates import CandidateQueue, beginning
 from jaxpg.config import Config
 from jaxpg.envs import make_env
 from jaxpg.envs.config import EnvConfig
@@ -59,6 +59,7 @@ def learn(experiment: Experiment, config: Config, iterations: int):
     """Trains without files; returns the learner's state, the last metrics, and all returns in order."""
     init_key, learner_key, act_key = jax.random.split(jax.random.key(config.run.seed), 3)
     state = experiment.learner.init(learner_key, experiment.policy.init(init_key))
+    state = jax.device_put(state, jax.local_devices()[0])  # as the training does
     experiment.rollout.reset(lane_seeds(config.run.seed, 0, config.env.num_lanes))
     returns: list[float] = []
     metrics = {}
@@ -67,7 +68,7 @@ def learn(experiment: Experiment, config: Config, iterations: int):
         experience, _ = experiment.rollout.collect(
             population, config.reinforce.rollout_agent_steps, jax.random.fold_in(act_key, iteration)
         )
-        state, metrics = experiment.learner.tell(state, experience)
+        state, metrics = experiment.learner.tell(state, [experience], experience.episodes)
         returns += experience.episodes.episode_return.tolist()
     return state, jax.device_get(metrics), np.array(returns)
 
@@ -106,10 +107,10 @@ def play_rounds(experiment: Experiment, config: Config, num_rounds: int, enough:
     state = learner.init(learner_key, experiment.policy.init(init_key))
     for number in range(num_rounds):
         experiment.rollout.reset(lane_seeds(config.run.seed, number, num_lanes))
-        queue = CandidateQueue(learner.games(state), num_lanes, partial(learner.ask, state))
+        queue = CandidateQueue(beginning(learner.games(state), num_lanes, 1), partial(learner.ask, state))
         while not queue.finished:
             experience, _ = experiment.rollout.collect(queue, experiment.rollout_agent_steps, act_key)
-            state, metrics = learner.tell(state, experience)
+            state, metrics = learner.tell(state, [experience], experience.episodes)
         if metrics.get("generation_return_mean", -np.inf) >= enough:
             break
     return state

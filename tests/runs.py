@@ -109,8 +109,8 @@ def change_tell(monkeypatch, change) -> None:
     """Lets ``change(state, metrics)`` have the last word in every update."""
     original = train_module.build
 
-    def changed(config):
-        experiment = original(config)
+    def changed(config, team):
+        experiment = original(config, team=team)
         tell = experiment.learner.tell
         return experiment._replace(learner=experiment.learner._replace(tell=lambda *args: change(*tell(*args))))
 

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxpg.candidates import IDLE, CandidateQueue
+from jaxpg.candidates import IDLE, CandidateQueue, beginning
 from jaxpg.envs.config import EnvConfig
 from jaxpg.experiment import lane_seeds
 from tests.helpers import counted_compilations, make_rollout
@@ -17,7 +17,7 @@ def _ask(ids: jax.Array):
 
 
 def test_a_free_lane_takes_the_next_game() -> None:
-    queue = CandidateQueue(np.array([10, 11, 12, 13, 14]), 3, _ask)
+    queue = CandidateQueue(beginning(np.array([10, 11, 12, 13, 14]), 3, 1), _ask)
     assert queue.playing.tolist() == [10, 11, 12]
     queue.take_next(np.array([1]))
     assert queue.playing.tolist() == [10, 13, 12]
@@ -30,13 +30,13 @@ def test_a_free_lane_takes_the_next_game() -> None:
 
 
 def test_fewer_games_than_lanes() -> None:
-    queue = CandidateQueue(np.array([4, 5]), 4, _ask)
+    queue = CandidateQueue(beginning(np.array([4, 5]), 4, 1), _ask)
     assert queue.playing.tolist() == [4, 5, IDLE, IDLE]
-    assert CandidateQueue(np.zeros(0, int), 4, _ask).finished
+    assert CandidateQueue(beginning(np.zeros(0, int), 4, 1), _ask).finished
 
 
 def test_one_candidate_is_one_member() -> None:
-    queue = CandidateQueue(np.full(5, 6), 4, _ask)
+    queue = CandidateQueue(beginning(np.full(5, 6), 4, 1), _ask)
     assert np.array_equal(queue.population["w"], [[6, 6]])
     queue.take_next(np.arange(4))
     assert np.array_equal(queue.population["w"], [[6, 6]])
@@ -46,10 +46,10 @@ def test_one_candidate_is_one_member() -> None:
 @pytest.mark.parametrize("games", [[10, 11, 12, 13, 14], [6] * 5, [4]])
 @pytest.mark.parametrize("ended", [[], [1], [0, 1, 2], [2, 1]])
 def test_a_queue_is_taken_up_where_it_was(games: list[int], ended: list[int]) -> None:
-    queue = CandidateQueue(np.array(games), 3, _ask)
+    queue = CandidateQueue(beginning(np.array(games), 3, 1), _ask)
     queue.take_next(np.array(ended, int))
     snapshot = queue.snapshot()
-    again = CandidateQueue.at(snapshot, _ask)
+    again = CandidateQueue(snapshot, _ask)
     assert snapshot.is_of(np.array([game for game in [*queue.playing, *games[3 + len(ended) :]] if game != IDLE]))
     assert not snapshot.is_of(np.array([*games, 99]))
     for lanes in ([], [0], [2, 1], [0, 1, 2]):
@@ -78,7 +78,7 @@ def test_every_game_of_the_queue_is_played_once_and_by_its_own_candidate(num_poo
 
     games = np.array([0, 1, 2, 3, 4, 5, 5, 7, 8, 9])
     rollout.reset(lane_seeds(1, 0, 4))
-    queue = CandidateQueue(games, 4, ask)
+    queue = CandidateQueue(beginning(games, 4, 1), ask)
     experience, _ = rollout.collect(queue, 3000, jax.random.key(0))
     rollout.close()
     episodes = experience.episodes
@@ -102,7 +102,7 @@ def test_rounds_do_not_compile_anew() -> None:
 
     def play_round(first: int) -> None:
         rollout.reset(lane_seeds(1, first, 4))
-        queue = CandidateQueue(np.arange(first, first + 9), 4, draw)
+        queue = CandidateQueue(beginning(np.arange(first, first + 9), 4, 1), draw)
         while not queue.finished:
             rollout.collect(queue, 32, jax.random.key(first))
 

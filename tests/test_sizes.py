@@ -165,15 +165,15 @@ def test_the_state_is_counted_to_the_byte():
 def test_threads_of_all_pools_are_bounded(env, sentence, monkeypatch):
     monkeypatch.setattr(sizes.os, "cpu_count", lambda: 2)
     if sentence is None:
-        sizes.check_threads(env, env.num_pools)
+        sizes.check_threads(env, env.num_pools, env.num_lanes // env.num_pools)
         return
     with pytest.raises(UserError, match=rf"^env\.num_pools: {sentence} 1024 threads; "):
-        sizes.check_threads(env, env.num_pools)
+        sizes.check_threads(env, env.num_pools, env.num_lanes // env.num_pools)
 
 
 def test_a_thread_for_each_core_is_never_too_many(monkeypatch):
     monkeypatch.setattr(sizes.os, "cpu_count", lambda: 256)
-    sizes.check_threads(EnvConfig(num_lanes=65_536), 8)
+    sizes.check_threads(EnvConfig(num_lanes=65_536), 8, 8_192)
 
 
 @pytest.mark.parametrize("steps", [1, 12, 97, 7919, 2**20, 3 * 5 * 7 * 11 * 13])

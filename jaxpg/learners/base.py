@@ -1,12 +1,12 @@
 """The shape of every learner: pure functions and no hidden state, as Optax made familiar."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 
-from jaxpg.types import Experience, Params, Population
+from jaxpg.types import Episodes, Experience, Params, Population
 
 Metrics = dict[str, Any]
 """Scalars of one iteration, as arrays; those of jitted code are still on the device."""
@@ -24,9 +24,10 @@ class Learner(NamedTuple):
     ask: Callable[[Any, jax.Array], Population]
     """``(state, ids i32[K]) -> population``, the weights of these candidates, leaves led by K; jitted where it
     computes anything. During a round the answer does not change."""
-    tell: Callable[[Any, Experience], tuple[Any, Metrics]]
-    """``(state, experience) -> (state, metrics)``; the state is consumed. It may be plain Python around jitted
-    pieces; it dispatches and does not wait for the device."""
+    tell: Callable[[Any, Sequence[Experience], Episodes], tuple[Any, Metrics]]
+    """``(state, experiences, episodes) -> (state, metrics)``; the state is consumed. The experiences are those of this
+    process's devices, the episodes those of all lanes. Every process computes the same; where one needs what the
+    others' devices hold, it asks the team. It may be plain Python around jitted pieces."""
     keeps_tape: bool
     """Whether the rollout must keep observations for ``tell``."""
     greedy: bool = False

@@ -4,6 +4,7 @@ OpenAI-ES (Salimans et al. 2017, algorithm 1 with antithetic pairs and centred r
 (Mania et al. 2018, algorithm 2). Both estimate a gradient, and the run's Optax chain makes the step.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated, Literal, NamedTuple
 
@@ -16,9 +17,10 @@ from pydantic import Field
 from jaxpg.errors import UserError
 from jaxpg.learners.base import Learner, Metrics
 from jaxpg.learners.scores import add_games, missing_games
-from jaxpg.moments import Statistics, add_rows, moments, no_statistics
+from jaxpg.moments import Statistics, add_seen, moments, no_statistics
 from jaxpg.observations import Observation
-from jaxpg.types import Experience, Params, Population
+from jaxpg.team import Team
+from jaxpg.types import Episodes, Experience, Params, Population
 from jaxpg.validation import STRICT, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 
 
@@ -66,6 +68,7 @@ def make_evolution(
     observation: Observation,
     optimizer: optax.GradientTransformation,
     input_shape: tuple[int, ...],
+    team: Team,
 ) -> Learner:
     """Builds the learner.
 
@@ -77,6 +80,7 @@ def make_evolution(
       observation: decodes the tape, for the statistics of observations.
       optimizer: any Optax chain.
       input_shape: shape of one policy input.
+      team: whose devices have seen observations.
 
     Raises:
       UserError: settings that contradict each other.
@@ -137,26 +141,22 @@ def make_evolution(
         }
         return _with_weights(config, params, optax.apply_updates(weights, updates)), optimizer_state, metrics
 
-    def tell(state: EvolutionState, experience: Experience) -> tuple[EvolutionState, Metrics]:
+    def tell(
+        state: EvolutionState, experiences: Sequence[Experience], episodes: Episodes
+    ) -> tuple[EvolutionState, Metrics]:
         first = int(state.generation) * population_size
         sums, counts = add_games(
             state.return_sums,
             state.num_games,
-            experience.episodes.candidate - first,
-            experience.episodes.episode_return,
+            episodes.candidate - first,
+            episodes.episode_return,
         )
         state = state._replace(return_sums=jnp.asarray(sums), num_games=jnp.asarray(counts))
         if config.normalize_observations:
-            assert experience.tape is not None, "statistics of observations need the tape"
-            seen = np.zeros(experience.tape.action.shape, bool)  # one shape, however early the round ended
-            seen[: len(experience.acted)] = experience.acted
-            state = state._replace(
-                statistics=add_rows(state.statistics, observation, experience.tape.observation, seen)
-            )
+            state = state._replace(statistics=add_seen(state.statistics, observation, experiences, team))
         metrics: Metrics = {
             "generation": state.generation,
             "scored": np.mean(counts >= config.episodes_per_candidate),
-            "lane_utilisation": experience.acted.mean(),
         }
         if (counts >= config.episodes_per_candidate).all():
             params, optimizer_state, of_generation = step(

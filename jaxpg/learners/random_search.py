@@ -5,6 +5,7 @@ of equal cost that keep a quarter each (successive halving, Jamieson and Talwalk
 winner plays once more; only that last mean is free of selection.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Annotated, Literal, NamedTuple
@@ -17,7 +18,7 @@ from pydantic import Field
 from jaxpg.errors import UserError
 from jaxpg.learners.base import Learner, Metrics
 from jaxpg.learners.scores import add_games, missing_games
-from jaxpg.types import Experience, Params, Population
+from jaxpg.types import Episodes, Experience, Params, Population
 from jaxpg.validation import STRICT, NonNegativeInt, PositiveFloat, PositiveInt
 
 KEPT_SHARE = 4
@@ -94,7 +95,10 @@ def make_random_search(config: RandomSearchConfig) -> Learner:
     def ask(state: RandomSearchState, ids: jax.Array) -> Population:
         return draw(state.params, state.key, ids)
 
-    def tell(state: RandomSearchState, experience: Experience) -> tuple[RandomSearchState, Metrics]:
+    def tell(
+        state: RandomSearchState, experiences: Sequence[Experience], episodes: Episodes
+    ) -> tuple[RandomSearchState, Metrics]:
+        del experiences
         number = int(state.round)
         players, wanted = rounds[number]
         ids = np.asarray(state.ids)
@@ -103,15 +107,14 @@ def make_random_search(config: RandomSearchConfig) -> Learner:
         sums, counts = add_games(
             state.return_sums,
             state.num_games,
-            place[experience.episodes.candidate],
-            experience.episodes.episode_return,
+            place[episodes.candidate],
+            episodes.episode_return,
         )
         state = state._replace(return_sums=jnp.asarray(sums), num_games=jnp.asarray(counts))
         done = counts[:players] >= wanted
         metrics: Metrics = {
             "round": state.round,
             "scored": done.mean(),
-            "lane_utilisation": experience.acted.mean(),
         }
         if done.all():
             state = _next_round(state, ids, sums[:players] / counts[:players], number)

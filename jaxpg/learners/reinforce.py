@@ -5,10 +5,10 @@ estimator: no ratio, no clipping, no replay. More epochs reuse a batch and then 
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Annotated, Literal, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -19,10 +19,11 @@ from pydantic import Field
 from jaxpg import losses
 from jaxpg.errors import UserError
 from jaxpg.learners.base import Learner, Metrics
-from jaxpg.moments import Statistics, add_rows, moments, no_statistics
+from jaxpg.moments import Statistics, add_seen, moments, no_statistics
 from jaxpg.observations import Observation
 from jaxpg.returns import RewardTransform, credit, lambda_returns, total_minus_step, transformed
-from jaxpg.types import Experience, Params, PolicyFunctions, Population, Tape
+from jaxpg.team import Team
+from jaxpg.types import Episodes, Experience, Params, PolicyFunctions, Population, Tape
 from jaxpg.validation import STRICT, Fraction, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 
 
@@ -95,14 +96,8 @@ class ReinforceState(NamedTuple):
     key: jax.Array  # typed PRNG key of the shuffles
 
 
-class _Happened(NamedTuple):
-    """The fields of Experience that the returns are made of: ``[T, N]`` each."""
-
-    reward: jax.Array
-    terminated: jax.Array
-    truncated: jax.Array
-    life_lost: jax.Array
-    acted: jax.Array
+_HAPPENED = ("reward", "terminated", "truncated", "life_lost", "acted")
+"""The fields of Experience that returns are made of."""
 
 
 class _Targets(NamedTuple):
@@ -121,6 +116,7 @@ def make_reinforce(
     *,
     num_lanes: int,
     schedule_iterations: int,
+    team: Team,
     input_shape: tuple[int, ...] = (),
 ) -> Learner:
     """Builds the learner.
@@ -132,8 +128,9 @@ def make_reinforce(
       policy: with a value head exactly when the baseline is ``value``.
       observation: decodes the tape.
       optimizer: any Optax chain.
-      num_lanes: N.
+      num_lanes: N, of all devices.
       schedule_iterations: iterations over which the entropy bonus goes from its start to its end.
+      team: the devices, each of which differentiates what its own lanes played.
       input_shape: shape of one policy input, where inputs are standardised.
 
     Raises:
@@ -147,7 +144,7 @@ def make_reinforce(
     if config.normalize_value and config.baseline != "value":
         raise UserError(f"reinforce.normalize_value: needs reinforce.baseline value, not {config.baseline!r}")
     rows_per_update = _rows_per_update(config, num_lanes)
-    rows_per_chunk = _rows_per_chunk(config, num_lanes, rows_per_update)
+    rows_per_chunk = _rows_per_chunk(config, num_lanes // team.num_devices, rows_per_update)
     schedule_iterations = min(max(schedule_iterations, 1), 2**31 - 1)  # the state counts to there
 
     def init(key: jax.Array, params: Params) -> ReinforceState:
@@ -167,11 +164,11 @@ def make_reinforce(
         del ids  # there is one candidate
         return as_population(state.params)
 
-    @jax.jit
-    def prepare(
-        value: jax.Array, ema: jax.Array, iteration: jax.Array, happened: _Happened
-    ) -> tuple[_Targets, jax.Array, Metrics]:
-        reward, terminated, truncated, life_lost, acted = happened
+    @partial(jax.jit, out_shardings=team.everywhere)
+    def prepare(played: jax.Array, ema: jax.Array, iteration: jax.Array) -> tuple[_Targets, jax.Array, Metrics]:
+        played = jax.lax.with_sharding_constraint(played, team.everywhere)  # so little that each device has all of it
+        value, reward, *flags = played[0], *played[1:, :-1]
+        terminated, truncated, life_lost, acted = (flag > 0 for flag in flags)
         weight = acted.astype(jnp.float32)
         seen_reward = config.reward_scale * transformed(reward, config.reward_transform)
         if config.normalize_value:
@@ -248,16 +245,23 @@ def make_reinforce(
         sums: tuple[Params, Metrics] | None,
         params: Params,
         tape: Tape,
+        first_lane: int,
         targets: _Targets,
         rows: np.ndarray,
         total_weight: jax.Array,
         iteration: jax.Array,
     ) -> tuple[Params, Metrics]:
+        """Of one device, led by an axis of 1, which is where those of all devices meet."""
         progress = jnp.minimum(iteration / schedule_iterations, 1.0)
         bonus = config.entropy_bonus * (1 + progress * (config.final_entropy_bonus_fraction - 1))
-        chunk, chunk_targets = jax.tree.map(lambda x: x[rows], (tape, targets))
+        own_lanes = partial(
+            jax.lax.dynamic_slice_in_dim, start_index=first_lane, slice_size=tape.action.shape[1], axis=1
+        )
+        chunk = jax.tree.map(lambda x: x[rows], tape)
+        chunk_targets = jax.tree.map(lambda x: own_lanes(x[rows]), targets)
         (_, parts), gradient = jax.value_and_grad(loss, has_aux=True)(params, chunk, chunk_targets, total_weight, bonus)
-        return (gradient, parts) if sums is None else jax.tree.map(jnp.add, sums, (gradient, parts))
+        own = jax.tree.map(lambda x: x[None], (gradient, parts))
+        return own if sums is None else jax.tree.map(jnp.add, sums, own)
 
     @jax.jit
     def total_weight_of(weight: jax.Array, rows: np.ndarray) -> jax.Array:
@@ -278,29 +282,58 @@ def make_reinforce(
         key, shuffle_key = jax.random.split(key)
         return key, shuffle_key, iteration + 1
 
-    def tell(state: ReinforceState, experience: Experience) -> tuple[ReinforceState, Metrics]:
-        tape = experience.tape
-        assert tape is not None, "REINFORCE needs the tape"
+    def tell(
+        state: ReinforceState, experiences: Sequence[Experience], episodes: Episodes
+    ) -> tuple[ReinforceState, Metrics]:
+        del episodes  # their rewards are known step by step
         params, optimizer_state, statistics = state.params, state.optimizer, state.statistics
         if config.normalize_observations:  # first, because the updates consume the params, which hold the same mean
-            statistics = add_rows(statistics, observation, tape.observation[:-1], experience.acted)
-        happened = _Happened(*(getattr(experience, field) for field in _Happened._fields))
-        targets, ema, metrics = prepare(tape.value, state.ema, state.iteration, happened)
+            statistics = add_seen(statistics, observation, experiences, team)
+        iteration = np.asarray(state.iteration)
+        played = team.sharded([_played(experience) for experience in experiences], axis=2)
+        everywhere = prepare(played, np.asarray(state.ema), iteration)
+        _, ema, metrics = team.here(everywhere)
+        all_targets = [team.here(everywhere[0], device) for device in range(len(team.devices))]
         key, shuffle_key, next_iteration = advance(state.key, state.iteration)
         means: Metrics | None = None
         for rows in _minibatches(config, rows_per_update, shuffle_key):
-            total_weight = total_weight_of(targets.weight, rows)
-            sums: tuple[Params, Metrics] | None = None
-            for chunk in rows.reshape(-1, rows_per_chunk):
-                sums = add_gradient(sums, params, tape, targets, chunk, total_weight, state.iteration)
-            assert sums is not None
-            params, optimizer_state, means = apply_gradient(params, optimizer_state, sums, means)
+            of_devices = []
+            for number, (device, experience) in enumerate(zip(team.devices, experiences, strict=True)):
+                copy, targets = jax.device_put(params, device), all_targets[number]
+                first_lane = (team.first_device + number) * experience.reward.shape[1]
+                total_weight = total_weight_of(targets.weight, rows)
+                sums: tuple[Params, Metrics] | None = None
+                for chunk in rows.reshape(-1, rows_per_chunk):
+                    sums = add_gradient(
+                        sums, copy, experience.tape, first_lane, targets, chunk, total_weight, iteration
+                    )
+                of_devices.append(sums)
+            gradient = team.reduce(_sum_over_devices, of_devices)
+            params, optimizer_state, means = apply_gradient(params, optimizer_state, gradient, means)
         assert means is not None
         if config.normalize_observations:
             params |= moments(statistics)
         return ReinforceState(params, optimizer_state, next_iteration, ema, statistics, key), metrics | means
 
     return Learner(init=init, ask=ask, tell=tell, keeps_tape=True)
+
+
+def _played(experience: Experience) -> jax.Array:
+    """What the returns of one device's lanes are made of, ``f32[6, T+1, N]``, where its tape is; the last row has only
+    the value.
+    """
+    assert experience.tape is not None, "REINFORCE needs the tape"
+    happened = np.stack([getattr(experience, field) for field in _HAPPENED], dtype=np.float32)
+    return _beside(experience.tape.value, np.pad(happened, ((0, 0), (0, 1), (0, 0))))
+
+
+@jax.jit
+def _beside(value: jax.Array, happened: np.ndarray) -> jax.Array:
+    return jnp.concatenate([value[None], happened])
+
+
+def _sum_over_devices(of_devices: Any) -> Any:
+    return jax.tree.map(lambda x: x.sum(0), of_devices)
 
 
 def _deviation(moments_of_return: jax.Array) -> jax.Array:

@@ -15,7 +15,7 @@ from jaxpg.errors import UserError
 from jaxpg.metrics import EpisodesCsv, JsonLines
 from jaxpg.resume import Games, Metadata
 
-QUEUE = QueueSnapshot(np.array([3, -1]), np.array([4, 5]), is_one=False)
+QUEUE = QueueSnapshot(np.array([3, -1]), (np.array([4, 5]),), is_one=False)
 METADATA = Metadata(
     progress=Progress(iteration=7, metrics={"loss": 0.5}), games=Games.of("x", np.ones((3, 2), np.uint8), QUEUE)
 ).to_json()

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxpg.candidates import CandidateQueue
+from jaxpg.candidates import CandidateQueue, beginning
 from jaxpg.config import Config
 from jaxpg.envs.config import EnvConfig
 from jaxpg.envs.probes import PROBLEMS
@@ -16,18 +16,16 @@ from jaxpg.experiment import Experiment, build, lane_seeds
 from jaxpg.learners.random_search import RandomSearchConfig, make_random_search, rounds_of
 from jaxpg.observations import ObservationConfig
 from jaxpg.policies import PolicyConfig
-from jaxpg.types import Episodes, Experience
+from jaxpg.types import Episodes
 from tests.helpers import play_rounds
 
 LIKE = {"w": jnp.zeros((40, 25)), "b": jnp.zeros(1000)}
 
 
-def _told(candidates, returns) -> Experience:
-    no = np.zeros((2, 2), bool)
-    episodes = Episodes(*(np.zeros(len(candidates), np.int64) for _ in Episodes._fields))._replace(
+def _told(candidates, returns) -> Episodes:
+    return Episodes(*(np.zeros(len(candidates), np.int64) for _ in Episodes._fields))._replace(
         candidate=np.asarray(candidates, np.int64), episode_return=np.asarray(returns, np.float64)
     )
-    return Experience(None, no.astype(np.float32), no, no, no, np.array([[True, True], [True, False]]), episodes)
 
 
 def _flat(population) -> np.ndarray:
@@ -75,20 +73,20 @@ def test_the_best_play_again_and_the_last_word_is_theirs() -> None:
     learner = make_random_search(config)
     state = learner.init(jax.random.key(0), LIKE)
     assert learner.games(state).tolist() == [0, 1, 2, 3, 4, 5]
-    state, metrics = learner.tell(state, _told([5, 0, 3], [10.0, 1.0, 7.0]))
+    state, metrics = learner.tell(state, [], _told([5, 0, 3], [10.0, 1.0, 7.0]))
     assert learner.games(state).tolist() == [1, 2, 4], "a game that was played is not asked for again"
-    assert (metrics["scored"], metrics["lane_utilisation"], metrics["round"]) == (0.5, 0.75, 0)
+    assert (metrics["scored"], metrics["round"]) == (0.5, 0)
     assert "best_return" not in metrics
-    state, metrics = learner.tell(state, _told([1, 2, 4], [7.0, 0.0, 90.0]))  # 4 was lucky
+    state, metrics = learner.tell(state, [], _told([1, 2, 4], [7.0, 0.0, 90.0]))  # 4 was lucky
     assert (metrics["best_candidate"], metrics["best_search_return"], metrics["best_return"]) == (4, 90, 90)
     assert learner.games(state).tolist() == [4, 4, 5, 5, 1, 1], "of equals the first"
-    state, metrics = learner.tell(state, _told([4, 4, 5, 5, 1, 1], [3.0, 5.0, 20.0, 12.0, 6.0, 6.0]))
+    state, metrics = learner.tell(state, [], _told([4, 4, 5, 5, 1, 1], [3.0, 5.0, 20.0, 12.0, 6.0, 6.0]))
     assert (metrics["best_candidate"], metrics["best_search_return"], metrics["best_return"]) == (5, 10, 16)
     assert np.array_equal(
         _flat(jax.tree.map(lambda x: x[None], state.params)), _flat(learner.ask(state, jnp.array([5])))
     )
     assert learner.games(state).tolist() == [5, 5]
-    state, metrics = learner.tell(state, _told([5, 5], [8.0, 9.0]))
+    state, metrics = learner.tell(state, [], _told([5, 5], [8.0, 9.0]))
     assert (metrics["best_candidate"], metrics["best_search_return"], metrics["best_return"]) == (5, 10, 8.5)
     assert learner.games(state).size == 0
     np.testing.assert_allclose(state.search_returns, [1, 7, 0, 7, 90, 10])
@@ -123,7 +121,7 @@ def test_a_candidate_replays_its_return_from_its_id_and_its_lanes_seed(num_pools
 
     def play(games: np.ndarray) -> Episodes:
         rollout.reset(seeds)
-        queue = CandidateQueue(games, 4, lambda ids: learner.ask(state, ids))
+        queue = CandidateQueue(beginning(games, 4, 1), lambda ids: learner.ask(state, ids))
         experience, _ = rollout.collect(queue, 2000, jax.random.key(0))
         assert queue.finished
         return experience.episodes

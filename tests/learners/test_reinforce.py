@@ -13,6 +13,7 @@ from jaxpg.experiment import build
 from jaxpg.learners.reinforce import ReinforceConfig, make_reinforce
 from jaxpg.observations import Observation
 from jaxpg.policies import with_normalizer
+from jaxpg.team import Team
 from jaxpg.types import EmulatorNeeds, Episodes, Experience, PolicyFunctions, Tape
 from tests.helpers import counted_compilations, learn, learn_probe, probe_config
 
@@ -129,10 +130,11 @@ def _experience(seed: int = 0, lanes: int = LANES) -> Experience:
 def _tell(config: ReinforceConfig, experience: Experience, learning_rate: float = 1.0, has_value: bool = False):
     learner = make_reinforce(
         config, _linear_policy(has_value), _as_it_is(), optax.sgd(learning_rate), num_lanes=experience.reward.shape[1],
+        team=Team.alone(),
         schedule_iterations=10,
     )  # fmt: skip
     state = learner.init(jax.random.key(0), _linear_policy(has_value).init(jax.random.key(0)))
-    return learner.tell(state, experience)
+    return learner.tell(state, [experience], experience.episodes)
 
 
 def _gradient_by_hand(experience: Experience, discount: float, weight: np.ndarray) -> np.ndarray:
@@ -216,13 +218,15 @@ def test_entropy_bonus_shrinks_linearly_to_its_final_share() -> None:
     experience = _experience()._replace(reward=np.zeros((STEPS, LANES), np.float32))
     config = replace(BARE, entropy_bonus=1.0, final_entropy_bonus_fraction=0.5)
     policy = _linear_policy(False)
-    learner = make_reinforce(config, policy, _as_it_is(), optax.sgd(1.0), num_lanes=LANES, schedule_iterations=10)
+    learner = make_reinforce(
+        config, policy, _as_it_is(), optax.sgd(1.0), num_lanes=LANES, team=Team.alone(), schedule_iterations=10
+    )
     params = {"w": jnp.asarray(np.random.default_rng(1).normal(size=(FEATURES, ACTIONS)), jnp.float32)}
     steps = {}
     for iteration in (0, 5, 10, 20):
         state = learner.init(jax.random.key(0), jax.tree.map(jnp.copy, params))
         state = state._replace(iteration=jnp.asarray(iteration))
-        moved, _ = learner.tell(state, experience)
+        moved, _ = learner.tell(state, [experience], experience.episodes)
         steps[iteration] = np.asarray(moved.params["w"] - params["w"])
     np.testing.assert_allclose(steps[5], 0.75 * steps[0], rtol=1e-3, atol=1e-6)
     np.testing.assert_allclose(steps[10], 0.5 * steps[0], rtol=1e-3, atol=1e-6)
@@ -268,14 +272,14 @@ def test_standardised_inputs_follow_what_was_seen_and_are_not_learned() -> None:
     policy = with_normalizer(_linear_policy(False), (FEATURES,))
     learner = make_reinforce(
         replace(BARE, normalize_observations=True), policy, _as_it_is(), optax.sgd(1.0), num_lanes=LANES,
-        schedule_iterations=10, input_shape=(FEATURES,),
+        team=Team.alone(), schedule_iterations=10, input_shape=(FEATURES,),
     )  # fmt: skip
     state = learner.init(jax.random.key(0), policy.init(jax.random.key(0)))
-    state, _ = learner.tell(state, experience)
+    state, _ = learner.tell(state, [experience], experience.episodes)
     plain, _ = _tell(BARE, experience)
     np.testing.assert_allclose(state.params["policy"]["w"], plain.params["w"], rtol=1e-5)  # nothing was known yet
     other = _experience(seed=1)
-    state, _ = learner.tell(state, other)
+    state, _ = learner.tell(state, [other], other.episodes)
     seen = np.concatenate([experience.tape.observation[:-1][acted], other.tape.observation[:-1].reshape(-1, FEATURES)])
     np.testing.assert_allclose(state.params["mean"], seen.mean(axis=0), rtol=1e-5, atol=1e-6)
     np.testing.assert_allclose(state.params["std"], seen.std(axis=0), rtol=1e-5)

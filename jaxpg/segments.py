@@ -1,0 +1,141 @@
+"""The games of a run: begun anew with seeds of their own in each segment, played again where it was interrupted."""
+
+import zlib
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxpg.candidates import CandidateQueue, QueueSnapshot, beginning, joined
+from jaxpg.config import Config
+from jaxpg.errors import UserError
+from jaxpg.experiment import Experiment, lane_seeds
+from jaxpg.fleet import side_by_side
+from jaxpg.resume import Games, games_depend_on, queue_from_json, queue_to_json
+from jaxpg.rollout import NOT_SENT
+from jaxpg.team import Team
+from jaxpg.types import Population
+
+
+class Segments:
+    """Who plays in this process's lanes, from which seeds, and what a checkpoint keeps of the unfinished games.
+
+    Args:
+      config: of the run.
+      experiment: its pieces.
+      team: who shares the lanes.
+    """
+
+    def __init__(self, config: Config, experiment: Experiment, team: Team):
+        self._config, self._learner, self._fleet, self._team = config, experiment.learner, experiment.fleet, team
+        self._num_actions = experiment.fleet.rollouts[0].pools[0].spec.num_actions
+        self._longest = config.checkpoint.segment_agent_steps + experiment.rollout_agent_steps
+        self._lane_groups = experiment.lane_groups
+        first = team.process * self._fleet.num_lanes
+        self._own_lanes = slice(first, first + self._fleet.num_lanes)
+        self._depends_on = games_depend_on(
+            config.env, config.run.seed, experiment.lane_groups if experiment.learner.games else 0
+        )
+        self._states: list[Any] = []  # of the learner, one on each device
+        self._queues: list[CandidateQueue] = []  # likewise; none where there is one candidate
+        self._snapshot: QueueSnapshot | None = None  # of this process's queues after the newest iteration
+
+    def begin(self, state: Any, segment: int) -> None:
+        """Starts new games in all lanes; a round of search or evolution begins or goes on."""
+        self._fleet.reset(self._seeds(segment))
+        if self._learner.games:
+            games = self._learner.games(state)
+            self._set_queues(state, beginning(games, self._config.env.num_lanes, self._lane_groups))
+
+    def can_bring_back(self, games: Games) -> bool:
+        """Whether these are games of the same emulators."""
+        return games.depend_on == self._depends_on
+
+    def bring_back(self, state: Any, segment: int, games: Games, folder: Path) -> Iterator[int]:
+        """Plays the unfinished games again; yields how many agent steps were played since it last did.
+
+        Raises:
+          UserError: they do not fit the run, as in a stranger's checkpoint in ``folder``.
+        """
+        actions = self._checked_actions(state, games, folder)
+        yield from self._fleet.replay(self._seeds(segment), actions[:, self._own_lanes])
+        if games.queue:
+            self._set_queues(state, games.queue)
+
+    def players(self, state: Any) -> list[Population | CandidateQueue]:
+        """Who plays on each device of this process."""
+        if self._queues:
+            self._states = [jax.device_put(state, device) for device in self._team.devices]
+            return list(self._queues)
+        population = self._learner.ask(state, jnp.zeros(1, jnp.int32))
+        return [jax.device_put(population, device) for device in self._team.devices]
+
+    def note(self) -> None:
+        """An iteration is over: what a save keeps until the next one is."""
+        self._snapshot = joined([queue.snapshot() for queue in self._queues]) if self._queues else None
+
+    @property
+    def has_games(self) -> bool:
+        """Whether games are left in this process; always where the learner does not ask for certain games."""
+        return self._learner.games is None or not all(queue.finished for queue in self._queues)
+
+    @property
+    def agent_steps(self) -> int:
+        """Of this process's lanes since the segment began."""
+        return self._fleet.agent_steps_of_games
+
+    def end(self) -> None:
+        """Drops the unfinished games."""
+        self._fleet.end_games()
+        self._queues, self._snapshot = [], None
+
+    def unfinished(self) -> Games | None:
+        """What a checkpoint needs to bring the games of all processes back; None between two segments."""
+        actions = self._fleet.actions
+        if not any(self._team.gather(bool(len(actions)))):
+            return None
+        own = {
+            "actions": zlib.compress(actions.tobytes(), 1),
+            "queue": queue_to_json(self._snapshot) if self._snapshot else None,
+        }
+        everyones = self._team.gather(own)
+        plain = [np.frombuffer(zlib.decompress(one["actions"]), np.uint8) for one in everyones]
+        rows = [actions.reshape(-1, self._fleet.num_lanes) for actions in plain]
+        queue = joined([queue_from_json(one["queue"]) for one in everyones]) if self._snapshot else None
+        return Games.of(self._depends_on, side_by_side(rows), queue)
+
+    def _seeds(self, segment: int) -> np.ndarray:
+        return lane_seeds(self._config.run.seed, segment, self._config.env.num_lanes)[self._own_lanes]
+
+    def _set_queues(self, state: Any, snapshot: QueueSnapshot) -> None:
+        devices, first = self._team.devices, self._team.first_device
+        parts = snapshot.split(self._team.num_devices)[first : first + len(devices)]
+        self._states = [jax.device_put(state, device) for device in devices]
+        self._queues = []
+        for number, (device, part) in enumerate(zip(devices, parts, strict=True)):
+            with jax.default_device(device):
+                self._queues.append(CandidateQueue(part, partial(self._ask, number)))
+        self.note()
+
+    def _ask(self, device: int, ids: jax.Array) -> Population:
+        return self._learner.ask(self._states[device], ids)
+
+    def _checked_actions(self, state: Any, games: Games, folder: Path) -> np.ndarray:
+        try:
+            if games.agent_steps > self._longest:
+                raise ValueError(f"its games are longer than {self._longest} agent steps, a segment")
+            actions = games.unpacked()
+            if not ((actions < self._num_actions) | (actions == NOT_SENT)).all():
+                raise ValueError("its games have actions that this game has not")
+            wanted, queue = self._learner.games(state) if self._learner.games else None, games.queue
+            if (wanted is None) != (queue is None) or (wanted is not None and queue and not queue.is_of(wanted)):
+                raise ValueError("its games are others than the learner asks for")
+            if queue and (len(queue.waiting) != self._lane_groups or len(queue.playing) != actions.shape[1]):
+                raise ValueError("its games are of other lanes")
+        except ValueError as error:
+            raise UserError(f"{folder}: the checkpoint cannot be played on: {error}") from error
+        return actions
