@@ -46,6 +46,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m tests.faults", description=__doc__)
     parser.add_argument("--kills", "--rounds", type=int, default=0, help="SIGKILLs of real trainings, over all kinds")
     parser.add_argument("--kinds", nargs="+", choices=KINDS, default=list(KINDS), help="of runs that are killed")
+    parser.add_argument("--partners", type=int, default=0, help="SIGKILLs of one of four processes of a run")
     parser.add_argument("--damages", type=int, default=0, help="damaged checkpoints")
     parser.add_argument(
         "--signals", type=int, default=0, help="rounds of SIGTERM and SIGINT, once, twice, at the start"
@@ -69,6 +70,13 @@ def _parts(arguments: argparse.Namespace, folder: Path) -> Iterator[Part]:
     new_folder = (folder / str(number) for number in count())
     if arguments.kills:
         yield from _kills(arguments, new_folder)
+    if arguments.partners:
+        from tests.faults.partners import KINDS as OF_PARTNERS
+        from tests.faults.partners import kill_partners
+
+        for i, kind in enumerate(OF_PARTNERS):
+            rounds = len(range(i, arguments.partners, len(OF_PARTNERS)))
+            yield f"partners, {kind}", partial(kill_partners, kind, rounds, arguments.seed, next(new_folder))
     if arguments.damages:
         from tests.faults.damage import damage_checkpoints
 
