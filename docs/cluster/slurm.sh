@@ -3,9 +3,9 @@
 #
 #   sbatch --nodes 4 docs/cluster/slurm.sh configs/atari.yaml --env.game Breakout
 #
-# in a folder that all nodes share and whose .venv has jaxpg. Two minutes before its time is over Slurm sends SIGTERM,
-# every process saves, and the job is put into the queue again, where it goes on. So it does after a node failed or
-# another job needed the nodes. To end it for good: scancel.
+# in a folder that all nodes share and whose .venv has jaxpg. Two minutes or more before its time is over Slurm sends
+# SIGTERM, every process saves, and the job is put into the queue again, where it goes on. So it does after a node failed
+# or another job needed the nodes. To end it for good: scancel.
 #
 # JAXPG_RUN_DIR=runs/mine sbatch ... names the run folder, PYTHON=python another interpreter.
 #SBATCH --job-name=jaxpg
@@ -30,6 +30,7 @@ else
 fi
 
 code=0
+# A process that has saved must not end the others, which may still be at it.
 srun --kill-on-bad-exit=0 --cpus-per-task="$SLURM_CPUS_PER_TASK" \
   "$python" -m jaxpg.train "${arguments[@]}" --distributed.auto || code=$?
 
