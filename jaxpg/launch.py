@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import NoReturn
 
 from jaxpg.errors import UserError, nearest
-from jaxpg.team import Team
+from jaxpg.children import Children
 
 TRAIN = (sys.executable, "-m", "jaxpg.train")
 MAX_PROCESSES = 256
@@ -46,16 +46,16 @@ def launch(argv: Sequence[str], command: Sequence[str] = TRAIN) -> int:
     """
     arguments = parse_launch(argv)
     address = f"127.0.0.1:{free_port()}"
-    team = Team(arguments.timeout_seconds)
-    handlers = {number: signal.signal(number, team.forward) for number in (signal.SIGTERM, signal.SIGINT)}
+    children = Children(arguments.timeout_seconds)
+    handlers = {number: signal.signal(number, children.forward) for number in (signal.SIGTERM, signal.SIGINT)}
     try:
         for index, cores in enumerate(core_shares(_cores(), arguments.processes)):
             flags = {"coordinator-address": address, "num-processes": arguments.processes, "process-id": index}
             given = [word for name, value in flags.items() for word in (f"--distributed.{name}", str(value))]
-            team.start(index, [*command, *arguments.train, *given], cores)
-        return team.watch()
+            children.start(index, [*command, *arguments.train, *given], cores)
+        return children.watch()
     finally:
-        team.close()
+        children.close()
         for number, handler in handlers.items():
             signal.signal(number, handler)
 

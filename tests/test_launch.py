@@ -14,7 +14,7 @@ import pytest
 
 from jaxpg.errors import UserError
 from jaxpg.launch import core_shares, parse_launch
-from jaxpg.team import Lines, exit_code
+from jaxpg.children import Lines, exit_code
 
 CHILD = """
 import json, os, signal, sys, time

@@ -77,7 +77,7 @@ class Child:
     streams: dict[Lines, int]
 
 
-class Team:
+class Children:
     """Processes that are started, heard and ended together.
 
     Each is in a process group of its own, so that Ctrl-C reaches it through this process alone. Where this process is
