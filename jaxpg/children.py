@@ -1,0 +1,259 @@
+"""Processes on this machine that are started, heard and ended together."""
+
+import contextlib
+import ctypes
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from selectors import EVENT_READ, DefaultSelector
+from types import FrameType
+from typing import IO
+
+from jaxpg.errors import UserError
+
+POLL_SECONDS = 0.1
+"""How long the end of a process may go unnoticed."""
+READ_BYTES = 65_536
+PR_SET_PDEATHSIG = 1
+"""Of Linux' prctl: asks for a signal to this process when its parent ends, however that ends."""
+
+
+def exit_code(codes: Sequence[int], forwarded: Sequence[int]) -> int:
+    """The exit code for all processes from those of each, in the order in which they ended.
+
+    It is the first failure's. A process that a forwarded signal ended did as it was told, so any other says more.
+
+    >>> exit_code([0, 143, 1], []), exit_code([143, 1], [15]), exit_code([0, 143], [15]), exit_code([0, 0], [15])
+    (143, 1, 143, 0)
+    """
+    failures = [code for code in codes if code]
+    untold = [code for code in failures if code - 128 not in forwarded]
+    return (untold or failures or [0])[0]
+
+
+class Lines:
+    """What a process says on one stream, in whole lines; a carriage return ends one too."""
+
+    def __init__(self, source: IO[bytes]):
+        os.set_blocking(source.fileno(), False)
+        self.source = source
+        self._rest = b""
+
+    def read(self) -> list[bytes] | None:
+        """The lines that are there now, or None at the end of the stream."""
+        said = self._take()
+        if said is None:
+            return []
+        pieces = (self._rest + said).splitlines(keepends=True)
+        self._rest = pieces.pop() if pieces and not pieces[-1].endswith(b"\n") else b""
+        return [piece.rstrip(b"\r\n") for piece in pieces] if said else None
+
+    def close(self) -> list[bytes]:
+        """All that is left, an unfinished line too; another process may still have the stream, and is not heard."""
+        while said := self._take():
+            self._rest += said
+        self.source.close()
+        return self._rest.splitlines()
+
+    def _take(self) -> bytes | None:
+        """What was said and not read yet; nothing at the end, None where that is still to come."""
+        try:
+            return os.read(self.source.fileno(), READ_BYTES)
+        except BlockingIOError:
+            return None
+
+
+@dataclass
+class Child:
+    """A process, and its streams that are still heard, each with the file descriptor that its lines go to."""
+
+    index: int
+    process: subprocess.Popen[bytes]
+    streams: dict[Lines, int]
+
+
+class Children:
+    """Processes that are started, heard and ended together.
+
+    Each is in a process group of its own, so that Ctrl-C reaches it through this process alone. Where this process is
+    killed, Linux sends SIGTERM to each of them; elsewhere they end at their next line, which nobody reads.
+    Only for a process with one thread, because something is done between fork and exec.
+
+    Args:
+      timeout_seconds: how long the others may take to end after the first failure, and again after SIGTERM.
+    """
+
+    def __init__(self, timeout_seconds: float):
+        self._timeout_seconds = timeout_seconds
+        self._running: list[Child] = []
+        self._codes: list[int] = []  # of those that ended, in that order
+        self._is_complete = False
+        self._waiting: list[int] = []  # signals that are still to be forwarded
+        self._forwarded: list[int] = []
+        self._own: list[int] = []  # signals that were sent because of the timeout
+        self._steps: list[tuple[float, signal.Signals]] = []  # what is sent when to those that do not end
+        self._unread: set[int] = set()  # file descriptors whose reader has gone
+        self._selector = DefaultSelector()
+
+    def start(self, index: int, command: Sequence[str], cores: Sequence[int]) -> None:
+        """Starts a process that may use some cores.
+
+        Raises:
+          UserError: the system refuses it.
+        """
+        try:
+            with _on_cores(cores):
+                process = subprocess.Popen(
+                    command,
+                    stdin=subprocess.DEVNULL,
+                    stdout=subprocess.PIPE,
+                    stderr=subprocess.PIPE,
+                    env={**os.environ, "PYTHONUNBUFFERED": "1"},  # what was said is heard, even from a killed process
+                    process_group=0,
+                    preexec_fn=_end_with_parent(),  # noqa: PLW1509  # there is one thread
+                )
+        except OSError as error:
+            raise UserError(f"process {index} cannot be started: {error.strerror}") from error
+        assert process.stdout is not None
+        assert process.stderr is not None
+        streams = {Lines(process.stdout): sys.stdout.fileno(), Lines(process.stderr): sys.stderr.fileno()}
+        child = Child(index, process, streams)
+        self._running.append(child)
+        for lines in streams:
+            self._selector.register(lines.source, EVENT_READ, (child, lines))
+
+    def forward(self, number: int, frame: FrameType | None = None) -> None:
+        """A signal handler: every process gets the signal too, once all are started."""
+        self._waiting.append(number)
+        if self._is_complete:
+            self._deliver()
+
+    def watch(self) -> int:
+        """Passes on what the processes say until all have ended, and returns the exit code for all."""
+        self._is_complete = True
+        self._deliver()
+        while self._running:
+            for key, _ in self._selector.select(POLL_SECONDS):
+                child, lines = key.data
+                self._hear(child, lines)
+            for child in [child for child in self._running if child.process.poll() is not None]:
+                self._note_end(child)
+            self._end_the_late()
+        return exit_code(self._codes, self._forwarded)
+
+    def close(self) -> None:
+        """Kills what still runs, which is nothing after :meth:`watch`."""
+        for child in self._running:
+            child.process.kill()
+            child.process.wait()
+            for lines in child.streams:
+                lines.source.close()
+        self._selector.close()
+
+    def _deliver(self) -> None:
+        while self._waiting:  # each is taken once, also where the handler comes in between
+            number = self._waiting.pop(0)
+            self._forwarded.append(number)
+            for child in self._running:
+                child.process.send_signal(number)
+
+    def _hear(self, child: Child, lines: Lines) -> None:
+        said = lines.read()
+        if said is None:
+            self._stop_hearing(child, lines)
+        else:
+            self._pass_on(child, lines, said)
+
+    def _stop_hearing(self, child: Child, lines: Lines) -> None:
+        self._selector.unregister(lines.source)
+        self._pass_on(child, lines, lines.close())
+        del child.streams[lines]
+
+    def _pass_on(self, child: Child, lines: Lines, said: Sequence[bytes]) -> None:
+        self._write(child.streams[lines], b"".join(b"[%d] %s\n" % (child.index, line) for line in said))
+
+    def _note_end(self, child: Child) -> None:
+        for lines in list(child.streams):
+            self._stop_hearing(child, lines)
+        self._running.remove(child)
+        returned = child.process.returncode
+        code = returned if returned >= 0 else 128 - returned
+        is_first = code != 0 and not any(self._codes)
+        if is_first:
+            now = time.monotonic()
+            self._steps = [
+                (now + self._timeout_seconds, signal.SIGTERM),
+                (now + 2 * self._timeout_seconds, signal.SIGKILL),
+            ]
+        is_said = code in self._codes and returned >= 0  # a user's mistake ends all of them alike
+        if code and not is_said and code - 128 not in (*self._forwarded, *self._own):
+            how = f"by {_name(-returned)}" if returned < 0 else f"with exit code {code}"
+            others = "; the others end by themselves" if is_first and self._running else ""
+            self._say(f"process {child.index} ended {how}{others}")
+        self._codes.append(code)
+
+    def _end_the_late(self) -> None:
+        while self._running and self._steps and self._steps[0][0] <= time.monotonic():
+            _, number = self._steps.pop(0)
+            late = ", ".join(str(child.index) for child in self._running)
+            seconds = self._timeout_seconds * (1 if number == signal.SIGTERM else 2)
+            self._say(f"process {late} still running after {seconds:g} s; {number.name} is sent")
+            self._own.append(number)
+            for child in self._running:
+                child.process.send_signal(number)
+
+    def _say(self, sentence: str) -> None:
+        self._write(sys.stderr.fileno(), f"jaxpg: {sentence}\n".encode())
+
+    def _write(self, target: int, text: bytes) -> None:
+        """Writes at once; a full disk costs the words and not the training, a reader that has gone is as SIGTERM."""
+        if target in self._unread:
+            return
+        try:
+            while text:
+                text = text[os.write(target, text) :]
+        except BrokenPipeError:
+            self._unread.add(target)
+            self.forward(signal.SIGTERM)
+        except OSError:
+            pass
+
+
+def _name(number: int) -> str:
+    with contextlib.suppress(ValueError):
+        return signal.Signals(number).name
+    return f"signal {number}"
+
+
+@contextmanager
+def _on_cores(cores: Sequence[int]) -> Iterator[None]:
+    """What is started meanwhile may use these cores from its first instruction on."""
+    if not hasattr(os, "sched_setaffinity"):
+        yield
+        return
+    before = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, cores)
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, before)
+
+
+def _end_with_parent() -> Callable[[], None] | None:
+    """What a process does before anything else, so that this one's end is a SIGTERM to it; None without Linux."""
+    prctl = getattr(ctypes.CDLL(None), "prctl", None)
+    parent = os.getpid()
+    if prctl is None:
+        return None
+
+    def ask() -> None:
+        prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+        if os.getppid() != parent:  # it ended just before
+            os._exit(128 + signal.SIGTERM)
+
+    return ask
