@@ -119,6 +119,7 @@ def _initialize(config: DistributedConfig) -> None:
             config.coordinator_address or None,
             config.num_processes or None,
             config.process_id if config.process_id >= 0 else None,
+            cluster_detection_method=None if config.auto else "deactivate",
             coordinator_bind_address=config.coordinator_address if host in LOOPBACK else None,
             initialization_timeout=int(config.start_timeout_seconds),
             heartbeat_timeout_seconds=int(2 * config.timeout_seconds) + 10,  # later than Presence

@@ -14,8 +14,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NoReturn
 
-from jaxpg.errors import UserError, nearest
 from jaxpg.children import Children
+from jaxpg.errors import UserError, nearest
 
 TRAIN = (sys.executable, "-m", "jaxpg.train")
 MAX_PROCESSES = 256

@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 
 import jax
 import jax.numpy as jnp
-import msgpack  # type: ignore[import-untyped]
+import msgpack
 import numpy as np
 from jax.experimental import multihost_utils
 from jax.sharding import Mesh, NamedSharding, PartitionSpec

@@ -42,10 +42,11 @@ def _train(argv: Sequence[str], stop: Stop) -> int:
     keep_freed_memory()
     keep_compiled_code()
     with joined_team(arguments.distributed) as team:
-        return _train_together(arguments, team, stop)
+        return train_together(arguments, team, stop)
 
 
-def _train_together(arguments: TrainArguments, team: Team, stop: Stop) -> int:
+def train_together(arguments: TrainArguments, team: Team, stop: Stop) -> int:
+    """What one process of the team does in a run, from its pieces to its end; returns the exit code."""
     config = arguments.config
     experiment = team.together(lambda: build(config, team=team))
     if config.run.record_every:

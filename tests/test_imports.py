@@ -23,22 +23,28 @@ MAY_IMPORT = {
     "optimizers": BASE,
     "candidates": BASE,
     "rollout": BASE | {"observations", "losses", "candidates"},
-    "moments": BASE | {"observations"},
-    "learners": BASE | {"moments", "observations", "returns", "losses"},
+    "team": {"errors"},
+    "moments": BASE | {"observations", "team"},
+    "learners": BASE | {"moments", "observations", "returns", "losses", "team"},
+    "fleet": {"candidates", "rollout", "types"},
     "durable": {"errors"},
     "counters": {"validation"},
     "resume": BASE | {"candidates", "counters", "envs"},
-    "checkpoint": BASE | {"durable", "resume"},
+    "checkpoint": BASE | {"durable", "resume", "team"},
     "metrics": BASE | {"durable"},
     "progress": {"metrics"},
     "config": BASE | {"envs", "observations", "policies", "learners", "optimizers"},
     "sizes": BASE | {"envs"},
-    "experiment": BASE | {"config", "envs", "observations", "policies", "learners", "optimizers", "rollout", "sizes"},
-    "cli": {"config", "errors"},
+    "experiment": BASE
+    | {"config", "envs", "fleet", "observations", "policies", "learners", "optimizers", "rollout", "sizes", "team"},
+    "segments": BASE | {"candidates", "config", "experiment", "fleet", "resume", "rollout", "team"},
+    "distributed": {"errors", "team"},
+    "children": {"errors"},
+    "cli": {"config", "distributed", "errors"},
     "lock": {"durable", "errors"},
     "runfolder": {"config", "durable", "errors", "lock"},
     "stop": set(),
-    "watchdog": {"rollout"},
+    "watchdog": {"fleet"},
     "compiled": set(),
     "memory": set(),
     "saved": BASE | {"checkpoint", "cli", "config", "counters", "experiment"},
@@ -50,8 +56,8 @@ MAY_IMPORT = {
     "trace": BASE | {"config", "envs", "durable", "learners", "played", "returns"},
     "recorder": BASE | {"envs", "video"},
     "training": BASE
-    | {"candidates", "checkpoint", "config", "counters", "experiment", "metrics", "progress", "recorder", "resume"}
-    | {"rollout", "stop"},
+    | {"checkpoint", "config", "counters", "experiment", "metrics", "progress", "recorder", "resume", "rollout"}
+    | {"segments", "stop", "team"},
     "summary": {"human_scores"},
     "evaluations": {"durable", "errors"},
     "runlog": {"checkpoint", "config", "counters", "errors", "evaluations", "metrics", "saved"},
@@ -60,7 +66,7 @@ MAY_IMPORT = {
     "tables": {"charts", "evaluations", "views"},
 }
 PICKLERS = {"pickle", "cloudpickle", "dill", "joblib", "marshal", "shelve"}  # their files can run a stranger's code
-COMMANDS = {"train", "evaluate", "record", "report"}
+COMMANDS = {"launch", "train", "evaluate", "record", "report"}
 
 
 def _room(name: str) -> str:
