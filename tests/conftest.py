@@ -50,7 +50,11 @@ def _memory_goes_back() -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def quick_compilation() -> Iterator[None]:
-    """LLVM optimises little: for networks that are compiled at length and run once, with no bit at stake."""
+    """LLVM optimises little: for networks that are compiled at length and run once, where only finiteness is asked.
+
+    Results differ in their last bits: what is compared with anything, or is shared with other files, must not be made
+    under it.
+    """
     import jax
 
     jax.config.update("jax_disable_most_optimizations", True)

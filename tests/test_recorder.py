@@ -16,8 +16,6 @@ from jaxpg.metrics import JsonLines
 from jaxpg.recorder import Recorder
 from tests.runs import CARTPOLE, Signals, games, records, run, saved, summary, untimed
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
-
 PONG = [
     *("--env.game", "Pong", "--env.num-lanes", "2", "--env.max-episode-agent-steps", "20"),
     *("--reinforce.rollout-agent-steps", "8", "--policy.hidden", "8", "--run.target-return", "None"),

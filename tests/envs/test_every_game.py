@@ -20,8 +20,6 @@ from jaxpg.policies import PolicyConfig
 from jaxpg.types import EmulatorNeeds
 from tests.helpers import SMALL
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
-
 
 def _envpool_games() -> list[str]:
     from envpool.atari.registration import atari_game_list
