@@ -1,22 +1,66 @@
-"""What all tests share: one cache of compiled code, which is not the user's; one finished run."""
+"""What all tests share: one cache of compiled code, which is not the user's; one finished run; what saves time."""
 
+import gc
 import os
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+LONGEST_FIRST = [
+    *("faults/test_faults.py", "learners/test_reinforce.py", "envs/test_every_game.py", "test_rollout.py"),
+    *("test_record.py", "test_recipes.py", "learners/test_evolution.py", "test_interruptions.py", "test_recorder.py"),
+    *("test_population_runs.py", "test_policies.py", "envs/test_backends.py", "test_train.py", "test_convolution.py"),
+]
+"""Files that take most; each is one worker's (``--dist=loadfile``), so that what it shares is made once."""
+
 if "PYTEST_XDIST_WORKER" not in os.environ:  # workers and subprocesses inherit what is set here
     _CACHE = tempfile.TemporaryDirectory(prefix="jaxpg-tests-")
     os.environ["XDG_CACHE_HOME"] = _CACHE.name  # where the commands keep compiled code
-    os.environ.pop("JAX_COMPILATION_CACHE_DIR", None)
+    # Tests compile the same small programs again and again: what one process compiled, the others need not, however
+    # small it is. The runs of tests/faults keep theirs as users' do.
+    os.environ["JAX_COMPILATION_CACHE_DIR"] = f"{_CACHE.name}/tests"
+    os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
 
 
-def pytest_configure() -> None:
-    """Tests compile the same small programs again and again: what one process compiled, the others need not."""
-    from jaxpg.compiled import keep_compiled_code  # here, because it imports JAX, which must find the folder above
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begins with what takes longest, so that no worker is left alone with it at the end."""
+    ranks = {Path(__file__).parent / name: rank for rank, name in enumerate(LONGEST_FIRST)}
+    items.sort(key=lambda item: ranks.get(item.path, len(ranks)))
 
-    keep_compiled_code()
+
+def pytest_collection_finish() -> None:
+    """What is imported by now stays: the collector need not walk through it again and again."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(20_000, 50, 100)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _memory_goes_back() -> Iterator[None]:
+    """Commands that run within a test process do not tell it to keep all memory that it ever had."""
+    from jaxpg import evaluate, record, train
+
+    with pytest.MonkeyPatch.context() as patch:
+        for command in (evaluate, record, train):
+            patch.setattr(command, "keep_freed_memory", lambda: None)
+        yield
+
+
+@pytest.fixture(scope="module")
+def quick_compilation() -> Iterator[None]:
+    """LLVM optimises little: for networks that are compiled at length and run once, where only finiteness is asked.
+
+    Results differ in their last bits: what is compared with anything, or is shared with other files, must not be made
+    under it.
+    """
+    import jax
+
+    jax.config.update("jax_disable_most_optimizations", True)
+    yield
+    jax.config.update("jax_disable_most_optimizations", False)
+    jax.clear_caches()
 
 
 @pytest.fixture(scope="session")

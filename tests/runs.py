@@ -77,10 +77,11 @@ def summary(folder: Path) -> dict:
 def saved(folder: Path) -> tuple[list[int], bytes, Progress]:
     """The checkpointed iterations, and the newest one's state as bytes and its progress."""
     experiment = build(load_recipe(folder / "config.yaml"))
-    state = experiment.learner.init(jax.random.key(0), experiment.policy.init(jax.random.key(0)))
+    key = jax.random.key(0)
+    like = jax.eval_shape(lambda: experiment.learner.init(key, experiment.policy.init(key)))
     checkpoints = Checkpoints(folder / "checkpoints", keep_newest=9)
     iterations = checkpoints.iterations()
-    state, metadata = checkpoints.restore(iterations[-1], state)
+    state, metadata = checkpoints.restore(iterations[-1], like)
     checkpoints.close()
     state = state._replace(key=jax.random.key_data(state.key))
     return iterations, b"".join(np.asarray(leaf).tobytes() for leaf in jax.tree.leaves(state)), metadata.progress

@@ -39,7 +39,8 @@ GAMES_OF_SEARCH = CANDIDATES + 6 * 2 + 2 * 8 + 10
 def state_of(folder: Path):
     """The newest checkpoint's state, and the experiment that it belongs to."""
     experiment = build(load_recipe(folder / "config.yaml"))
-    like = experiment.learner.init(jax.random.key(0), experiment.policy.init(jax.random.key(0)))
+    key = jax.random.key(0)
+    like = jax.eval_shape(lambda: experiment.learner.init(key, experiment.policy.init(key)))
     checkpoints = Checkpoints(folder / "checkpoints")
     state, _ = checkpoints.restore(checkpoints.iterations()[-1], like)
     checkpoints.close()
@@ -84,7 +85,8 @@ def test_the_last_line_tells_luck_from_skill(tmp_path, capsys):
         f"jaxpg: best candidate {metrics['best_candidate']}: {metrics['best_search_return']:.1f} in the search, "
         f"{metrics['best_return']:.1f} a game over 10 fresh games"
     )
-    run(*ENV, *SEARCH, "--random-search.finalists", "0", "--run.dir", str(tmp_path / "search"))
+    few = ["--random-search.candidates", "30", "--random-search.finalists", "0"]
+    run(*ENV, *SEARCH, *few, "--run.dir", str(tmp_path / "search"))
     assert capsys.readouterr().out.splitlines()[-1].endswith(" in the search")
     run(*ENV, *SEARCH, "--run.budget-agent-steps", "1", "--run.dir", str(tmp_path / "nothing"))
     assert capsys.readouterr().out.splitlines()[-1] == "jaxpg: the search is not over"
@@ -169,6 +171,7 @@ def test_a_schedule_needs_to_know_how_many_generations_there_are(tmp_path, capsy
 @pytest.mark.parametrize("flags", [SEARCH, EVOLUTION])
 def test_saves_by_the_clock_do_not_change_the_games(tmp_path: Path, flags: list[str]) -> None:
     for name, seconds in (("often", "0.000001"), ("never", "0")):
-        run(*ENV, *flags, "--checkpoint.every-seconds", seconds, "--run.dir", str(tmp_path / name))
+        flags = [*flags, "--checkpoint.every-seconds", seconds, "--random-search.candidates", "30"]
+        run(*ENV, *flags, "--run.dir", str(tmp_path / name))
     often, never = (untimed(games(tmp_path / name)) for name in ("often", "never"))
     assert often == never

@@ -11,6 +11,8 @@ from jaxpg.config import PONG, load_recipe
 from jaxpg.experiment import build
 from tests.helpers import learn
 
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
 RECIPES = sorted((Path(__file__).parent.parent / "configs").rglob("*.yaml"))
 
 

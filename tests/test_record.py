@@ -21,8 +21,18 @@ from jaxpg.record import main
 from jaxpg.saved import load_run, restore_params
 from tests.runs import run
 
+AGENT_STEPS = 20
+"""Of every game, of four frames each."""
+FRAMES = 4 * AGENT_STEPS
 SMALL = [
-    *("--env.num-lanes", "2", "--env.max-episode-agent-steps", "40", "--env.sticky-action-probability", "0.25"),
+    *(
+        "--env.num-lanes",
+        "2",
+        "--env.max-episode-agent-steps",
+        str(AGENT_STEPS),
+        "--env.sticky-action-probability",
+        "0.25",
+    ),
     *("--reinforce.rollout-agent-steps", "8", "--policy.hidden", "8", "--checkpoint.every-iterations", "2"),
     *("--run.budget-agent-steps", "64"),
 ]
@@ -68,11 +78,11 @@ def test_a_game_is_shown_frame_by_frame_at_true_speed(folders: dict[str, Path], 
     _record(folders[name], "--out", out)
     assert set(tmp_path.iterdir()) == {out, tmp_path / "game.json"}, "nothing unfinished is left"
     frames = _frames(out)
-    assert len(frames) == 40 * 4
-    assert len({frame.tobytes() for frame in frames}) > 40, "more than one picture an agent step"
+    assert len(frames) == FRAMES
+    assert len({frame.tobytes() for frame in frames}) > AGENT_STEPS, "more than one picture an agent step"
     assert np.abs(frames[0].astype(int) - frames[-1]).mean() > 0.1
     if name == "pong":
-        field = frames[80, 300, GAME_SIZE[0] // 4].astype(int)
+        field = frames[FRAMES // 2, 300, GAME_SIZE[0] // 4].astype(int)
         assert np.abs(field - (144, 72, 17)).max() < 25, "in the game's own colours"
 
 
@@ -85,7 +95,7 @@ def test_the_frame_shown_is_the_one_that_the_policy_saw(folders: dict[str, Path]
     moves = Moves(0, played.actions, played.rewards)
     display = make_env(frame_by_frame(env), COLORS, 1)
     shown = list(frames_of_agent_steps(display, moves, 4))
-    assert len(shown) == len(played.actions) == 40
+    assert len(shown) == len(played.actions) == AGENT_STEPS
     for frames, encoded in zip(shown, played.encoded, strict=True):
         raw = np.moveaxis(frames[0], -1, 0)[None]
         assert np.array_equal(experiment.observation.encode(raw), encoded)
@@ -100,12 +110,12 @@ def test_each_checkpoint_has_a_video_of_its_own(folders: dict[str, Path], capsys
     _record(folders["pong"], "--checkpoint", "2", "latest", "--episodes", "2")
     videos = folders["pong"] / "videos"
     assert {path.name for path in videos.iterdir()} == {"2.mp4", "2.json", "4.mp4", "4.json"}
-    assert all(len(_frames(path)) == 2 * 160 for path in videos.glob("*.mp4"))
+    assert all(len(_frames(path)) == 2 * FRAMES for path in videos.glob("*.mp4"))
     traces = [json.loads((videos / name).read_text()) for name in ("2.json", "4.json")]
     assert [(trace["checkpoint"], len(trace["games"])) for trace in traces] == [(2, 2), (4, 2)]
     said = capsys.readouterr().out.splitlines()
     assert [line.count("return") for line in said] == [1, 1, 0, 1, 1, 0]
-    assert said[2] == f"jaxpg: 5.3 s of video in {videos / '2.mp4'}"
+    assert said[2] == f"jaxpg: 2.7 s of video in {videos / '2.mp4'}"
 
 
 @pytest.mark.parametrize(("name", "greedy"), [("gray", True), ("ram", False)])
@@ -147,7 +157,7 @@ def test_a_grid_shows_all_checkpoints_until_the_last_game_has_ended(
 
     def play_shorter(*args, **kwargs):
         games.append(play(*args, **kwargs))
-        return type(games[-1])(*(column[: 15 if len(games) == 2 else None] for column in games[-1]))
+        return type(games[-1])(*(column[: 8 if len(games) == 2 else None] for column in games[-1]))
 
     monkeypatch.setattr(record_module, "play", play_shorter)
     out = tmp_path / "grid.mp4"
@@ -155,10 +165,10 @@ def test_a_grid_shows_all_checkpoints_until_the_last_game_has_ended(
     assert list(tmp_path.iterdir()) == [out]
     width, height = GAP + 2 * (480 + GAP), 2 * GAP + CAPTION_HEIGHT + 360
     frames = _frames(out, (width, height)).astype(int)
-    assert len(frames) == 2 * 160
+    assert len(frames) == 2 * FRAMES
     left, right = (frames[:, GAP + CAPTION_HEIGHT : -GAP, x : x + 480] for x in (GAP, GAP + 480 + GAP))
-    assert np.abs(left[80, 260, 120] - (144, 72, 17)).max() < 25, "in the game's own colours"
-    ended = 160 + 4 * 15
+    assert np.abs(left[FRAMES // 2, 260, 120] - (144, 72, 17)).max() < 25, "in the game's own colours"
+    ended = FRAMES + 4 * 8
     assert np.abs(left[ended - 1] - right[ended - 1]).mean() < 20
     assert np.abs(left[ended] - left[ended - 1] * DIMMED).mean() < 3, "its last frame, dimmed"
     assert np.abs(left[-1] - left[ended]).mean() < 3, "until the end"
@@ -166,7 +176,7 @@ def test_a_grid_shows_all_checkpoints_until_the_last_game_has_ended(
     assert np.abs(frames[:, : GAP // 2] - PAPER).max() < 8
     said = capsys.readouterr().out.splitlines()
     assert [line.count("return") for line in said] == [1] * 4 + [0]
-    assert said[-1] == f"jaxpg: 5.3 s of video in {out}"
+    assert said[-1] == f"jaxpg: 2.7 s of video in {out}"
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol
 
-from tests.faults.compare import differences
 from tests.faults.runs import ROOT, Outcome, end, finish, interrupted, new, saves, start, wait_for_lines
 from tests.faults.signals import refusal
 
@@ -73,6 +72,8 @@ def has_namespaces() -> bool:
 
 def full_disk(kind: str, folder: Path, *, freed: bool) -> Outcome:
     """The disk fills up in mid-run, and has space again before the end or only afterwards."""
+    from tests.faults.compare import differences  # here, because it imports JAX, which the worker need not wait for
+
     outcome = _in_namespace("full", kind, folder, "freed" if freed else "stays")
     if (folder / "copy").exists():
         found = differences(kind, folder / "copy")

@@ -100,6 +100,7 @@ def start(argv: list[str], *, wrapper: str = "", stderr: Any = subprocess.PIPE, 
     code = f"{wrapper}\nimport runpy; runpy.run_module('jaxpg.train', run_name='__main__', alter_sys=True)"
     command = ["-c", code] if wrapper else ["-m", "jaxpg.train"]
     # A process that is killed may leave half an entry in the cache of compiled code: it has one of its own.
+    kept = {name: x for name, x in os.environ.items() if not name.startswith("JAX_")}
     own = {"XDG_CACHE_HOME": str(cache()), "PYTHONPATH": f"{ROOT}:{os.environ.get('PYTHONPATH', '')}"}
     return subprocess.Popen(
         [sys.executable, *command, *argv],
@@ -107,7 +108,7 @@ def start(argv: list[str], *, wrapper: str = "", stderr: Any = subprocess.PIPE, 
         stderr=stderr,
         text=True,
         cwd=ROOT,
-        env={**os.environ, **own, **environment},
+        env={**kept, **own, **environment},
     )
 
 

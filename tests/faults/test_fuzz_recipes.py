@@ -62,9 +62,8 @@ def test_the_command_refuses_the_nastiest(content, tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["recipe.yaml"]
 
 
-@pytest.mark.parametrize("content", [NASTIEST["code"], NASTIEST["games"]], ids=["code", "games"])
-def test_a_process_refuses_the_nastiest(content, tmp_path):
-    (tmp_path / "recipe.yaml").write_bytes(content)
+def test_a_process_refuses_the_nastiest(tmp_path):
+    (tmp_path / "recipe.yaml").write_bytes(NASTIEST["code"])
     done = subprocess.run(
         [sys.executable, "-m", "jaxpg.train", "recipe.yaml"],
         cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False,
