@@ -91,7 +91,9 @@ class Training:
         while (reason := self._reason_to_end(agreed)) is None:
             self._iterate()
             late = bool(checkpoint.every_seconds) and time.monotonic() - saved_at >= checkpoint.every_seconds
+            began = time.perf_counter()
             agreed = self._agreed(stop, late=late)
+            progress.wall_seconds += time.perf_counter() - began
             if agreed.segment_ends:
                 progress.segment += 1
                 self._segments.end()

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxpg.candidates import IDLE, CandidateQueue, beginning
+from jaxpg.candidates import IDLE, CandidateQueue, beginning, joined
 from jaxpg.envs.config import EnvConfig
 from jaxpg.experiment import lane_seeds
 from tests.helpers import counted_compilations, make_rollout
@@ -59,6 +59,36 @@ def test_a_queue_is_taken_up_where_it_was(games: list[int], ended: list[int]) ->
         assert again.finished == queue.finished
         playing = queue.playing != IDLE if len(queue.population["w"]) > 1 else slice(int(queue.finished), 1)
         assert np.array_equal(again.population["w"][playing], queue.population["w"][playing])
+
+
+def test_groups_of_lanes_have_games_of_their_own() -> None:
+    whole = beginning(np.arange(10), 4, 2)
+    assert [games.tolist() for games in whole.waiting] == [[0, 2, 4, 6, 8], [1, 3, 5, 7, 9]]
+    queue = CandidateQueue(whole, _ask)
+    assert queue.playing.tolist() == [0, 2, 1, 3]
+    queue.take_next(np.array([3, 0, 1]))
+    assert queue.playing.tolist() == [4, 6, 1, 5]
+    queue.take_next(np.array([0, 1, 0]))
+    assert queue.playing.tolist() == [IDLE, 8, 1, 5], "the other group's games are not theirs"
+    assert not queue.finished
+
+
+@pytest.mark.parametrize("parts", [1, 2, 4])
+def test_a_divided_queue_is_the_whole_one(parts: int) -> None:
+    rng = np.random.default_rng(0)
+    queue = CandidateQueue(beginning(rng.permutation(40), 8, 4), _ask)
+    queue.take_next(np.array([0, 1, 1, 5]))
+    divided = [CandidateQueue(part, _ask) for part in queue.snapshot().split(parts)]
+    for _ in range(12):
+        ended = np.flatnonzero(rng.random(8) < 0.6)
+        queue.take_next(ended)
+        for part, own in enumerate(divided):
+            first = part * 8 // parts
+            own.take_next(ended[(ended >= first) & (ended < first + 8 // parts)] - first)
+        again = joined([own.snapshot() for own in divided])
+        snapshot = queue.snapshot()
+        assert again.playing.tolist() == snapshot.playing.tolist()
+        assert [games.tolist() for games in again.waiting] == [games.tolist() for games in snapshot.waiting]
 
 
 @pytest.mark.parametrize("num_pools", [1, 2, 4])

@@ -40,10 +40,17 @@ class Ended(NamedTuple):
 
 
 def _together(
-    folder: Path, processes: int, runs: list[str], do_to_the_long_run: Callable | None = None, **environment: str
+    folder: Path,
+    processes: int,
+    runs: list[str],
+    do_to_the_long_run: Callable | None = None,
+    *,
+    slurm: bool = False,
+    **environment: str,
 ) -> Ended:
     """Runs ``tests.together`` in so many processes, and does something to them when its last run trains."""
-    address = f"127.0.0.1:{free_port()}"
+    address = "auto" if slurm else f"127.0.0.1:{free_port()}"
+    job = str(free_port())  # of which JAX makes a port
     started = [
         subprocess.Popen(
             [sys.executable, "-m", "tests.together", str(folder), str(processes), str(process), address, *runs],
@@ -51,7 +58,7 @@ def _together(
             stderr=subprocess.PIPE,
             text=True,
             cwd=ROOT,
-            env={**os.environ, **environment},
+            env={**os.environ, **(_slurm(job, processes, process) if slurm else {}), **environment},
         )
         for process in range(processes)
     ]
@@ -65,6 +72,18 @@ def _together(
     return Ended(folder, [process.returncode for process in started], *map(list, zip(*said, strict=True)))
 
 
+def _slurm(job: str, processes: int, process: int) -> dict[str, str]:
+    """What Slurm tells a task on one node."""
+    return {
+        "SLURM_JOB_ID": job,
+        "SLURM_STEP_NODELIST": "localhost",
+        "SLURM_STEP_NUM_NODES": "1",
+        "SLURM_NTASKS": str(processes),
+        "SLURM_PROCID": str(process),
+        "SLURM_LOCALID": str(process),
+    }
+
+
 @pytest.fixture(scope="module")
 def alone(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("alone")
@@ -75,8 +94,9 @@ def alone(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="module")
 def two(tmp_path_factory) -> Ended:
-    """The last run is asked to end, through one process alone."""
-    return _together(tmp_path_factory.mktemp("two"), 2, list(RUNS), lambda processes: processes[1].terminate())
+    """They find each other through Slurm's variables; the last run is asked to end, through one process alone."""
+    folder = tmp_path_factory.mktemp("two")
+    return _together(folder, 2, list(RUNS), lambda processes: processes[1].terminate(), slurm=True)
 
 
 @pytest.fixture(scope="module")

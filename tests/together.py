@@ -1,4 +1,4 @@
-"""``python -m tests.together FOLDER PROCESSES PROCESS ADDRESS RUN...``: small runs, one after another, by one team.
+"""``python -m tests.together FOLDER PROCESSES PROCESS ADDRESS|auto RUN...``: small runs in turn, by one team.
 
 Starting processes takes far longer than these runs, so that all that needs several is tried in one start.
 """
@@ -55,8 +55,13 @@ def train(team: Team, argv: list[str]) -> int:
 def main() -> int:
     folder, processes, process, address = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]), sys.argv[4]
     keep_compiled_code()
-    together = DistributedConfig(coordinator_address=address, num_processes=processes, process_id=process)
-    with joined_team(together if processes > 1 else DistributedConfig()) as team:
+    if processes == 1:
+        together = DistributedConfig()
+    elif address == "auto":
+        together = DistributedConfig(auto=True)
+    else:
+        together = DistributedConfig(coordinator_address=address, num_processes=processes, process_id=process)
+    with joined_team(together) as team:
         for name in sys.argv[5:]:
             code = train(team, [*RUNS[name], "--run.dir", str(folder / name)])
             assert code == 0, (name, code)

@@ -1,0 +1,205 @@
+"""What several processes cost: training with 1, 2 or more processes of this machine in turns, and what travels.
+
+  python benchmarks/distributed.py                     the default recipe in 1 and 2 processes, all lanes shared
+  python benchmarks/distributed.py --travel            how long a gather and the sum of a gradient take
+  python benchmarks/distributed.py --model             what 1 to 512 hosts would reach, from the figures given
+
+Each turn is a run of ``python -m jaxpg.launch`` of its own, timed by the growth of its metrics.jsonl.
+"""
+
+import argparse
+import json
+import math
+import os
+import signal
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import NamedTuple
+
+import jax
+import numpy as np
+
+from jaxpg.distributed import DistributedConfig, joined_team
+from jaxpg.launch import free_port
+
+WARM_ITERATIONS = 8
+
+
+class Host(NamedTuple):
+    """What one host does, and what it says to the others in an iteration."""
+
+    seconds_per_agent_step: float
+    """Of a host alone, all its cores at work."""
+    agent_steps: int
+    """Of its lanes in one iteration."""
+    gradient_bytes: float
+    updates: int
+    """Of the weights in one iteration."""
+
+
+class Network(NamedTuple):
+    """Between hosts."""
+
+    latency_seconds: float
+    bytes_per_second: float
+
+
+GATHERS = 3
+"""In an iteration: what was played, the returns' ingredients, what all must act on."""
+BYTES_PER_AGENT_STEP = 24
+"""That all hosts need of each: reward, value and four flags, as float32."""
+
+
+def main() -> None:
+    """The command."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--processes", type=int, nargs="+", default=[1, 2], help="how many (default 1 2)")
+    parser.add_argument("--rounds", type=int, default=5, help="turns of each (default 5)")
+    parser.add_argument("--seconds", type=float, default=10.0, help="length of a turn (default 10)")
+    parser.add_argument("--travel", action="store_true", help="time the exchanges alone")
+    parser.add_argument("--gradient-bytes", type=int, default=5_700_000, help="of all weights (default: the MLP's)")
+    parser.add_argument("--model", action="store_true", help="print the table of hosts")
+    parser.add_argument("--microseconds", type=float, default=280, help="of an agent step on one host (model)")
+    parser.add_argument("--agent-steps", type=int, default=512, help="of a host in one iteration (model)")
+    parser.add_argument("--updates", type=int, default=1, help="of the weights in one iteration (model)")
+    parser.add_argument("--latency-ms", type=float, default=0.1, help="between two hosts (model)")
+    parser.add_argument("--gbit", type=float, default=10.0, help="per second, of a host's network (model)")
+    parser.add_argument("--member", nargs=3, metavar=("ADDRESS", "PROCESSES", "PROCESS"), help=argparse.SUPPRESS)
+    parser.add_argument("flags", nargs="*", help="recipe and flags for the training command, after --")
+    arguments = parser.parse_args()
+    if arguments.member:
+        _travel_as_member(arguments)
+    elif arguments.travel:
+        _travel(arguments)
+    elif arguments.model:
+        _model(arguments)
+    else:
+        _train(arguments)
+
+
+def _train(arguments: argparse.Namespace) -> None:
+    speeds: dict[int, list[float]] = {processes: [] for processes in arguments.processes}
+    for number in range(arguments.rounds):
+        for processes in arguments.processes:
+            speeds[processes].append(_turn(processes, arguments.seconds, arguments.flags))
+            print(f"round {number + 1}: {processes} processes {speeds[processes][-1]:,.0f} agent steps/s", flush=True)
+    base = speeds[arguments.processes[0]]
+    print("\n| processes | agent steps/s (lowest to highest) | **ratio to the first** |\n|---|---|---|")
+    for processes, measured in speeds.items():
+        ratios = [x / y for x, y in zip(measured, base, strict=True)]
+        print(
+            f"| {processes} | {statistics.median(measured):,.0f} ({min(measured):,.0f} to {max(measured):,.0f}) "
+            f"| **{statistics.median(ratios):.2f}** ({min(ratios):.2f} to {max(ratios):.2f}) |"
+        )
+
+
+def _turn(processes: int, seconds: float, flags: list[str]) -> float:
+    """Agent steps per second of a run, once it is warm."""
+    with tempfile.TemporaryDirectory() as folder:
+        run = Path(folder) / "run"
+        command = [sys.executable, "-m", "jaxpg.launch", "--processes", str(processes), "--", *flags]
+        command += ["--run.dir", str(run), "--checkpoint.every-seconds", "0", "--run.target-return", "None"]
+        with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as process:
+            begun, began = _wait(process, run, WARM_ITERATIONS)
+            time.sleep(seconds)
+            ended, at = _wait(process, run, begun["iteration"] + 1)
+            process.send_signal(signal.SIGTERM)
+            _, said = process.communicate()
+        if process.returncode != 128 + signal.SIGTERM:
+            sys.exit(f"a run ended with code {process.returncode}: {said}")
+    return float((ended["agent_steps"] - begun["agent_steps"]) / (at - began))
+
+
+def _wait(process: subprocess.Popen[str], run: Path, iteration: int) -> tuple[dict[str, float], float]:
+    """The newest line of metrics that has just been written, of this iteration or later, and when that was."""
+    metrics = run / "metrics.jsonl"
+    size = metrics.stat().st_size if metrics.exists() else -1
+    while process.poll() is None:
+        now = metrics.stat().st_size if metrics.exists() else -1
+        if now > size:
+            at, size = time.perf_counter(), now
+            lines = metrics.read_text().splitlines()
+            if lines and (row := json.loads(lines[-1]))["iteration"] >= iteration:
+                return row, at
+        time.sleep(0.002)
+    sys.exit(f"a run ended with code {process.returncode}")
+
+
+def _travel(arguments: argparse.Namespace) -> None:
+    print("| processes | a gather, ms | the sum of a gradient, ms | megabytes of it |\n|---|---|---|---|")
+    for processes in arguments.processes:
+        if processes == 1:
+            continue
+        address = f"127.0.0.1:{free_port()}"
+        command = [sys.executable, __file__, "--gradient-bytes", str(arguments.gradient_bytes)]
+        started = [
+            subprocess.Popen([*command, "--member", address, str(processes), str(i)], stdout=subprocess.PIPE, text=True)
+            for i in range(processes)
+        ]
+        said = [process.communicate()[0] for process in started]
+        gather, reduce = json.loads(said[0].splitlines()[-1])
+        print(f"| {processes} | {gather * 1e3:.2f} | {reduce * 1e3:.1f} | {arguments.gradient_bytes / 1e6:.1f} |")
+
+
+def _travel_as_member(arguments: argparse.Namespace) -> None:
+    address, processes, process = arguments.member
+    config = DistributedConfig(coordinator_address=address, num_processes=int(processes), process_id=int(process))
+    with joined_team(config) as team:
+        gather = _median_seconds(lambda: team.gather({"signal": None, "late": False}))
+        gradient = np.zeros((1, arguments.gradient_bytes // 4), np.float32)
+
+        def reduce() -> None:
+            parts = [jax.device_put(gradient, device) for device in team.devices]
+            jax.block_until_ready(team.reduce(_sum, parts))
+
+        times = [gather, _median_seconds(reduce)]
+        if team.leads:
+            print(json.dumps(times), flush=True)
+
+
+def _sum(x: jax.Array) -> jax.Array:
+    return x.sum(0)
+
+
+def _median_seconds(work: object, repeats: int = 100) -> float:
+    seconds = []
+    for _ in range(repeats):
+        began = time.perf_counter()
+        work()  # type: ignore[operator]
+        seconds.append(time.perf_counter() - began)
+    return statistics.median(seconds[repeats // 5 :])
+
+
+def iteration_seconds(host: Host, network: Network, hosts: int) -> float:
+    """Of one iteration in which each host plays and learns, and all exchange what they must.
+
+    A gather of few bytes takes its latency as often as doubling makes one of ``hosts``; the sum of a gradient goes
+    round in a ring, twice (Patarasuk and Yuan 2009, section 3).
+    """
+    seconds = host.seconds_per_agent_step * host.agent_steps
+    if hosts == 1:
+        return seconds
+    gathers = GATHERS * network.latency_seconds * math.ceil(math.log2(hosts))
+    gathered = BYTES_PER_AGENT_STEP * host.agent_steps * (hosts - 1) / network.bytes_per_second
+    a_sum = 2 * (hosts - 1) * (network.latency_seconds + host.gradient_bytes / hosts / network.bytes_per_second)
+    return seconds + gathers + gathered + host.updates * a_sum
+
+
+def _model(arguments: argparse.Namespace) -> None:
+    host = Host(arguments.microseconds * 1e-6, arguments.agent_steps, arguments.gradient_bytes, arguments.updates)
+    network = Network(arguments.latency_ms * 1e-3, arguments.gbit * 1e9 / 8)
+    print("| hosts | agent steps/s | efficiency | an iteration, ms |\n|---|---|---|---|")
+    alone = iteration_seconds(host, network, 1)
+    for hosts in (1, 8, 64, 512):
+        seconds = iteration_seconds(host, network, hosts)
+        speed = hosts * host.agent_steps / seconds
+        print(f"| {hosts} | {speed:,.0f} | {alone / seconds:.2f} | {seconds * 1e3:.0f} |")
+
+
+if __name__ == "__main__":
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    main()
