@@ -11,8 +11,10 @@ import os
 import re
 import shutil
 import sys
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -73,6 +75,7 @@ class Checkpoints:
         num_bytes = sum(x.nbytes for x in jax.tree.leaves(state)) + len(text)
         team.lead(lambda: self._prepare(unfinished, num_bytes))
         try:
+            _expect_late_writes()
             with _without_orbax_log():
                 self._orbax.save(unfinished / "state", state)
                 self._orbax.wait_until_finished()
@@ -215,11 +218,27 @@ def _without_orbax_log() -> Iterator[None]:
     try:
         yield
     except (OSError, ValueError):
-        gc.collect()
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", RuntimeWarning)  # of writes that had not begun
+            gc.collect()
         raise
     finally:
         for logger, disabled in zip(loggers, before, strict=True):
             logger.disabled = disabled
+
+
+@cache
+def _expect_late_writes() -> None:
+    """Writes of a save that has failed may end any time later, in TensorStore's threads, which then find asyncio's loop
+    closed and have no one to tell.
+    """
+    hook = sys.unraisablehook
+
+    def tell(raised: Any) -> None:
+        if not (isinstance(raised.exc_value, RuntimeError) and str(raised.exc_value) == "Event loop is closed"):
+            hook(raised)
+
+    sys.unraisablehook = tell
 
 
 def _say(sentence: str) -> None:

@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 
 LONGEST_FIRST = [
-    *("test_distributed.py", "faults/test_faults.py", "learners/test_reinforce.py", "envs/test_every_game.py", "test_rollout.py"),
-    *("test_record.py", "test_recipes.py", "learners/test_evolution.py", "test_interruptions.py", "test_recorder.py"),
+    *("test_distributed.py", "faults/test_faults.py"),
+    *("learners/test_reinforce.py", "envs/test_every_game.py", "test_recipes.py", "test_record.py"),
+    *("learners/test_evolution.py", "test_rollout.py", "test_interruptions.py", "test_recorder.py"),
     *("test_population_runs.py", "test_policies.py", "envs/test_backends.py", "test_train.py", "test_convolution.py"),
 ]
 """Files that take most; each is one worker's (``--dist=loadfile``), so that what it shares is made once."""

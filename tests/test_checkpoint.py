@@ -1,5 +1,7 @@
 """Checkpoints: every bit comes back, the right ones are kept, and a wrong one is refused with a sentence."""
 
+import subprocess
+import sys
 from collections import deque
 from typing import NamedTuple
 
@@ -277,3 +279,35 @@ def test_nothing_is_pickled_or_unpickled(checkpoints, tmp_path, monkeypatch):
         assert path.suffix not in {".pkl", ".pickle", ".npy", ".npz", ".pt"}, path
         start = path.read_bytes()[:2]
         assert not (start[:1] == b"\x80" and start[1:] in {b"\x02", b"\x03", b"\x04", b"\x05"}), path
+
+
+FAIL_IN_SAVES = """
+import resource, sys
+from pathlib import Path
+
+import jax
+
+from jaxpg.checkpoint import Checkpoints
+from jaxpg.counters import Progress
+from jaxpg.resume import Metadata
+
+checkpoints = Checkpoints(Path(sys.argv[1]))
+state = {str(i): jax.random.normal(jax.random.key(i), (300, 300)) for i in range(40)}
+_, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, hard))
+for iteration in range(10):
+    try:
+        checkpoints.save(iteration, state, Metadata(progress=Progress(), games=None))
+    except OSError:
+        print("failed")
+checkpoints.close()
+"""
+"""No file may grow beyond what fits: what a disk does that fills up between the look for room and the write."""
+
+
+def test_a_save_that_fails_midway_says_one_thing_alone(tmp_path):
+    command = [sys.executable, "-c", FAIL_IN_SAVES, str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout == "failed\n" * 10
+    assert list(tmp_path.iterdir()) == []

@@ -3,11 +3,15 @@
 import shutil
 from signal import SIGINT, SIGTERM
 
+import pytest
+
 from tests.faults import compare, damage
 from tests.faults.disk import full_disk, read_only
 from tests.faults.kills import kill_at_random
 from tests.faults.runs import Outcome, uninterrupted
 from tests.faults.signals import clock_jumps_back, signalled
+
+pytestmark = pytest.mark.processes
 
 
 def check(outcome: Outcome) -> None:
