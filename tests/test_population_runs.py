@@ -73,6 +73,9 @@ def test_a_search_scores_every_candidate_and_the_finalists_again(search):
     assert all(float(game["return"]) == int(game["length_agent_steps"]) for game in games(search))
     rows = records(search)
     assert [row["round"] for row in rows] == sorted(row["round"] for row in rows)
+    steps = np.diff([0, *(row["agent_steps"] for row in rows)])
+    used = sum(row["lane_utilisation"] * step for row, step in zip(rows, steps, strict=True))
+    assert used == pytest.approx(sum(int(game["length_agent_steps"]) for game in games(search)))
     assert {row["round"] for row in rows} == {0, 1, 2, 3}
     steps = [row["agent_steps"] for row in rows]
     assert steps == sorted(set(steps))

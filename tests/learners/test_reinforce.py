@@ -57,7 +57,7 @@ def test_the_value_of_every_probe_is_the_known_one(td_lambda: float) -> None:
     assert _value(experiment, state, [1, 1]) == pytest.approx(1.0, abs=0.1)
     assert _value(experiment, state, [-1, 1]) == pytest.approx(-1.0, abs=0.1)
     many_updates = replace(config, rollout_agent_steps=6)
-    experiment, state, *_ = learn_probe("Delay", many_updates, iterations=500)
+    experiment, state, *_ = learn_probe("Delay", many_updates, iterations=300)
     assert _value(experiment, state, [1, 1.0]) == pytest.approx(0.9, abs=0.05), "one step before the reward"
     assert _value(experiment, state, [1, 0.5]) == pytest.approx(1.0, abs=0.05)
 
