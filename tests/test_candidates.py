@@ -68,8 +68,10 @@ def test_groups_of_lanes_have_games_of_their_own() -> None:
     assert queue.playing.tolist() == [0, 2, 1, 3]
     queue.take_next(np.array([3, 0, 1]))
     assert queue.playing.tolist() == [4, 6, 1, 5]
-    queue.take_next(np.array([0, 1, 0]))
-    assert queue.playing.tolist() == [IDLE, 8, 1, 5], "the other group's games are not theirs"
+    queue.take_next(np.array([0]))
+    assert queue.playing.tolist() == [8, 6, 1, 5]
+    queue.take_next(np.array([0, 1]))
+    assert queue.playing.tolist() == [IDLE, IDLE, 1, 5], "the other group's games are not theirs"
     assert not queue.finished
 
 

@@ -24,7 +24,7 @@ from jaxpg.team import Team
 from tests.runs import games, records, run, untimed
 from tests.together import PER_ITERATION, RUNS, train
 
-pytestmark = pytest.mark.processes
+pytestmark = pytest.mark.long
 FEW_RUNS = ["reinforce", "random_search"]
 ROOT = Path(__file__).parents[1]
 WAYS = {"2 processes": list(RUNS), "4 processes": FEW_RUNS, "8 devices": FEW_RUNS}

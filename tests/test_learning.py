@@ -17,6 +17,7 @@ RECIPE = Path(__file__).parents[1] / "configs" / "cartpole.yaml"
 GAMES = 20
 
 
+@pytest.mark.long
 def test_the_cartpole_recipe_solves_it(tmp_path):
     """REINFORCE, each agent step used once. Chance gives about 22, the limit is 500, solved means 475."""
     with pytest.raises(SystemExit) as end:

@@ -120,6 +120,7 @@ def test_the_same_seed_gives_the_same_run(learner, tmp_path):
     assert untimed(records(tmp_path / "a")) == untimed(records(tmp_path / "b"))
 
 
+@pytest.mark.long
 def test_a_search_that_is_ended_by_sigterm_at_random_moments_is_the_uninterrupted_one(search, tmp_path):
     folder = tmp_path / "run"
     command = [sys.executable, "-m", "jaxpg.train"]

@@ -149,6 +149,7 @@ def test_the_trace_beside_a_video_has_the_game_that_was_played(
         assert credited == pytest.approx(following, abs=1e-4)
 
 
+@pytest.mark.long
 def test_a_grid_shows_all_checkpoints_until_the_last_game_has_ended(
     folders: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
 ) -> None:

@@ -69,6 +69,7 @@ def _wait_for(path: Path, wanted: bool = True) -> None:
 
 
 @pytest.mark.usefixtures("prompt")
+@pytest.mark.long
 def test_a_run_is_recorded_and_learns_the_same(trained: Path, tmp_path: Path) -> None:
     recorded = _pong(tmp_path / "a run", "--run.record-every", "3")
     videos = recorded / "videos"

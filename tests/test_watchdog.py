@@ -3,6 +3,8 @@
 import subprocess
 import sys
 
+import pytest
+
 from jaxpg.envs.envpool import EnvPool
 from tests.runs import CARTPOLE, cartpole, check_whole, games, records, run, saved, summary, untimed
 
@@ -51,6 +53,7 @@ def test_an_emulator_that_fails_ends_the_run_with_what_was_played(uninterrupted,
     check_goes_on_as_if_nothing_had_been(folder, uninterrupted)
 
 
+@pytest.mark.long
 def test_emulators_that_fall_silent_end_the_process_with_what_was_played(uninterrupted, tmp_path):
     folder = tmp_path / "run"
     argv = [*CARTPOLE, "--run.dir", str(folder), "--run.budget-agent-steps", "640", "--env.timeout-seconds", "0.5"]

@@ -11,7 +11,7 @@ from tests.faults.kills import kill_at_random
 from tests.faults.runs import Outcome, uninterrupted
 from tests.faults.signals import clock_jumps_back, signalled
 
-pytestmark = pytest.mark.processes
+pytestmark = pytest.mark.long
 
 
 def check(outcome: Outcome) -> None:

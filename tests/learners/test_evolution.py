@@ -250,6 +250,7 @@ def test_probes_are_solved(game: str, weighting: str) -> None:
     assert _evolve(EnvConfig(backend="probe", game=game), evolution, 0.1, optimum) == [optimum] * 20
 
 
+@pytest.mark.long
 def test_cartpole_is_solved_for_good() -> None:
     """500 is the most that CartPole-v1 gives; the whole last generation reached it."""
     evolution = EvolutionConfig(pairs=8, noise_std=0.5, normalize_observations=True)
