@@ -3,6 +3,7 @@
   python benchmarks/distributed.py                     the default recipe in 1 and 2 processes, all lanes shared
   python benchmarks/distributed.py --travel            how long a gather and the sum of a gradient take
   python benchmarks/distributed.py --model             what 1 to 512 hosts would reach, from the figures given
+  python benchmarks/distributed.py --delays-ms 5 20    two processes whose exchanges each take so much longer
 
 Each turn is a run of ``python -m jaxpg.launch`` of its own, timed by the growth of its metrics.jsonl.
 """
@@ -17,14 +18,17 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 
+from jaxpg import train
 from jaxpg.distributed import DistributedConfig, joined_team
-from jaxpg.launch import free_port
+from jaxpg.launch import TRAIN, free_port
+from jaxpg.team import Team
 
 WARM_ITERATIONS = 8
 
@@ -68,11 +72,17 @@ def main() -> None:
     parser.add_argument("--updates", type=int, default=1, help="of the weights in one iteration (model)")
     parser.add_argument("--latency-ms", type=float, default=0.1, help="between two hosts (model)")
     parser.add_argument("--gbit", type=float, default=10.0, help="per second, of a host's network (model)")
+    parser.add_argument("--delays-ms", type=float, nargs="+", default=[], help="of each exchange, made by sleeping")
+    parser.add_argument("--delayed", type=float, help=argparse.SUPPRESS)
     parser.add_argument("--member", nargs=3, metavar=("ADDRESS", "PROCESSES", "PROCESS"), help=argparse.SUPPRESS)
     parser.add_argument("flags", nargs="*", help="recipe and flags for the training command, after --")
     arguments = parser.parse_args()
     if arguments.member:
         _travel_as_member(arguments)
+    elif arguments.delayed is not None:
+        _train_delayed(arguments.delayed * 1e-3, arguments.flags)
+    elif arguments.delays_ms:
+        _delays(arguments)
     elif arguments.travel:
         _travel(arguments)
     elif arguments.model:
@@ -97,11 +107,13 @@ def _train(arguments: argparse.Namespace) -> None:
         )
 
 
-def _turn(processes: int, seconds: float, flags: list[str]) -> float:
+def _turn(processes: int, seconds: float, flags: list[str], delay_ms: float = 0.0) -> float:
     """Agent steps per second of a run, once it is warm."""
     with tempfile.TemporaryDirectory() as folder:
         run = Path(folder) / "run"
-        command = [sys.executable, "-m", "jaxpg.launch", "--processes", str(processes), "--", *flags]
+        train = [sys.executable, __file__, "--delayed", str(delay_ms), "--"] if delay_ms else TRAIN
+        launcher = f"import sys; from jaxpg.launch import main; main(sys.argv[1:], {list(train)!r})"
+        command = [sys.executable, "-c", launcher, "--processes", str(processes), "--", *flags]
         command += ["--run.dir", str(run), "--checkpoint.every-seconds", "0", "--run.target-return", "None"]
         with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as process:
             begun, began = _wait(process, run, WARM_ITERATIONS)
@@ -127,6 +139,39 @@ def _wait(process: subprocess.Popen[str], run: Path, iteration: int) -> tuple[di
                 return row, at
         time.sleep(0.002)
     sys.exit(f"a run ended with code {process.returncode}")
+
+
+def _delays(arguments: argparse.Namespace) -> None:
+    """Whether an iteration takes as much longer as the model says, when every exchange does."""
+    speeds: dict[float, list[float]] = {delay: [] for delay in (0.0, *arguments.delays_ms)}
+    for _ in range(arguments.rounds):
+        for delay, measured in speeds.items():
+            measured.append(_turn(2, arguments.seconds, arguments.flags, delay))
+            print(f"{delay:g} ms: {measured[-1]:,.0f} agent steps/s", flush=True)
+    undelayed = _iteration_ms(arguments, speeds[0.0])
+    print("\n| delay, ms | an iteration, ms | predicted, ms |\n|---|---|---|")
+    for delay, measured in speeds.items():
+        predicted = undelayed + (GATHERS + arguments.updates) * delay
+        print(f"| {delay:g} | {_iteration_ms(arguments, measured):.0f} | {predicted:.0f} |")
+
+
+def _iteration_ms(arguments: argparse.Namespace, speeds: list[float]) -> float:
+    return 1e3 * float(arguments.agent_steps) / statistics.median(speeds)
+
+
+def _train_delayed(seconds: float, argv: list[str]) -> None:
+    """The training command, in which each exchange between processes takes longer."""
+
+    def delayed(exchange: Callable[..., Any]) -> Callable[..., Any]:
+        def slow(*arguments: Any, **named: Any) -> Any:
+            time.sleep(seconds)
+            return exchange(*arguments, **named)
+
+        return slow
+
+    for name in ("gather", "sharded"):  # the returns' ingredients and the gradient are both sharded first
+        setattr(Team, name, delayed(getattr(Team, name)))
+    train.main(argv)
 
 
 def _travel(arguments: argparse.Namespace) -> None:
