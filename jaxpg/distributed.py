@@ -69,6 +69,8 @@ def check_distributed(config: DistributedConfig) -> None:
             )
     if not 5 <= config.timeout_seconds <= 3600:
         raise UserError(f"--distributed.timeout-seconds: {config.timeout_seconds:g} is not between 5 and 3600")
+    if not config.start_timeout_seconds >= 1:
+        raise UserError(f"--distributed.start-timeout-seconds: {config.start_timeout_seconds:g} is less than 1")
     if config.devices < 0:
         raise UserError(f"--distributed.devices: {config.devices} is less than 0")
 
@@ -96,7 +98,10 @@ def joined_team(config: DistributedConfig) -> Iterator[Team]:
         numbers = presence.exchange("devices", str(config.devices or len(own[process])))
         if len(set(numbers)) > 1:
             raise UserError(f"--distributed.devices: the processes use {', '.join(numbers)}; give all the same number")
-        yield Team.of([device for devices in own for device in _some(devices, config.devices)], process, num_processes)
+        team = Team.of([device for devices in own for device in _some(devices, config.devices)], process, num_processes)
+        with _stdout_closed():
+            team.gather("here")
+        yield team
         presence.exchange("end", "")  # process 0 may have more to do than the others
     except UserError:  # to which all processes come
         raise
@@ -139,6 +144,20 @@ def _some(devices: Sequence[jax.Device], number: int) -> list[jax.Device]:
     if number > len(devices):
         raise UserError(f"--distributed.devices: {number} are asked for, but there are {len(devices)}")
     return list(devices[: number or len(devices)])
+
+
+@contextmanager
+def _stdout_closed() -> Iterator[None]:
+    """For the first exchange, at which gloo writes to stdout how many it is connected to."""
+    sys.stdout.flush()
+    stdout, nowhere = os.dup(1), os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 1)
+    try:
+        yield
+    finally:
+        os.dup2(stdout, 1)
+        os.close(stdout)
+        os.close(nowhere)
 
 
 class Presence:

@@ -85,7 +85,10 @@ def build(config: Config, player: Player | None = None, team: Team | None = None
     team = team or Team.alone()
     num_lanes, rest = divmod(env.num_lanes, team.num_devices)
     if rest:
-        raise UserError(f"env.num_lanes: {team.num_devices} devices cannot share {env.num_lanes} lanes evenly")
+        raise UserError(
+            f"env.num_lanes: {team.num_devices} devices cannot share {env.num_lanes} lanes evenly; use another number, "
+            "or fewer devices with --distributed.devices"
+        )
     num_pools = env.num_pools or _default_num_pools(num_lanes, learns=player is None)
     if num_lanes % num_pools:
         raise UserError(f"env.num_pools: {num_pools} pools cannot share {num_lanes} lanes evenly")

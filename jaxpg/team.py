@@ -30,7 +30,7 @@ ENVELOPE_BYTES = 4092
 class Team:
     """Which devices there are, and how they tell each other what they know.
 
-    All processes must call ``gather``, ``agree``, ``lead``, `together` and ``reduce`` in the same order.
+    All processes must call ``gather``, ``lead``, ``together``, ``check_alike`` and ``reduce`` in the same order.
     """
 
     mesh: Mesh
