@@ -6,8 +6,7 @@ import io
 import itertools
 import os
 import re
-import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, TypeVar
 
@@ -52,22 +51,6 @@ def parse_train(argv: Sequence[str]) -> TrainArguments:
     loaded = load_recipe(recipe) if recipe else PONG if first.config.env.game == PONG.env.game else Config()
     arguments = parse("train", argv, dataclasses.replace(first, config=loaded))
     return dataclasses.replace(arguments, config=check(arguments.config))
-
-
-def run_command(command: Callable[[Sequence[str]], int], argv: Sequence[str] | None = None) -> None:
-    """Runs a command and ends the process. A mistake of the user is one sentence on stderr and exit code 2.
-
-    Ctrl-C is 130, as shells have it.
-    """
-    try:
-        code = command(sys.argv[1:] if argv is None else argv)
-    except UserError as error:
-        print(f"jaxpg: {error}", file=sys.stderr)
-        code = 2
-    except KeyboardInterrupt:
-        print("jaxpg: interrupted", file=sys.stderr)
-        code = 130
-    sys.exit(code)
 
 
 def parse(command: str, argv: Sequence[str], default: Arguments) -> Arguments:

@@ -1,7 +1,8 @@
 """Errors that a user can cause: one sentence, exit code 2, no traceback."""
 
 import difflib
-from collections.abc import Iterable
+import sys
+from collections.abc import Callable, Iterable, Sequence
 
 MAX_SENTENCE = 2000
 """Characters of an error sentence; the middle of a longer one is left out."""
@@ -27,6 +28,22 @@ def _one_line(sentence: str) -> str:
 
 class EmulatorFaultError(Exception):
     """An emulator failed; nobody's mistake, and what was played since the newest iteration is lost."""
+
+
+def run_command(command: Callable[[Sequence[str]], int], argv: Sequence[str] | None = None) -> None:
+    """Runs a command and ends the process. A mistake of the user is one sentence on stderr and exit code 2.
+
+    Ctrl-C is 130, as shells have it.
+    """
+    try:
+        code = command(sys.argv[1:] if argv is None else argv)
+    except UserError as error:
+        print(f"jaxpg: {error}", file=sys.stderr)
+        code = 2
+    except KeyboardInterrupt:
+        print("jaxpg: interrupted", file=sys.stderr)
+        code = 130
+    sys.exit(code)
 
 
 def nearest(name: str, names: Iterable[str]) -> str:

@@ -9,9 +9,9 @@ from typing import Annotated, ClassVar
 import jax
 import tyro
 
-from jaxpg.cli import run_command
 from jaxpg.compiled import keep_compiled_code
 from jaxpg.envs.config import EnvConfig
+from jaxpg.errors import run_command
 from jaxpg.evaluations import Evaluation, add_evaluation, read_evaluations
 from jaxpg.experiment import GREEDY, Actions, Player, build, lane_seeds
 from jaxpg.memory import keep_freed_memory

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import NoReturn
 
 from jaxpg.children import Children
-from jaxpg.errors import UserError, nearest
+from jaxpg.errors import UserError, nearest, run_command
 
 TRAIN = (sys.executable, "-m", "jaxpg.train")
 MAX_PROCESSES = 256
@@ -155,16 +155,8 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def main(argv: Sequence[str] | None = None, command: Sequence[str] = TRAIN) -> None:
-    """The command; ends the process. As jaxpg.cli.run_command, which would import JAX."""
-    try:
-        code = launch(sys.argv[1:] if argv is None else argv, command)
-    except UserError as error:
-        print(f"jaxpg: {error}", file=sys.stderr)
-        code = 2
-    except KeyboardInterrupt:
-        print("jaxpg: interrupted", file=sys.stderr)
-        code = 130
-    sys.exit(code)
+    """The command; ends the process."""
+    run_command(lambda words: launch(words, command), argv)
 
 
 if __name__ == "__main__":

@@ -10,14 +10,13 @@ import jax
 import numpy as np
 import tyro
 
-from jaxpg.cli import run_command
 from jaxpg.compiled import keep_compiled_code
 from jaxpg.config import Config
 from jaxpg.durable import refuse_links
 from jaxpg.envs import make_env
 from jaxpg.envs.config import EnvConfig
 from jaxpg.envs.games import action_names
-from jaxpg.errors import UserError
+from jaxpg.errors import UserError, run_command
 from jaxpg.experiment import GREEDY, Actions, Experiment, Player, build
 from jaxpg.grid import Grid, Shot, pictures
 from jaxpg.memory import keep_freed_memory

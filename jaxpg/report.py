@@ -14,10 +14,10 @@ from markupsafe import Markup
 
 from jaxpg import __version__
 from jaxpg.charts import Chart, draw_png, draw_svg, in_words, short
-from jaxpg.cli import parse, run_command
+from jaxpg.cli import parse
 from jaxpg.config import dump
 from jaxpg.durable import write_text
-from jaxpg.errors import UserError
+from jaxpg.errors import UserError, run_command
 from jaxpg.runlog import read_run
 from jaxpg.tables import Table, checkpoints_table, runs_table, settings_table, time_table
 from jaxpg.views import (

@@ -95,15 +95,14 @@ class Segments:
 
     def unfinished(self) -> Games | None:
         """What a checkpoint needs to bring the games of all processes back; None between two segments."""
-        actions = self._fleet.actions
-        if not any(self._team.gather(bool(len(actions)))):
-            return None
         own = {
-            "actions": zlib.compress(actions.tobytes(), 1),
+            "actions": zlib.compress(self._fleet.actions.tobytes(), 1),
             "queue": queue_to_json(self._snapshot) if self._snapshot else None,
         }
         everyones = self._team.gather(own)
         plain = [np.frombuffer(zlib.decompress(one["actions"]), np.uint8) for one in everyones]
+        if not any(actions.size for actions in plain):
+            return None
         rows = [actions.reshape(-1, self._fleet.num_lanes) for actions in plain]
         queue = joined([queue_from_json(one["queue"]) for one in everyones]) if self._snapshot else None
         return Games.of(self._depends_on, side_by_side(rows), queue)

@@ -6,13 +6,13 @@ from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any
 
-from jaxpg.cli import TrainArguments, parse_train, run_command
+from jaxpg.cli import TrainArguments, parse_train
 from jaxpg.compiled import keep_compiled_code
 from jaxpg.config import Config
 from jaxpg.counters import Progress
 from jaxpg.distributed import joined_team
 from jaxpg.durable import write_json
-from jaxpg.errors import EmulatorFaultError
+from jaxpg.errors import EmulatorFaultError, run_command
 from jaxpg.experiment import build
 from jaxpg.lock import only_trainer
 from jaxpg.memory import keep_freed_memory

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from jaxpg.cli import parse_train, run_command
+from jaxpg.cli import parse_train
 from jaxpg.config import PONG, Config, dump
-from jaxpg.errors import UserError
+from jaxpg.errors import UserError, run_command
 from jaxpg.train import main
 
 SMALL = [
