@@ -30,6 +30,9 @@ from jaxpg.team import Team
 MAX_METADATA_BYTES = 1_000_000_000
 ROOM_BYTES = 1_000_000
 """What a checkpoint takes at most besides its numbers."""
+LOGGERS = ("absl", "asyncio")
+ORBAX = f"{os.sep}orbax{os.sep}"
+LOOP_CLOSED, NOT_RETRIEVED = "Event loop is closed", "exception was never retrieved"
 
 
 class Checkpoints:
@@ -211,7 +214,7 @@ def _without_orbax_log() -> Iterator[None]:
     """A failed save raises one error; Orbax logs its traceback besides, and asyncio those of Orbax's other writes, when
     they are thrown away.
     """
-    loggers = [logging.getLogger(name) for name in ("absl", "asyncio")]
+    loggers = [logging.getLogger(name) for name in LOGGERS]
     before = [logger.disabled for logger in loggers]
     for logger in loggers:
         logger.disabled = True
@@ -229,16 +232,25 @@ def _without_orbax_log() -> Iterator[None]:
 
 @cache
 def _expect_late_writes() -> None:
-    """Writes of a save that has failed may end any time later, in TensorStore's threads, which then find asyncio's loop
-    closed and have no one to tell.
+    """Writes of a save that has failed may end any time later, in TensorStore's threads, and find asyncio's loop closed
+    or that nobody waits for them. The save has raised its error, and what they say would be tracebacks.
     """
     hook = sys.unraisablehook
 
     def tell(raised: Any) -> None:
-        if not (isinstance(raised.exc_value, RuntimeError) and str(raised.exc_value) == "Event loop is closed"):
+        code = getattr(raised.object, "cr_code", None)
+        of_orbax = code is not None and ORBAX in code.co_filename
+        if not of_orbax and not (isinstance(raised.exc_value, RuntimeError) and str(raised.exc_value) == LOOP_CLOSED):
             hook(raised)
 
+    def is_news(record: logging.LogRecord) -> bool:
+        error = record.exc_info[1] if record.exc_info else None
+        of_orbax = ORBAX in record.pathname or NOT_RETRIEVED in record.getMessage()
+        return not (of_orbax and isinstance(error, OSError | ValueError))
+
     sys.unraisablehook = tell
+    for name in LOGGERS:
+        logging.getLogger(name).addFilter(is_news)
 
 
 def _say(sentence: str) -> None:
