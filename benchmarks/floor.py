@@ -11,6 +11,7 @@ from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn
 
 from jaxpg.config import Config
 from jaxpg.experiment import Experiment
+from jaxpg.learners.batches import one_update
 from jaxpg.observations import encoded_shape, input_shape
 
 FLOAT_BYTES = 4
@@ -18,7 +19,8 @@ FLOAT_BYTES = 4
 
 def operations_per_agent_step(config: Config, experiment: Experiment, params: Any) -> float:
     """Additions and multiplications of the policy's products and convolutions: one pass to act, and in each epoch
-    one forward and one backward. All else that is computed counts as overhead.
+    one forward and one backward; only the backward where a batch makes one update, for which acting has computed the
+    forward. All else that is computed counts as overhead.
     """
     shape = input_shape(experiment.observation, experiment.rollout.pools[0].spec)
     picture = jax.ShapeDtypeStruct(shape, jnp.float32)
@@ -27,9 +29,11 @@ def operations_per_agent_step(config: Config, experiment: Experiment, params: An
         logits, value = experiment.policy.apply(params, x)
         return logits.sum() + value
 
-    acting = jax.make_jaxpr(experiment.policy.apply)(params, picture)
-    learning = jax.make_jaxpr(jax.grad(total))(params, picture)
-    return operations(acting) + config.reinforce.epochs * operations(learning)
+    acting = operations(jax.make_jaxpr(experiment.policy.apply)(params, picture))
+    learning = operations(jax.make_jaxpr(jax.grad(total))(params, picture))
+    if one_update(config.reinforce, config.env.num_lanes):
+        return learning
+    return acting + config.reinforce.epochs * learning
 
 
 def bytes_per_agent_step(config: Config, experiment: Experiment, params: Any) -> float:

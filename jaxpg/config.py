@@ -29,7 +29,7 @@ from jaxpg.envs.config import EnvConfig
 from jaxpg.errors import UserError, nearest
 from jaxpg.learners.evolution import EvolutionConfig
 from jaxpg.learners.random_search import RandomSearchConfig
-from jaxpg.learners.reinforce import ReinforceConfig
+from jaxpg.learners.reinforce_config import ReinforceConfig
 from jaxpg.observations import ObservationConfig
 from jaxpg.optimizers import OptimizerConfig
 from jaxpg.policies import PolicyConfig

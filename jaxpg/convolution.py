@@ -4,6 +4,7 @@ XLA's own convolutions are slow on CPU: the same sums as one matrix product over
 and the weights' gradient half (docs/performance.md). On every other device they are used as they are.
 """
 
+from functools import partial
 from typing import Literal
 
 import jax
@@ -31,7 +32,9 @@ def convolve(picture: jax.Array, kernel: jax.Array, stride: int) -> jax.Array:
     )[0]
 
 
+@partial(jax.checkpoint, static_argnums=2, prevent_cse=False)
 def _product_over_patches(picture: jax.Array, kernel: jax.Array, stride: int) -> jax.Array:
+    """A checkpoint, so that a gradient made later needs the picture and not its patches, many times as large."""
     size, _, _, features = kernel.shape
     patches = _patches(picture, size, stride)
     weights = kernel.reshape(-1, features).T

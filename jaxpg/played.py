@@ -2,7 +2,6 @@
 
 import dataclasses
 from collections.abc import Iterator
-from functools import partial
 from typing import NamedTuple
 
 import jax
@@ -12,10 +11,9 @@ from jaxpg.candidates import CandidateQueue, beginning
 from jaxpg.envs.config import EnvConfig
 from jaxpg.errors import UserError
 from jaxpg.experiment import Experiment, lane_seeds
-from jaxpg.observations import Observation
 from jaxpg.progress import count_up
 from jaxpg.rollout import AGENT_STEPS_PER_LOOK
-from jaxpg.types import EmulatorNeeds, Params, PolicyFunctions, VectorEnv
+from jaxpg.types import EmulatorNeeds, Params, VectorEnv
 
 SEGMENT = 2**31 + 1
 """Where the seeds of recorded games come from: a segment that no training and no evaluation reaches."""
@@ -55,18 +53,12 @@ def play(experiment: Experiment, params: Params, seed: int) -> Played:
             assert experience.tape is not None, "a recording keeps the tape"
             acted = np.flatnonzero(experience.acted[:, 0])
             tape = jax.tree.map(lambda x: x[:AGENT_STEPS_PER_LOOK, 0], experience.tape)
-            probabilities = _probabilities(experiment.policy, experiment.observation, params, tape.observation)
+            probabilities = jax.nn.softmax(tape.logits)
             columns = jax.device_get((tape.observation, probabilities, tape.value, tape.action))
             outcomes = (experience.reward[:, 0], experience.life_lost[:, 0])
             parts.append(Played(*(column[acted] for column in (*columns, *outcomes))))
             stepped(acted.size)
     return Played(*(np.concatenate(column) for column in zip(*parts, strict=True)))
-
-
-@partial(jax.jit, static_argnames=("policy", "observation"))  # compiled once, however many games are recorded
-def _probabilities(policy: PolicyFunctions, observation: Observation, params: Params, encoded: jax.Array) -> jax.Array:
-    """``[T, ...]`` observations as the tape keeps them -> ``f32[T, A]``."""
-    return jax.vmap(lambda x: jax.nn.softmax(policy.apply(params, observation.decode(x))[0]))(encoded)
 
 
 def frame_by_frame(env: EnvConfig) -> EnvConfig:

@@ -1,4 +1,4 @@
-"""THE kernel: one jitted ``act`` for a whole population, and the loop that feeds it.
+"""THE kernel: the loop that feeds one jitted ``act`` for a whole population.
 
 REINFORCE calls it with P = 1; evolution and random search with a queue of candidates, one member a lane.
 There is no second rollout code. The loop is plain Python around jitted pieces: it runs on every JAX backend, can be
@@ -14,11 +14,21 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxpg.act import gumbel_noise, make_act
+from jaxpg.activations import Activations
 from jaxpg.candidates import IDLE, CandidateQueue, beginning
 from jaxpg.errors import EmulatorFaultError
-from jaxpg.losses import log_prob_of
 from jaxpg.observations import Observation, encoded_shape
-from jaxpg.types import Episodes, Experience, Params, PolicyFunctions, Population, Tape, TimeStep, VectorEnv
+from jaxpg.types import (
+    Episodes,
+    Experience,
+    Params,
+    PolicyFunctions,
+    Population,
+    Tape,
+    TimeStep,
+    VectorEnv,
+)
 
 NOT_SENT = 255
 """In place of an action in the record of a pool that was at rest."""
@@ -32,78 +42,6 @@ class Seconds(NamedTuple):
 
     emulate: float  # waiting for emulators
     act: float  # choosing actions, uploads and fetches included
-
-
-def make_act(
-    policy: PolicyFunctions, observation: Observation, axes: tuple[int, ...], num_lanes: int
-) -> Callable[..., tuple[jax.Array, Tape | None]]:
-    """Builds the jitted ``act(population, raw, noise, tape, row, first_lane) -> (actions i32[n], tape)``.
-
-    It acts for ``n`` of the ``num_lanes`` lanes (N), all of some members': ``raw`` is ``[n, ...]`` as the
-    emulator gives it, and lane ``first_lane + i`` is the i-th. P is the leading axis of ``population`` and
-    divides N; with P > 1 these lanes are whole members. ``noise`` is ``gumbel_noise`` of all rows and lanes, or None
-    for the most probable actions. ``tape`` (donated; None keeps nothing) gets its row ``row`` written for these lanes.
-    """
-
-    def act_one(params: Population, raw: jax.Array, noise: jax.Array | None) -> tuple[jax.Array, ...]:
-        encoded = observation.encode(jnp.transpose(raw, axes))
-        logits, value = policy.apply(params, observation.decode(encoded))
-        action = jnp.argmax(logits if noise is None else logits + noise)
-        return encoded, action.astype(jnp.int32), log_prob_of(logits, action), value
-
-    act_lanes = jax.vmap(act_one, in_axes=(None, 0, 0))
-
-    def act_members(population: Population, raw: jax.Array, noise: jax.Array | None) -> tuple[jax.Array, ...]:
-        if len(raw) > 1:
-            return jax.vmap(act_lanes)(population, raw, noise)
-        # on CPU a matrix product with a batch of one matrix is a tenth slower than without
-        alone, *lanes = jax.tree.map(lambda x: x[0], (population, raw, noise))
-        return jax.tree.map(lambda x: x[None], act_lanes(alone, *lanes))
-
-    @partial(jax.jit, donate_argnames="tape")
-    def act(
-        population: Population, raw: jax.Array, noise: jax.Array | None, tape: Tape | None, row: int, first_lane: int
-    ) -> tuple[jax.Array, Tape | None]:
-        if noise is not None:
-            size = (1, raw.shape[0], noise.shape[2])
-            noise = jax.lax.dynamic_slice(noise, (row, first_lane, 0), size)[0]
-        lanes_per_member = num_lanes // jax.tree.leaves(population)[0].shape[0]
-        members = max(raw.shape[0] // lanes_per_member, 1)
-        if raw.shape[0] < num_lanes and lanes_per_member < num_lanes:  # the members of one pool among several
-            population = jax.tree.map(
-                lambda x: jax.lax.dynamic_slice_in_dim(x, first_lane // lanes_per_member, members), population
-            )
-        by_member = partial(jax.tree.map, lambda x: x.reshape(members, -1, *x.shape[1:]))
-        results = act_members(population, by_member(raw), by_member(noise))
-        flat = Tape(*(x.reshape(-1, *x.shape[2:]) for x in results))
-        if tape is not None:
-            tape = jax.tree.map(
-                lambda whole, part: jax.lax.dynamic_update_slice(
-                    whole, part[None], (row, first_lane, *(0,) * (part.ndim - 1))
-                ),
-                tape,
-                flat,
-            )
-        return flat.action, tape
-
-    return act
-
-
-@partial(jax.jit, static_argnames=("num_rows", "num_lanes", "num_actions"))
-def gumbel_noise(key: jax.Array, num_rows: int, num_lanes: int, num_actions: int, first_lane: int = 0) -> jax.Array:
-    """Noise ``f32[num_rows, N, A]`` that makes the largest of logits plus noise a sample of their softmax.
-
-    Each lane draws from its own key, a function of ``key``, the row and the lane's number alone, so that a lane acts
-    the same beside any other lanes. All rows are drawn at once: on CPU the hundred small loops of a draw take as long
-    as a linear policy.
-    """
-
-    def draw(row: jax.Array, lane: jax.Array) -> jax.Array:
-        own_key = jax.random.fold_in(jax.random.fold_in(key, row), lane)
-        return jax.random.gumbel(own_key, (num_actions,))
-
-    over_lanes = jax.vmap(draw, in_axes=(None, 0))
-    return jax.vmap(over_lanes, in_axes=(0, None))(jnp.arange(num_rows), first_lane + jnp.arange(num_lanes))
 
 
 class _Games:
@@ -163,6 +101,7 @@ class Rollout:
       greedy: whether the most probable action is taken instead of a sampled one.
       device: where actions are computed and the tape is kept; None for the first one.
       first_lane: number of the first of these lanes among all lanes of the run.
+      activations: given where the learner goes on from what acting computed; for a population of one.
     """
 
     def __init__(
@@ -175,6 +114,7 @@ class Rollout:
         greedy: bool = False,
         device: jax.Device | None = None,
         first_lane: int = 0,
+        activations: Activations | None = None,
     ):
         self.pools = pools
         self.first_lane = first_lane
@@ -185,7 +125,8 @@ class Rollout:
         self._keeps_tape = keeps_tape
         self._bootstraps = keeps_tape and policy.has_value
         self._encoded = encoded_shape(observation, pools[0].spec)
-        self._act = make_act(policy, observation, pools[0].spec.axes, self.num_lanes)
+        self._keeps_activations = activations is not None
+        self._act = make_act(policy, observation, pools[0].spec.axes, self.num_lanes, activations)
         self._current: list[TimeStep | None] = [None] * len(pools)  # None while a pool is in flight
         self._games = _Games(self.num_lanes)
         self._one_candidate = np.zeros(self.num_lanes, np.int64)  # who plays in each lane without a queue
@@ -266,6 +207,7 @@ class Rollout:
         record = np.full((num_agent_steps, self.num_lanes), NOT_SENT, np.uint8)
         tape, self._tape = self._take_tape(num_agent_steps), None
         queue = players if isinstance(players, CandidateQueue) else None
+        kept: list[tuple[jax.Array, ...]] = []
         clock = _Clock()
         noise = None
         if not self.greedy:
@@ -279,7 +221,10 @@ class Rollout:
                 if queue and not queue.is_playing(self._first_lanes[i], pool.num_lanes):
                     continue  # no game will begin here any more
                 population = queue.population if queue else players  # a queue's changes as games end
-                actions, tape = self._act(population, step.observation, noise, tape, played, self._first_lanes[i])
+                actions, tape, now_kept = self._act(
+                    population, step.observation, noise, tape, played, self._first_lanes[i]
+                )
+                kept.append(now_kept)
                 record[played, self._lanes(i)] = chosen = np.asarray(actions)
                 pool.send(chosen)
                 self._current[i] = None
@@ -290,7 +235,7 @@ class Rollout:
             clock.lap("emulate")
             if self._bootstraps:  # the actions are thrown away: the next rollout's policy will choose
                 population = queue.population if queue else players
-                _, tape = self._act(population, step.observation, noise, tape, played, self._first_lanes[i])
+                _, tape, _ = self._act(population, step.observation, noise, tape, played, self._first_lanes[i])
                 clock.lap("act")
         self._tape = tape
         self._record.append(record[:played])
@@ -303,6 +248,7 @@ class Rollout:
             life_lost=outcomes.life_lost[:played],
             acted=outcomes.acted[:played],
             episodes=episodes._replace(lane=self.first_lane + episodes.lane),
+            kept=tuple(kept) if self._keeps_activations else None,
         )
         return experience, Seconds(**clock.seconds)
 
@@ -346,7 +292,7 @@ class Rollout:
         return Tape(
             observation=zeros((*shape, *self._encoded.shape), self._encoded.dtype),
             action=zeros(shape, jnp.int32),
-            log_prob=zeros(shape, jnp.float32),
+            logits=zeros((*shape, self.pools[0].spec.num_actions), jnp.float32),
             value=zeros(shape, jnp.float32),
         )
 

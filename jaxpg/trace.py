@@ -12,7 +12,7 @@ from jaxpg.config import Config
 from jaxpg.durable import write_json
 from jaxpg.envs.config import EnvConfig
 from jaxpg.errors import UserError
-from jaxpg.learners.reinforce import ReinforceConfig
+from jaxpg.learners.reinforce_config import ReinforceConfig
 from jaxpg.played import Played
 from jaxpg.returns import credit, lambda_returns, transformed
 

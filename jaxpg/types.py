@@ -22,6 +22,9 @@ Params = Any
 Population = Any
 """The same pytree with every leaf led by the axis ``P``."""
 
+Outputs = tuple[jax.Array, jax.Array]
+"""Logits and value, ``f32[..., A]`` and ``f32[...]``."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class EmulatorNeeds:
@@ -91,7 +94,7 @@ class Tape(NamedTuple):
 
     observation: jax.Array  # [T+1, N, ...], encoded
     action: jax.Array  # i32[T+1, N]
-    log_prob: jax.Array  # f32[T+1, N]
+    logits: jax.Array  # f32[T+1, N, A]
     value: jax.Array  # f32[T+1, N], 0 where the policy has no value head
 
 
@@ -115,6 +118,8 @@ class Experience(NamedTuple):
     life_lost: np.ndarray  # bool[T, N]
     acted: np.ndarray  # bool[T, N], False on autoreset steps and where no candidate plays: these have no weight
     episodes: Episodes
+    kept: tuple[tuple[jax.Array, ...], ...] | None = None
+    """What ``Activations.forward`` kept: of each agent step in order, and in it of each pool; None where it did not."""
 
 
 class PolicyFunctions(NamedTuple):
@@ -122,6 +127,6 @@ class PolicyFunctions(NamedTuple):
 
     init: Callable[[jax.Array], Params]
     """``key -> params``"""
-    apply: Callable[[Params, jax.Array], tuple[jax.Array, jax.Array]]
+    apply: Callable[[Params, jax.Array], Outputs]
     """``(params, one observation) -> (logits f32[A], value f32[])``"""
     has_value: bool

@@ -14,7 +14,7 @@ from jaxpg.config import Config
 from jaxpg.envs import make_env
 from jaxpg.envs.config import EnvConfig
 from jaxpg.experiment import Experiment, build, lane_seeds
-from jaxpg.learners.reinforce import ReinforceConfig
+from jaxpg.learners.reinforce_config import ReinforceConfig
 from jaxpg.observations import ObservationConfig, input_shape, make_observation
 from jaxpg.optimizers import OptimizerConfig
 from jaxpg.policies import PolicyConfig, make_policy

@@ -11,7 +11,7 @@ import pytest
 from jaxpg.config import MAX_DEPTH, MAX_RECIPE_BYTES, CheckpointConfig, Config, RunConfig, check, dump, load_recipe
 from jaxpg.envs.config import EnvConfig
 from jaxpg.errors import MAX_SENTENCE, UserError
-from jaxpg.learners.reinforce import ReinforceConfig
+from jaxpg.learners.reinforce_config import ReinforceConfig
 from jaxpg.observations import ObservationConfig
 from jaxpg.optimizers import OptimizerConfig
 from jaxpg.policies import PolicyConfig

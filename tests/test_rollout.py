@@ -8,10 +8,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from jaxpg.act import gumbel_noise, make_act
 from jaxpg.envs.config import EnvConfig
 from jaxpg.experiment import lane_seeds
 from jaxpg.observations import ObservationConfig, make_observation
-from jaxpg.rollout import Rollout, gumbel_noise, make_act, play_games
+from jaxpg.rollout import Rollout, play_games
 from tests.helpers import SMALL, counted_compilations, make_rollout
 
 PONG = EnvConfig(game="Pong", actions=(2, 3))
@@ -42,7 +43,7 @@ def test_two_pools_in_flight_play_exactly_what_one_pool_plays() -> None:
     two, _ = make_rollout(PONG, 4, num_pools=2)
     population = _population(policy, 1)
     for a, b in zip(_played(one, population, 30), _played(two, population, 30), strict=True):
-        for ours, theirs in ((a.tape.log_prob, b.tape.log_prob), (a.tape.value, b.tape.value)):
+        for ours, theirs in ((a.tape.logits, b.tape.logits), (a.tape.value, b.tape.value)):
             np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-6)  # a product's rounding depends on its rows
         exact = [x._replace(tape=(x.tape.observation, x.tape.action)) for x in (a, b)]
         assert _equal(*exact)
@@ -57,7 +58,7 @@ def test_a_member_alone_plays_as_it_plays_inside_a_population() -> None:
         single = _played(make_rollout(PONG, 4)[0], jax.tree.map(lambda x, m=member: x[m : m + 1], population), 25)
         for a, b in zip(together, single, strict=True):
             assert np.array_equal(a.tape.action[:, lanes], b.tape.action[:, lanes])
-            np.testing.assert_allclose(a.tape.log_prob[:, lanes], b.tape.log_prob[:, lanes], rtol=1e-4, atol=1e-6)
+            np.testing.assert_allclose(a.tape.logits[:, lanes], b.tape.logits[:, lanes], rtol=1e-4, atol=1e-6)
     alone.close()
     assert not np.array_equal(together[0].tape.action[:, :2], together[0].tape.action[:, 2:])
 
@@ -71,8 +72,8 @@ def test_one_function_acts_for_every_split_into_members() -> None:
     splits = [1, 8, 4, 2, 8, 1]
     for num_members in splits:
         population = _population(policy, num_members)
-        actions, tape = act(population, raw, None, None, 0, 0)
-        assert tape is None
+        actions, tape, kept = act(population, raw, None, None, 0, 0)
+        assert (tape, kept) == (None, ())
         for lane in range(8):
             params = jax.tree.map(lambda x, m=lane * num_members // 8: x[m], population)
             assert actions[lane] == jnp.argmax(policy.apply(params, jnp.asarray(raw[lane]))[0])
@@ -110,10 +111,10 @@ def test_sampling_follows_the_policy_and_greedy_takes_the_most_probable() -> Non
     population = jax.tree.map(lambda x: 0 * x, _population(policy, 1))
     population["heads"]["logits"]["bias"] = jnp.log(jnp.array([[0.2, 0.8]]))
     raw = np.zeros((4000, 2), np.float32)
-    sampled, _ = make_act(policy, make_observation(VECTOR), (0,), 4000)(
+    sampled, *_ = make_act(policy, make_observation(VECTOR), (0,), 4000)(
         population, raw, gumbel_noise(jax.random.key(1), 1, 4000, 2), None, 0, 0
     )
-    greedy, _ = make_act(policy, make_observation(VECTOR), (0,), 4000)(population, raw, None, None, 0, 0)
+    greedy, *_ = make_act(policy, make_observation(VECTOR), (0,), 4000)(population, raw, None, None, 0, 0)
     assert np.mean(sampled) == pytest.approx(0.8, abs=4 * np.sqrt(0.16 / 4000))
     assert np.asarray(greedy).all()
 
@@ -157,8 +158,7 @@ def test_what_is_kept_belongs_together(num_lanes: int) -> None:
     for t in range(9):
         logits, value = policy.apply(params, jnp.asarray(first.tape.observation[t, 0]))
         np.testing.assert_allclose(first.tape.value[t, 0], value, rtol=1e-5, atol=1e-6)
-        action = first.tape.action[t, 0]
-        np.testing.assert_allclose(first.tape.log_prob[t, 0], jax.nn.log_softmax(logits)[action], rtol=1e-4)
+        np.testing.assert_allclose(first.tape.logits[t, 0], logits, rtol=1e-4)
     time_left = first.tape.observation[:, 0, 1]
     np.testing.assert_allclose(time_left, [1, 0.8, 0.6, 0.4, 0.2, 0, 1, 0.8, 0.6], atol=1e-6)
 

@@ -12,9 +12,10 @@ from jaxpg.config import Config, RunConfig
 from jaxpg.envs.config import EnvConfig
 from jaxpg.errors import UserError
 from jaxpg.experiment import Player, build
+from jaxpg.learners.batches import rows_per_chunk
 from jaxpg.learners.evolution import EvolutionConfig
 from jaxpg.learners.random_search import RandomSearchConfig
-from jaxpg.learners.reinforce import ReinforceConfig, _rows_per_chunk
+from jaxpg.learners.reinforce_config import ReinforceConfig
 from jaxpg.observations import ObservationConfig
 from jaxpg.optimizers import OptimizerConfig
 from jaxpg.policies import PolicyConfig
@@ -181,9 +182,9 @@ def test_a_thread_for_each_core_is_never_too_many(monkeypatch):
 def test_chunks_are_the_largest_that_divide_the_update(steps, chunk):
     config = ReinforceConfig(rollout_agent_steps=steps, chunk_agent_steps=chunk)
     most = min(chunk // 2 or 1, steps)
-    assert _rows_per_chunk(config, 2, steps) == max(n for n in range(1, most + 1) if steps % n == 0)
+    assert rows_per_chunk(config, 2, steps) == max(n for n in range(1, most + 1) if steps % n == 0)
 
 
 def test_the_chunk_of_a_rollout_without_divisors_is_found_in_time():
     config = ReinforceConfig(rollout_agent_steps=2**31 - 1, chunk_agent_steps=2**31 - 2)
-    assert _rows_per_chunk(config, 1, 2**31 - 1) == 1  # a prime
+    assert rows_per_chunk(config, 1, 2**31 - 1) == 1  # a prime

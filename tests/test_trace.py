@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from jaxpg.config import Config, RunConfig
-from jaxpg.learners.reinforce import ReinforceConfig
+from jaxpg.learners.reinforce_config import ReinforceConfig
 from jaxpg.trace import returns_to_go
 
 REWARDS = np.array([0, 2, 0, 0, -3, 0, 1, 0], np.float32)

@@ -4,85 +4,26 @@ With ``epochs: 1`` every agent step is used once, right after it was played, in 
 estimator: no ratio, no clipping, no replay. More epochs reuse a batch and then need the clipped ratio.
 """
 
-import math
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from functools import partial
-from typing import Annotated, Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from pydantic import Field
 
 from jaxpg import losses
+from jaxpg.activations import Activations
 from jaxpg.errors import UserError
 from jaxpg.learners.base import Learner, Metrics
+from jaxpg.learners.batches import minibatches, rows_per_chunk, rows_per_update
+from jaxpg.learners.reinforce_config import ReinforceConfig
 from jaxpg.moments import Statistics, add_seen, moments, no_statistics
 from jaxpg.observations import Observation
-from jaxpg.returns import RewardTransform, credit, lambda_returns, total_minus_step, transformed
+from jaxpg.returns import credit, lambda_returns, total_minus_step, transformed
 from jaxpg.team import Team
-from jaxpg.types import Episodes, Experience, Params, PolicyFunctions, Population, Tape
-from jaxpg.validation import STRICT, Fraction, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
-
-
-@dataclass(frozen=True, kw_only=True)
-class ReinforceConfig:
-    """The policy-gradient learner."""
-
-    __pydantic_config__ = STRICT
-
-    rollout_agent_steps: PositiveInt = 32
-    """Agent steps in every lane between two updates (T)."""
-    discount: Fraction = 0.99
-    """Weight of a reward one agent step later."""
-    weighting: Literal["return_to_go", "total_minus_step"] = "return_to_go"
-    """What an action is credited with. total_minus_step, the game's whole return minus the number of the agent step in
-    it, is a beginner's estimator kept for comparison; it learns from games that lie whole within one rollout."""
-    td_lambda: Fraction = 1.0
-    """Mix of full returns (1) and values (0) in the return-to-go; below 1 needs the value baseline."""
-    baseline: Literal["none", "batch", "ema", "value"] = "value"
-    """What is subtracted from the return: nothing, the batch's mean, a running mean, or a value network.
-    batch and ema also divide by the standard deviation."""
-    ema_decay: Fraction = 0.99
-    """How slowly the running mean and deviation of the return forget (ema baseline, normalize_value)."""
-    cut_at_reward: bool = True
-    """Whether any nonzero reward ends the credit, as a point does in Pong."""
-    cut_at_life_loss: bool = False
-    """Whether a lost life ends the credit."""
-    reward_transform: RewardTransform = "none"
-    """What the learner sees of a reward: all of it, clipped to [-1, 1] (Mnih et al. 2015), or its signed root,
-    sign(r) (sqrt(|r| + 1) - 1) (Pohlen et al. 2018). Reported returns are never transformed."""
-    reward_scale: PositiveFloat = 1.0
-    """Factor on what the learner sees, so that returns-to-go are of order 1 and the value loss leaves room for the
-    policy's."""
-    normalize_advantage: bool = True
-    """Whether advantages are standardised over the batch (value baseline only)."""
-    normalize_value: bool = False
-    """Whether the value head learns the return minus its running mean, over its running deviation, so that one recipe
-    fits games that count in ones and in thousands (van Hasselt et al. 2016, without their rescaled head). The values
-    that videos show are then on that scale."""
-    normalize_observations: bool = False
-    """Whether inputs are standardised by the mean and standard deviation of all seen before. What is constant on the
-    screen then teaches nothing, and what moves does."""
-    entropy_bonus: NonNegativeFloat = 0.01
-    """Weight of the policy's entropy at the start, against premature certainty."""
-    final_entropy_bonus_fraction: Fraction = 0.1
-    """The same at the end of the schedule, as a share of the start; linear in between."""
-    value_coefficient: NonNegativeFloat = 0.5
-    """Weight of the value loss."""
-    epochs: PositiveInt = 1
-    """Passes over each batch; 1 is the plain score-function estimator, more use the clipped ratio."""
-    minibatch_agent_steps: NonNegativeInt = 0
-    """Agent steps in one update; 0 for the whole batch. A multiple of the lanes that divides the batch."""
-    clip_epsilon: Annotated[float, Field(gt=0, lt=1)] = 0.2
-    """Half-width of the ratio's interval when epochs > 1."""
-    probability_clip: Annotated[float, Field(ge=0, lt=0.5)] = 0.0
-    """Probabilities are clipped to [this, 1 - this] in the loss, so that actions beyond it teach nothing; 0 for no
-    clip."""
-    chunk_agent_steps: PositiveInt = 512
-    """Agent steps differentiated at once on CPU, small enough that buffers stay in cache."""
+from jaxpg.types import Episodes, Experience, Outputs, Params, PolicyFunctions, Population, Tape
 
 
 class ReinforceState(NamedTuple):
@@ -118,6 +59,7 @@ def make_reinforce(
     schedule_iterations: int,
     team: Team,
     input_shape: tuple[int, ...] = (),
+    activations: Activations | None = None,
 ) -> Learner:
     """Builds the learner.
 
@@ -132,6 +74,7 @@ def make_reinforce(
       schedule_iterations: iterations over which the entropy bonus goes from its start to its end.
       team: the devices, each of which differentiates what its own lanes played.
       input_shape: shape of one policy input, where inputs are standardised.
+      activations: the same as the rollout's, where it keeps any; only where a batch makes one update.
 
     Raises:
       UserError: settings that contradict each other.
@@ -143,8 +86,8 @@ def make_reinforce(
         )
     if config.normalize_value and config.baseline != "value":
         raise UserError(f"reinforce.normalize_value: needs reinforce.baseline value, not {config.baseline!r}")
-    rows_per_update = _rows_per_update(config, num_lanes)
-    rows_per_chunk = _rows_per_chunk(config, num_lanes // team.num_devices, rows_per_update)
+    update_rows = rows_per_update(config, num_lanes)
+    chunk_rows = rows_per_chunk(config, num_lanes // team.num_devices, update_rows)
     schedule_iterations = min(max(schedule_iterations, 1), 2**31 - 1)  # the state counts to there
 
     def init(key: jax.Array, params: Params) -> ReinforceState:
@@ -157,7 +100,7 @@ def make_reinforce(
             key=key,
         )
 
-    num_updates = config.epochs * config.rollout_agent_steps // rows_per_update
+    num_updates = config.epochs * config.rollout_agent_steps // update_rows
     as_population = jax.jit(partial(jax.tree.map, lambda x: x[None]))
 
     def ask(state: ReinforceState, ids: jax.Array) -> Population:
@@ -212,11 +155,10 @@ def make_reinforce(
         return _Targets(advantage, value_target, weight), ema, metrics
 
     def loss(
-        params: Params, chunk: Tape, targets: _Targets, total_weight: jax.Array, entropy_bonus: jax.Array
+        outputs: Outputs, chunk: Tape, targets: _Targets, total_weight: jax.Array, entropy_bonus: jax.Array
     ) -> tuple[jax.Array, Metrics]:
-        flat = partial(jax.tree.map, lambda x: x.reshape(-1, *x.shape[2:]))
-        chunk, targets = flat(chunk), flat(targets)
-        logits, value = jax.vmap(lambda x: policy.apply(params, observation.decode(x)))(chunk.observation)
+        logits, value = outputs
+        old_log_prob = losses.log_prob_of(chunk.logits, chunk.action)
         log_prob = losses.log_prob_of(logits, chunk.action)
         if config.probability_clip:
             log_prob = losses.clip_probability(log_prob, config.probability_clip)
@@ -224,7 +166,7 @@ def make_reinforce(
             policy_loss = losses.policy_gradient_loss(log_prob, targets.advantage, targets.weight)
         else:
             policy_loss = losses.clipped_ratio_loss(
-                log_prob, chunk.log_prob, targets.advantage, targets.weight, config.clip_epsilon
+                log_prob, old_log_prob, targets.advantage, targets.weight, config.clip_epsilon
             )
         entropy = jnp.sum(targets.weight * losses.entropy(logits))
         value_loss = (
@@ -234,7 +176,7 @@ def make_reinforce(
             "policy_loss": policy_loss,
             "value_loss": value_loss,
             "entropy": entropy,
-            "kl": jnp.sum(targets.weight * (chunk.log_prob - log_prob)),
+            "kl": jnp.sum(targets.weight * (old_log_prob - log_prob)),
         }
         parts = {name: part / total_weight for name, part in parts.items()}
         total = parts["policy_loss"] + config.value_coefficient * parts["value_loss"] - entropy_bonus * parts["entropy"]
@@ -245,21 +187,31 @@ def make_reinforce(
         sums: tuple[Params, Metrics] | None,
         params: Params,
         tape: Tape,
+        kept: Sequence[tuple[jax.Array, ...]] | None,
         first_lane: int,
         targets: _Targets,
         rows: np.ndarray,
         total_weight: jax.Array,
         iteration: jax.Array,
     ) -> tuple[Params, Metrics]:
-        """Of one device, led by an axis of 1, which is where those of all devices meet."""
+        """Of one device, led by an axis of 1, which is where those of all devices meet; ``kept`` is of these rows."""
         progress = jnp.minimum(iteration / schedule_iterations, 1.0)
         bonus = config.entropy_bonus * (1 + progress * (config.final_entropy_bonus_fraction - 1))
         own_lanes = partial(
             jax.lax.dynamic_slice_in_dim, start_index=first_lane, slice_size=tape.action.shape[1], axis=1
         )
-        chunk = jax.tree.map(lambda x: x[rows], tape)
-        chunk_targets = jax.tree.map(lambda x: own_lanes(x[rows]), targets)
-        (_, parts), gradient = jax.value_and_grad(loss, has_aux=True)(params, chunk, chunk_targets, total_weight, bonus)
+        flat = partial(jax.tree.map, lambda x: x.reshape(-1, *x.shape[2:]))
+        chunk = flat(jax.tree.map(lambda x: x[rows], tape))
+        own_targets = flat(jax.tree.map(lambda x: own_lanes(x[rows]), targets))
+        loss_of = partial(loss, chunk=chunk, targets=own_targets, total_weight=total_weight, entropy_bonus=bonus)
+        if activations is not None:
+            assert kept is not None, "the rollout keeps activations where the learner has them"
+            by_outputs, parts = jax.grad(loss_of, has_aux=True)((chunk.logits, chunk.value))
+            all_kept = tuple(jnp.concatenate(leaves) for leaves in zip(*kept, strict=True))
+            gradient = activations.backward(params, chunk.observation, all_kept, by_outputs)
+        else:
+            act = jax.vmap(lambda params, x: policy.apply(params, observation.decode(x)), in_axes=(None, 0))
+            gradient, parts = jax.grad(lambda params: loss_of(act(params, chunk.observation)), has_aux=True)(params)
         own = jax.tree.map(lambda x: x[None], (gradient, parts))
         return own if sums is None else jax.tree.map(jnp.add, sums, own)
 
@@ -296,16 +248,17 @@ def make_reinforce(
         all_targets = [team.here(everywhere[0], device) for device in range(len(team.devices))]
         key, shuffle_key, next_iteration = advance(state.key, state.iteration)
         means: Metrics | None = None
-        for rows in _minibatches(config, rows_per_update, shuffle_key):
+        for rows in minibatches(config, update_rows, shuffle_key):
             of_devices = []
             for number, (device, experience) in enumerate(zip(team.devices, experiences, strict=True)):
                 copy, targets = jax.device_put(params, device), all_targets[number]
                 first_lane = (team.first_device + number) * experience.reward.shape[1]
                 total_weight = total_weight_of(targets.weight, rows)
                 sums: tuple[Params, Metrics] | None = None
-                for chunk in rows.reshape(-1, rows_per_chunk):
+                for chunk in rows.reshape(-1, chunk_rows):
+                    kept = _of_rows(experience.kept, chunk, len(experience.reward))
                     sums = add_gradient(
-                        sums, copy, experience.tape, first_lane, targets, chunk, total_weight, iteration
+                        sums, copy, experience.tape, kept, first_lane, targets, chunk, total_weight, iteration
                     )
                 of_devices.append(sums)
             gradient = team.reduce(_sum_over_devices, of_devices)
@@ -332,6 +285,16 @@ def _beside(value: jax.Array, happened: np.ndarray) -> jax.Array:
     return jnp.concatenate([value[None], happened])
 
 
+def _of_rows(
+    kept: Sequence[tuple[jax.Array, ...]] | None, rows: np.ndarray, num_rows: int
+) -> list[tuple[jax.Array, ...]] | None:
+    """What acting kept of some of the rows, each of whose pools has an entry."""
+    if kept is None:
+        return None
+    num_pools = len(kept) // num_rows
+    return [of_pool for row in rows for of_pool in kept[row * num_pools : (row + 1) * num_pools]]
+
+
 def _sum_over_devices(of_devices: Any) -> Any:
     return jax.tree.map(lambda x: x.sum(0), of_devices)
 
@@ -339,39 +302,3 @@ def _sum_over_devices(of_devices: Any) -> Any:
 def _deviation(moments_of_return: jax.Array) -> jax.Array:
     """Standard deviation from the mean and the mean square, ``f32[2]``."""
     return jnp.sqrt(jnp.maximum(moments_of_return[1] - moments_of_return[0] ** 2, 1e-8))
-
-
-def _minibatches(config: ReinforceConfig, rows_per_update: int, key: jax.Array) -> Iterator[np.ndarray]:
-    """Rows (agent steps of all lanes) of each update: in order for a whole batch, else shuffled each epoch."""
-    steps = config.rollout_agent_steps
-    for epoch in range(config.epochs):
-        order = np.arange(steps)
-        if rows_per_update < steps:
-            order = np.asarray(jax.random.permutation(jax.random.fold_in(key, epoch), steps))
-        yield from order.reshape(-1, rows_per_update)
-
-
-def _rows_per_update(config: ReinforceConfig, num_lanes: int) -> int:
-    if config.td_lambda < 1 and config.baseline != "value":
-        raise UserError(
-            f"reinforce.td_lambda: {config.td_lambda} needs reinforce.baseline value, not {config.baseline!r}; use 1.0"
-        )
-    steps = config.rollout_agent_steps
-    if config.minibatch_agent_steps == 0:
-        return steps
-    rows, rest = divmod(config.minibatch_agent_steps, num_lanes)
-    if rest or rows == 0 or steps % rows:
-        raise UserError(
-            f"reinforce.minibatch_agent_steps: {config.minibatch_agent_steps} must be a multiple of the {num_lanes} "
-            f"lanes and divide the batch of {steps * num_lanes} agent steps"
-        )
-    return rows
-
-
-def _rows_per_chunk(config: ReinforceConfig, num_lanes: int, rows_per_update: int) -> int:
-    if jax.default_backend() != "cpu":
-        return rows_per_update
-    most = max(config.chunk_agent_steps // num_lanes, 1)
-    small = [rows for rows in range(1, math.isqrt(rows_per_update) + 1) if rows_per_update % rows == 0]
-    divisors = small + [rows_per_update // rows for rows in small]  # in time even for a rollout of 2**31 agent steps
-    return max(rows for rows in divisors if rows <= most)

@@ -14,7 +14,7 @@ from jaxpg.envs.config import EnvConfig
 from jaxpg.envs.games import game_name, rom_ids_by_game
 from jaxpg.errors import UserError
 from jaxpg.experiment import build, lane_seeds
-from jaxpg.learners.reinforce import ReinforceConfig
+from jaxpg.learners.reinforce_config import ReinforceConfig
 from jaxpg.observations import make_observation
 from jaxpg.policies import PolicyConfig
 from jaxpg.types import EmulatorNeeds

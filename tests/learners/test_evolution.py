@@ -208,7 +208,7 @@ def test_observations_are_standardised_by_all_that_was_seen() -> None:
         observations = rng.normal([3.0, -1.0], [2.0, 0.0], size=(6, 4, 2)).astype(np.float32)
         acted = rng.random((5 - part, 4)) < 0.7  # a last part is shorter
         seen.append(observations[: len(acted)][acted])
-        tape = Tape(jnp.asarray(observations), jnp.zeros((6, 4), jnp.int32), jnp.zeros((6, 4)), jnp.zeros((6, 4)))
+        tape = Tape(jnp.asarray(observations), jnp.zeros((6, 4), jnp.int32), jnp.zeros((6, 4, 2)), jnp.zeros((6, 4)))
         games = ([0, 1], [1.0, 2.0]) if part == 2 else ([], [])
         before = state.params["mean"]
         state, _ = learner.tell(state, *_told(*games, tape, acted))

@@ -10,7 +10,8 @@ import pytest
 
 from jaxpg.errors import UserError
 from jaxpg.experiment import build
-from jaxpg.learners.reinforce import ReinforceConfig, make_reinforce
+from jaxpg.learners.reinforce import make_reinforce
+from jaxpg.learners.reinforce_config import ReinforceConfig
 from jaxpg.observations import Observation
 from jaxpg.policies import with_normalizer
 from jaxpg.team import Team
@@ -118,7 +119,7 @@ def _experience(seed: int = 0, lanes: int = LANES) -> Experience:
     tape = Tape(
         observation=jnp.asarray(rng.normal(size=(STEPS + 1, lanes, FEATURES)), jnp.float32),
         action=jnp.asarray(rng.integers(ACTIONS, size=(STEPS + 1, lanes)), jnp.int32),
-        log_prob=jnp.full((STEPS + 1, lanes), -np.log(ACTIONS), jnp.float32),
+        logits=jnp.zeros((STEPS + 1, lanes, ACTIONS)),
         value=jnp.zeros((STEPS + 1, lanes), jnp.float32),
     )
     no = np.zeros((STEPS, lanes), bool)

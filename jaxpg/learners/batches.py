@@ -1,0 +1,57 @@
+"""How REINFORCE divides a batch: rows (agent steps of all lanes) into updates, and those into chunks."""
+
+import math
+from collections.abc import Iterator
+
+import jax
+import numpy as np
+
+from jaxpg.errors import UserError
+from jaxpg.learners.reinforce_config import ReinforceConfig
+
+
+def minibatches(config: ReinforceConfig, update_rows: int, key: jax.Array) -> Iterator[np.ndarray]:
+    """The rows of each update, ``int[update_rows]``: in order for a whole batch, else shuffled each epoch."""
+    steps = config.rollout_agent_steps
+    for epoch in range(config.epochs):
+        order = np.arange(steps)
+        if update_rows < steps:
+            order = np.asarray(jax.random.permutation(jax.random.fold_in(key, epoch), steps))
+        yield from order.reshape(-1, update_rows)
+
+
+def one_update(config: ReinforceConfig, num_lanes: int) -> bool:
+    """Whether a batch is used once and as a whole, so that what is learned from was computed with the same weights."""
+    return config.epochs == 1 and rows_per_update(config, num_lanes) == config.rollout_agent_steps
+
+
+def rows_per_update(config: ReinforceConfig, num_lanes: int) -> int:
+    """How many rows an update learns from.
+
+    Raises:
+      UserError: the batch cannot be divided like that, or not used for that baseline.
+    """
+    if config.td_lambda < 1 and config.baseline != "value":
+        raise UserError(
+            f"reinforce.td_lambda: {config.td_lambda} needs reinforce.baseline value, not {config.baseline!r}; use 1.0"
+        )
+    steps = config.rollout_agent_steps
+    if config.minibatch_agent_steps == 0:
+        return steps
+    rows, rest = divmod(config.minibatch_agent_steps, num_lanes)
+    if rest or rows == 0 or steps % rows:
+        raise UserError(
+            f"reinforce.minibatch_agent_steps: {config.minibatch_agent_steps} must be a multiple of the {num_lanes} "
+            f"lanes and divide the batch of {steps * num_lanes} agent steps"
+        )
+    return rows
+
+
+def rows_per_chunk(config: ReinforceConfig, num_lanes: int, update_rows: int) -> int:
+    """How many of an update's rows are differentiated at once; ``num_lanes`` are those of one device."""
+    if jax.default_backend() != "cpu":
+        return update_rows
+    most = max(config.chunk_agent_steps // num_lanes, 1)
+    small = [rows for rows in range(1, math.isqrt(update_rows) + 1) if update_rows % rows == 0]
+    divisors = small + [update_rows // rows for rows in small]  # in time even for a rollout of 2**31 agent steps
+    return max(rows for rows in divisors if rows <= most)
