@@ -1,9 +1,11 @@
 """Checkpoints: every bit comes back, the right ones are kept, and a wrong one is refused with a sentence."""
 
+import logging
 import subprocess
 import sys
 from collections import deque
-from typing import NamedTuple
+from types import SimpleNamespace
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -11,6 +13,7 @@ import numpy as np
 import optax
 import pytest
 
+from jaxpg import checkpoint
 from jaxpg.checkpoint import Checkpoints
 from jaxpg.counters import Progress
 from jaxpg.durable import seal
@@ -311,3 +314,50 @@ def test_a_save_that_fails_midway_says_one_thing_alone(tmp_path):
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout == "failed\n" * 10
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("file", "message", "error", "dropped"),
+    [
+        ("asyncio/base_events.py", "Future exception was never retrieved", OSError(28, "No space left"), True),
+        ("asyncio/base_events.py", "_GatheringFuture exception was never retrieved", ValueError("EXHAUSTED"), True),
+        ("orbax/checkpoint/future.py", "_SignalingThread.run() raised an exception", ValueError("EXHAUSTED"), True),
+        ("asyncio/base_events.py", "Future exception was never retrieved", KeyError("a fault of ours"), False),
+        ("asyncio/base_events.py", "Executing took 3 seconds", None, False),
+        ("orbax/checkpoint/future.py", "the folder is old", None, False),
+        ("another/package.py", "cannot read", OSError(5, "Input/output error"), False),
+    ],
+)
+def test_only_what_a_failed_save_leaves_is_not_logged(late_writes, file, message, error, dropped):
+    logger = logging.getLogger("asyncio" if file.startswith("asyncio") else "absl")
+    exc_info = (type(error), error, None) if error else None
+    record = logger.makeRecord(logger.name, logging.ERROR, f"/site-packages/{file}", 1, message, (), exc_info)
+    assert bool(logger.filter(record)) is not dropped
+
+
+@pytest.mark.parametrize(
+    ("file", "error", "dropped"),
+    [
+        ("/site-packages/orbax/serialization.py", RuntimeError("no running event loop"), True),
+        ("/site-packages/tensorstore.py", RuntimeError("Event loop is closed"), True),
+        ("/site-packages/another.py", RuntimeError("no running event loop"), False),
+    ],
+)
+def test_only_coroutines_of_a_failed_save_end_unheard(late_writes, file, error, dropped):
+    scope: dict[str, Any] = {}
+    exec(compile("async def write(): ...", file, "exec"), scope)
+    coroutine = scope["write"]()
+    sys.unraisablehook(SimpleNamespace(object=coroutine, exc_value=error))
+    coroutine.close()
+    assert (late_writes == []) is dropped
+
+
+@pytest.fixture
+def late_writes(monkeypatch: pytest.MonkeyPatch) -> list[BaseException]:
+    """What is told of exceptions that nobody catches."""
+    told: list[BaseException] = []
+    monkeypatch.setattr(sys, "unraisablehook", lambda raised: told.append(raised.exc_value))
+    for name in checkpoint.LOGGERS:
+        monkeypatch.setattr(logging.getLogger(name), "filters", [])
+    checkpoint._expect_late_writes.__wrapped__()
+    return told
