@@ -23,7 +23,7 @@ import jax.numpy as jnp
 import orbax.checkpoint as ocp
 
 from jaxpg.durable import damage, seal, sync_folder
-from jaxpg.errors import UserError
+from jaxpg.errors import FaultError, UserError
 from jaxpg.resume import Metadata
 from jaxpg.team import Team
 
@@ -69,7 +69,7 @@ class Checkpoints:
 
         Raises:
           OSError: it cannot be written; then nothing is left of it, and the older checkpoints are as they were.
-          RuntimeError: one of several processes cannot write its part, while the others wait for it.
+          FaultError: one of several processes cannot write its part, while the others wait for it.
         """
         unfinished = self.folder / f"{iteration}.unfinished"
         text = metadata.to_json()
@@ -84,7 +84,7 @@ class Checkpoints:
                 self._orbax.wait_until_finished()
         except (OSError, ValueError) as error:  # a full disk is a ValueError of TensorStore's
             if team.num_processes > 1:
-                raise RuntimeError(f"iteration {iteration} cannot be saved: {_first_line(error)}") from error
+                raise FaultError(f"iteration {iteration} cannot be saved: {_first_line(error)}") from error
             shutil.rmtree(unfinished, ignore_errors=True)
             raise OSError(_first_line(error)) from error
         team.lead(lambda: self._finish(unfinished, iteration, text))

@@ -20,7 +20,7 @@ from typing import Any, NoReturn
 import jax
 from jax._src import distributed  # the runtime's key-value store has no public name (JAX 0.10 to 0.12)
 
-from jaxpg.errors import UserError
+from jaxpg.errors import FaultError, UserError
 from jaxpg.team import Team
 
 SIGNS_MISSED = 4
@@ -107,6 +107,9 @@ def joined_team(config: DistributedConfig) -> Iterator[Team]:
         raise
     except KeyboardInterrupt:
         presence.end("interrupted", code=130)
+    except FaultError as error:
+        presence.find_missing()  # whose end may be the cause
+        presence.end(str(error))
     except Exception as error:
         if not presence.find_missing():
             traceback.print_exception(error)

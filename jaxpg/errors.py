@@ -26,8 +26,10 @@ def _one_line(sentence: str) -> str:
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in sentence)
 
 
-class EmulatorFaultError(Exception):
-    """An emulator failed; nobody's mistake, and what was played since the newest iteration is lost."""
+class FaultError(Exception):
+    """An emulator or, where several processes save together, a disk failed; nobody's mistake. Its text is the sentence
+    that the user reads, and what was played since the newest iteration or checkpoint is lost.
+    """
 
 
 def run_command(command: Callable[[Sequence[str]], int], argv: Sequence[str] | None = None) -> None:

@@ -17,7 +17,7 @@ import numpy as np
 from jaxpg.act import gumbel_noise, make_act
 from jaxpg.activations import Activations
 from jaxpg.candidates import IDLE, CandidateQueue, beginning
-from jaxpg.errors import EmulatorFaultError
+from jaxpg.errors import FaultError
 from jaxpg.observations import Observation, encoded_shape
 from jaxpg.types import (
     Episodes,
@@ -262,7 +262,7 @@ class Rollout:
         try:
             step = pool.recv()
         except RuntimeError as error:
-            raise EmulatorFaultError(f"an emulator failed: {error}") from error
+            raise FaultError(f"an emulator failed: {error}") from error
         self.waiting_since = None
         return step
 

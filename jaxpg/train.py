@@ -12,7 +12,7 @@ from jaxpg.config import Config
 from jaxpg.counters import Progress
 from jaxpg.distributed import joined_team
 from jaxpg.durable import write_json
-from jaxpg.errors import EmulatorFaultError, run_command
+from jaxpg.errors import FaultError, run_command
 from jaxpg.experiment import build
 from jaxpg.lock import only_trainer
 from jaxpg.memory import keep_freed_memory
@@ -61,13 +61,13 @@ def train_together(arguments: TrainArguments, team: Team, stop: Stop) -> int:
         training = Training(config, folder, experiment, team, resume=bool(arguments.resume))
         if arguments.resume:
             team.lead(lambda: write_config(folder, config))  # with the new flags, now that they fit the checkpoint
-        fault: EmulatorFaultError | None = None
+        fault: FaultError | None = None
         save = training.save if team.num_processes == 1 else _cannot_save
         with closing(Recorder(folder)) as recorder:
             with closing(training), watched(experiment.fleet, config.env.timeout_seconds, save):
                 try:
                     reason = training.run(stop, recorder)
-                except EmulatorFaultError as error:
+                except FaultError as error:
                     if team.num_processes > 1:
                         raise  # which ends this process, and so all
                     fault, reason = error, str(error)

@@ -228,6 +228,73 @@ def test_a_killed_process_ends_the_others_with_its_name_and_the_run_goes_on(four
     assert rows[-1]["episodes"] == len(games(folder))
 
 
+ONE_FAILS = """
+import sys
+
+import orbax.checkpoint as ocp
+
+from jaxpg.envs.envpool import EnvPool
+from jaxpg.train import main
+
+what, process, *argv = sys.argv[1:]
+called = 0
+
+def failing(function, error, calls_before):
+    def fail(*arguments):
+        global called
+        called += 1
+        if called > calls_before:
+            raise error
+        return function(*arguments)
+
+    return fail
+
+if process == "1":
+    if what == "emulator":
+        EnvPool.recv = failing(EnvPool.recv, RuntimeError("ROM on fire"), 100)
+    else:
+        ocp.StandardCheckpointer.save = failing(ocp.StandardCheckpointer.save, OSError(28, "No space left"), 2)
+main([*argv, "--distributed.process-id", process])
+"""
+
+
+@pytest.mark.parametrize(
+    ("what", "sentence"),
+    [
+        ("emulator", "an emulator failed: ROM on fire"),
+        ("disk", r"iteration 15 cannot be saved: \[Errno 28\] No space left"),
+    ],
+)
+def test_a_fault_of_one_process_ends_all_with_a_sentence_and_the_run_goes_on(tmp_path: Path, what: str, sentence: str):
+    folder = tmp_path / "run"
+    argv = [
+        *(
+            "--env.game",
+            "CartPole-v1",
+            "--observation.name",
+            "vector",
+            "--env.num-lanes",
+            "8",
+            "--env.num-threads",
+            "1",
+        ),
+        *("--checkpoint.every-iterations", "5", "--reinforce.rollout-agent-steps", "8", "--policy.hidden", "8"),
+        *("--run.budget-agent-steps", "1280", "--run.dir", str(folder), "--distributed.num-processes", "2"),
+        *("--distributed.coordinator-address", f"127.0.0.1:{free_port()}"),
+    ]
+    processes = [
+        subprocess.Popen([sys.executable, "-c", ONE_FAILS, what, process, *argv], stderr=subprocess.PIPE, text=True)
+        for process in ("0", "1")
+    ]
+    other, faulty = (process.communicate(timeout=100)[1] for process in processes)
+    assert [process.returncode for process in processes] == [1, 1]
+    going_on = "--resume goes on with the newest checkpoint"
+    assert re.fullmatch(f"jaxpg: process 1 ends: {sentence}; {going_on}\n", faulty), faulty
+    assert re.fullmatch(rf"jaxpg: process 0 ends: process 1 \(.*\) is gone; {going_on}", other.splitlines()[-1]), other
+    run("--resume", str(folder))
+    assert [row["iteration"] for row in records(folder)] == list(range(1, 21))
+
+
 @pytest.mark.parametrize(
     ("flags", "sentence"),
     [
