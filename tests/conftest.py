@@ -51,10 +51,10 @@ def _memory_goes_back() -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def quick_compilation() -> Iterator[None]:
-    """LLVM optimises little: for networks that are compiled at length and run once, where only finiteness is asked.
+    """LLVM optimises little: for networks that are compiled at length and run once, where bits do not matter.
 
-    Results differ in their last bits: what is compared with anything, or is shared with other files, must not be made
-    under it.
+    Results differ in their last bits: what is compared to the bit or with what was made without it, or is shared with
+    other files, must not be made under it.
     """
     import jax
 
