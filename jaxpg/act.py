@@ -6,9 +6,9 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 
-from jaxpg.activations import Activations
+from jaxpg.activations import Activations, on_tape
 from jaxpg.observations import Observation
-from jaxpg.types import Outputs, Params, PolicyFunctions, Population, Tape
+from jaxpg.types import Params, PolicyFunctions, Population, Tape
 
 
 def make_act(
@@ -31,14 +31,11 @@ def make_act(
     def encode(raw: jax.Array) -> jax.Array:
         return observation.encode(jnp.transpose(raw, axes))
 
-    def plain_forward(params: Params, encoded: jax.Array) -> tuple[Outputs, tuple[jax.Array, ...]]:
-        return jax.vmap(lambda x: policy.apply(params, observation.decode(x)))(encoded), ()
-
-    forward = activations.forward if activations else plain_forward
+    plain = on_tape(policy, observation)
 
     def act_lanes(params: Params, raw: jax.Array, noise: jax.Array | None) -> tuple[Tape, tuple[jax.Array, ...]]:
         encoded = encode(raw)
-        (logits, value), kept = forward(params, encoded)
+        (logits, value), kept = activations.forward(params, encoded) if activations else (plain(params, encoded), ())
         action = jnp.argmax(logits if noise is None else logits + noise, axis=-1).astype(jnp.int32)
         return Tape(encoded, action, logits, value), kept
 

@@ -31,6 +31,11 @@ class Activations(NamedTuple):
     """Kept of one observation."""
 
 
+def on_tape(policy: PolicyFunctions, observation: Observation) -> Callable[[Params, jax.Array], Outputs]:
+    """The policy on n observations of a tape: ``(params, [n, ...]) -> (logits f32[n, A], value f32[n])``."""
+    return jax.vmap(lambda params, x: policy.apply(params, observation.decode(x)), in_axes=(None, 0))
+
+
 def make_activations(
     policy: PolicyFunctions, observation: Observation, encoded: jax.ShapeDtypeStruct, params: Params
 ) -> Activations:
@@ -45,7 +50,7 @@ def make_activations(
       encoded: shape of one observation on the tape.
       params: shapes of the weights.
     """
-    apply_all = jax.vmap(lambda params, x: policy.apply(params, observation.decode(x)), in_axes=(None, 0))
+    apply_all = on_tape(policy, observation)
 
     @jax.jit  # always traced, so that the leaves of a pullback always come in the same order
     def differentiated(params: Params, seen: jax.Array) -> tuple[Outputs, Callable[[Outputs], tuple[Params]]]:

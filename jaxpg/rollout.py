@@ -207,7 +207,7 @@ class Rollout:
         record = np.full((num_agent_steps, self.num_lanes), NOT_SENT, np.uint8)
         tape, self._tape = self._take_tape(num_agent_steps), None
         queue = players if isinstance(players, CandidateQueue) else None
-        kept: list[tuple[jax.Array, ...]] = []
+        kept: list[list[tuple[jax.Array, ...]]] = []
         clock = _Clock()
         noise = None
         if not self.greedy:
@@ -215,6 +215,7 @@ class Rollout:
             noise = gumbel_noise(key, num_agent_steps + 1, self.num_lanes, num_actions, self.first_lane)
         played = 0
         while played < num_agent_steps and not (queue and queue.finished):
+            kept.append([])
             for i, pool in enumerate(self.pools):
                 step = self._observe(i, played - 1, outcomes, queue)
                 clock.lap("emulate")
@@ -224,7 +225,7 @@ class Rollout:
                 actions, tape, now_kept = self._act(
                     population, step.observation, noise, tape, played, self._first_lanes[i]
                 )
-                kept.append(now_kept)
+                kept[-1].append(now_kept)
                 record[played, self._lanes(i)] = chosen = np.asarray(actions)
                 pool.send(chosen)
                 self._current[i] = None
@@ -248,7 +249,7 @@ class Rollout:
             life_lost=outcomes.life_lost[:played],
             acted=outcomes.acted[:played],
             episodes=episodes._replace(lane=self.first_lane + episodes.lane),
-            kept=tuple(kept) if self._keeps_activations else None,
+            kept=kept if self._keeps_activations else None,
         )
         return experience, Seconds(**clock.seconds)
 

@@ -268,17 +268,9 @@ main([*argv, "--distributed.process-id", process])
 def test_a_fault_of_one_process_ends_all_with_a_sentence_and_the_run_goes_on(tmp_path: Path, what: str, sentence: str):
     folder = tmp_path / "run"
     argv = [
-        *(
-            "--env.game",
-            "CartPole-v1",
-            "--observation.name",
-            "vector",
-            "--env.num-lanes",
-            "8",
-            "--env.num-threads",
-            "1",
-        ),
-        *("--checkpoint.every-iterations", "5", "--reinforce.rollout-agent-steps", "8", "--policy.hidden", "8"),
+        *("--env.game", "CartPole-v1", "--env.num-lanes", "8", "--env.num-threads", "1"),
+        *("--observation.name", "vector", "--policy.hidden", "8"),
+        *("--checkpoint.every-iterations", "5", "--reinforce.rollout-agent-steps", "8"),
         *("--run.budget-agent-steps", "1280", "--run.dir", str(folder), "--distributed.num-processes", "2"),
         *("--distributed.coordinator-address", f"127.0.0.1:{free_port()}"),
     ]

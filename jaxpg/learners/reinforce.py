@@ -14,7 +14,7 @@ import numpy as np
 import optax
 
 from jaxpg import losses
-from jaxpg.activations import Activations
+from jaxpg.activations import Activations, on_tape
 from jaxpg.errors import UserError
 from jaxpg.learners.base import Learner, Metrics
 from jaxpg.learners.batches import minibatches, rows_per_chunk, rows_per_update
@@ -100,6 +100,7 @@ def make_reinforce(
             key=key,
         )
 
+    act = on_tape(policy, observation)
     num_updates = config.epochs * config.rollout_agent_steps // update_rows
     as_population = jax.jit(partial(jax.tree.map, lambda x: x[None]))
 
@@ -210,7 +211,6 @@ def make_reinforce(
             all_kept = tuple(jnp.concatenate(leaves) for leaves in zip(*kept, strict=True))
             gradient = activations.backward(params, chunk.observation, all_kept, by_outputs)
         else:
-            act = jax.vmap(lambda params, x: policy.apply(params, observation.decode(x)), in_axes=(None, 0))
             gradient, parts = jax.grad(lambda params: loss_of(act(params, chunk.observation)), has_aux=True)(params)
         own = jax.tree.map(lambda x: x[None], (gradient, parts))
         return own if sums is None else jax.tree.map(jnp.add, sums, own)
@@ -256,7 +256,7 @@ def make_reinforce(
                 total_weight = total_weight_of(targets.weight, rows)
                 sums: tuple[Params, Metrics] | None = None
                 for chunk in rows.reshape(-1, chunk_rows):
-                    kept = _of_rows(experience.kept, chunk, len(experience.reward))
+                    kept = [of_pool for row in chunk for of_pool in experience.kept[row]] if experience.kept else None
                     sums = add_gradient(
                         sums, copy, experience.tape, kept, first_lane, targets, chunk, total_weight, iteration
                     )
@@ -283,16 +283,6 @@ def _played(experience: Experience) -> jax.Array:
 @jax.jit
 def _beside(value: jax.Array, happened: np.ndarray) -> jax.Array:
     return jnp.concatenate([value[None], happened])
-
-
-def _of_rows(
-    kept: Sequence[tuple[jax.Array, ...]] | None, rows: np.ndarray, num_rows: int
-) -> list[tuple[jax.Array, ...]] | None:
-    """What acting kept of some of the rows, each of whose pools has an entry."""
-    if kept is None:
-        return None
-    num_pools = len(kept) // num_rows
-    return [of_pool for row in rows for of_pool in kept[row * num_pools : (row + 1) * num_pools]]
 
 
 def _sum_over_devices(of_devices: Any) -> Any:
