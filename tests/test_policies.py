@@ -8,6 +8,8 @@ import pytest
 from jaxpg.errors import UserError
 from jaxpg.policies import POLICIES, PolicyConfig, make_policy
 
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
 PICTURE, VECTOR = (84, 84, 4), (6,)
 SMALLEST = (36, 36, 4)
 """The smallest picture of which every convolution leaves something."""

@@ -70,13 +70,15 @@ def test_one_function_acts_for_every_split_into_members() -> None:
     act = make_act(policy, make_observation(VECTOR), (0,), 8)
     raw = np.random.default_rng(0).normal(size=(8, 2)).astype(np.float32)
     splits = [1, 8, 4, 2, 8, 1]
+    apply = jax.jit(policy.apply)
     for num_members in splits:
         population = _population(policy, num_members)
         actions, tape, kept = act(population, raw, None, None, 0, 0)
+        members = jax.tree.map(np.asarray, population)
         assert (tape, kept) == (None, ())
         for lane in range(8):
-            params = jax.tree.map(lambda x, m=lane * num_members // 8: x[m], population)
-            assert actions[lane] == jnp.argmax(policy.apply(params, jnp.asarray(raw[lane]))[0])
+            params = jax.tree.map(lambda x, m=lane * num_members // 8: x[m], members)
+            assert actions[lane] == jnp.argmax(apply(params, raw[lane])[0])
     assert act._cache_size() == len(set(splits))
 
 

@@ -35,10 +35,9 @@ class ActionTable:
         """``int[N]`` of the policy -> ``int32[N]`` of the emulator; ValueError for anything else."""
         if actions.shape != (self._num_lanes,) or actions.dtype.kind not in "iu":
             raise ValueError(f"actions must be int[{self._num_lanes}], not {actions.dtype}{list(actions.shape)}")
-        try:
-            translated: np.ndarray = self._table.take(actions.astype(np.uint64))  # -1, the last one else, is then huge
-        except IndexError:
+        if actions.min() < 0 or actions.max() >= len(self._table):
             raise ValueError(
                 f"actions must lie in 0 .. {len(self._table) - 1}, but reach from {actions.min()} to {actions.max()}"
-            ) from None
+            )
+        translated: np.ndarray = self._table[actions]
         return translated

@@ -34,11 +34,12 @@ VARIANTS = {
 }
 
 
-PROBES = [(variant, game) for variant in VARIANTS for game in ("Match", "Recall")]
-"""Who can match can also play the bandit, whose answer is always the same: two variants show that."""
+PROBES = [(variant, "Recall") for variant in VARIANTS]
+"""Who can recall can also match at once and play the bandit, whose answer is always the same: two variants show it."""
+EASY = [(variant, game) for variant in ("value", "none") for game in ("Bandit", "Match")]
 
 
-@pytest.mark.parametrize(("variant", "game"), [("value", "Bandit"), ("none", "Bandit"), *PROBES])
+@pytest.mark.parametrize(("variant", "game"), EASY + PROBES)
 def test_every_variant_solves_every_probe_of_control(variant: str, game: str) -> None:
     *_, returns = learn_probe(game, VARIANTS[variant], iterations=100)
     assert abs(returns[:20].mean() - 0.5) < 0.4, "the first policy is near uniform"
@@ -52,9 +53,9 @@ def _value(experiment, state, observation: list[float]) -> float:
 @pytest.mark.parametrize("td_lambda", [1.0, 0.0])
 def test_the_value_of_every_probe_is_the_known_one(td_lambda: float) -> None:
     config = replace(PLAIN, td_lambda=td_lambda, rollout_agent_steps=32, normalize_advantage=False)
-    experiment, state, *_ = learn_probe("Constant", config)
+    experiment, state, *_ = learn_probe("Constant", config, iterations=60)
     assert _value(experiment, state, [1, 1]) == pytest.approx(1.0, abs=0.05)
-    experiment, state, *_ = learn_probe("Sign", config)
+    experiment, state, *_ = learn_probe("Sign", config, iterations=60)
     assert _value(experiment, state, [1, 1]) == pytest.approx(1.0, abs=0.1)
     assert _value(experiment, state, [-1, 1]) == pytest.approx(-1.0, abs=0.1)
     many_updates = replace(config, rollout_agent_steps=6)
