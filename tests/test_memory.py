@@ -49,7 +49,6 @@ def test_other_systems_are_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     keep_freed_memory()
 
 
-@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="mallopt is glibc's; the test above holds elsewhere")
 def test_memory_that_a_thread_freed_is_used_again() -> None:
     assert _pages_fetched("kept") < 100
     assert _pages_fetched("as it is") > 1000, "what the setting is there for"

@@ -24,8 +24,6 @@ from jaxpg.team import Team
 from jaxpg.types import EmulatorNeeds, Episodes, Experience, Tape
 from tests.helpers import play_rounds
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
-
 AS_IT_IS = Observation(EmulatorNeeds(kind="vector"), encode=lambda x: x, decode=lambda x: x)
 WEIGHTS = {"w": jnp.array([[0.5, -1.0], [2.0, 0.25]]), "b": jnp.array([1.0, -0.5, 3.0])}
 
