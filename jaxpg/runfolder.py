@@ -1,6 +1,8 @@
 """The folder of one run: what is in it, and that it can be written."""
 
+import os
 import time
+from itertools import count
 from pathlib import Path
 
 from jaxpg.config import Config, dump
@@ -18,6 +20,9 @@ def new_run_folder(config: Config) -> Path:
     if not config.run.dir:
         name = f"{config.env.game}-seed{config.run.seed}-{time.strftime('%Y%m%d-%H%M%S')}"
         folder = Path("runs") / name
+        numbers = count(2)
+        while os.path.lexists(folder):  # of a run begun in the same second
+            folder = Path("runs") / f"{name}-{next(numbers)}"
     else:
         folder = Path(config.run.dir)
     try:
