@@ -119,7 +119,7 @@ PONG = Config(
         final_entropy_bonus_fraction=0.25,
         value_coefficient=0.25,
     ),
-    optimizer=OptimizerConfig(learning_rate=4e-4, final_learning_rate_fraction=0.15),
+    optimizer=OptimizerConfig(learning_rate=6e-4, final_learning_rate_fraction=0.15),
 )
 """What ``python -m jaxpg.train`` does without a recipe; configs/pong_reinforce.yaml says the same and why."""
 
