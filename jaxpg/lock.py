@@ -32,8 +32,8 @@ def only_trainer(folder: Path) -> Iterator[None]:
         raise UserError(
             f"{folder}: {_trainer(folder)} trains there already; end it first, or choose another"
         ) from error
-    except (OSError, NotImplementedError) as error:  # the latter is filelock's where the file system has no locks
-        raise UserError(f"run.dir: cannot write {folder}: {getattr(error, 'strerror', None) or error}") from error
+    except OSError as error:
+        raise UserError(f"run.dir: cannot write {folder}: {error.strerror or error}") from error
     except ValueError as error:  # a NUL in the name
         raise UserError(f"run.dir: {str(folder)!r} is no name of a folder") from error
     with lock:

@@ -1,5 +1,7 @@
 """One trainer at a time in a run folder, and nothing written through a link."""
 
+import errno
+import fcntl
 import os
 import socket
 import subprocess
@@ -40,6 +42,17 @@ def test_a_second_trainer_is_refused_with_the_first_ones_process_and_host(holder
         pass
     (tmp_path / "run" / "trainer.json").write_text("half")
     with pytest.raises(UserError, match="run: another process trains there"), only_trainer(tmp_path / "run"):
+        pass
+
+
+def test_a_file_system_without_locks_holds_one_trainer_too(tmp_path, monkeypatch):
+    def refuse(descriptor, operation):
+        raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
+
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    folder, refused = tmp_path / "run", f"run: process {os.getpid()} on .* trains there"
+    soft = pytest.warns(UserWarning, match="falling back to SoftFileLock")
+    with soft, only_trainer(folder), pytest.raises(UserError, match=refused), only_trainer(folder):
         pass
 
 

@@ -257,7 +257,7 @@ def make_reinforce(
                 sums: tuple[Params, Metrics] | None = None
                 for chunk in rows.reshape(-1, chunk_rows):
                     kept = [of_pool for row in chunk for of_pool in experience.kept[row]] if experience.kept else None
-                    # on CPU a tenth faster than handing over all chunks at once (docs/performance.md)
+                    # on CPU up to a tenth faster than handing over all chunks at once (docs/performance.md)
                     jax.block_until_ready(sums)
                     sums = add_gradient(
                         sums, copy, experience.tape, kept, first_lane, targets, chunk, total_weight, iteration
