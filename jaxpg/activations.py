@@ -33,7 +33,7 @@ class Activations(NamedTuple):
 
 def on_tape(policy: PolicyFunctions, observation: Observation) -> Callable[[Params, jax.Array], Outputs]:
     """The policy on n observations of a tape: ``(params, [n, ...]) -> (logits f32[n, A], value f32[n])``."""
-    return jax.vmap(lambda params, x: policy.apply(params, observation.decode(x)), in_axes=(None, 0))
+    return lambda params, seen: policy.apply(params, jax.vmap(observation.decode)(seen))
 
 
 def make_activations(

@@ -1,4 +1,7 @@
-"""Policies: Flax modules that act on ONE observation and return logits and a value."""
+"""Policies: Flax modules that return logits and a value of ONE observation.
+
+A module with ``takes_batches`` does the same for any number of them, on leading axes; the others are vmapped.
+"""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -11,7 +14,7 @@ import jax.numpy as jnp
 from flax import nnx
 from pydantic import Field
 
-from jaxpg.convolution import Conv
+from jaxpg.convolution import Conv, Precision
 from jaxpg.errors import UserError, check_name
 from jaxpg.observations import unit_scale
 from jaxpg.types import Params, PolicyFunctions
@@ -34,6 +37,9 @@ class PolicyConfig:
     """Whether layers have a bias (linear and mlp only)."""
     layer_norm: bool = False
     """Whether each hidden layer is normalised before its ReLU (mlp only; Ba et al. 2016)."""
+    precision: Precision = "float32"
+    """What a convolution's operands are rounded to (not for linear and mlp). bfloat16 is faster on processors with
+    instructions for it and slower on others; sums, weights, the optimizer and all else stay float32."""
 
 
 def _orthogonal(scale: float) -> nnx.Initializer:
@@ -52,7 +58,7 @@ class Heads(nnx.Module):
         self.value = nnx.Linear(features, 1, kernel_init=_orthogonal(1.0), rngs=rngs) if value else None
 
     def __call__(self, features: jax.Array) -> tuple[jax.Array, jax.Array]:
-        value = jnp.zeros((), features.dtype) if self.value is None else self.value(features)[0]
+        value = jnp.zeros(features.shape[:-1]) if self.value is None else self.value(features)[..., 0]
         return self.logits(features), value
 
 
@@ -76,8 +82,15 @@ class Linear(nnx.Module):
         return logits if self.bias is None else logits + self.bias[...], value
 
 
+def _flat(observations: jax.Array, axes: int) -> jax.Array:
+    """Numbers of an observation in a row: ``[..., *shape] -> [..., D]``, where shape has so many axes."""
+    return observations.reshape(*observations.shape[: observations.ndim - axes], -1)
+
+
 class MLP(nnx.Module):
     """ReLU layers on the flattened observation."""
+
+    takes_batches = True
 
     def __init__(self, shape: tuple[int, ...], num_actions: int, value: bool, config: PolicyConfig, rngs: nnx.Rngs):
         sizes = [prod(shape), *config.hidden]
@@ -87,9 +100,10 @@ class MLP(nnx.Module):
         )
         self.norms = nnx.List(nnx.LayerNorm(b, rngs=rngs) if config.layer_norm else None for b in config.hidden)
         self.heads = Heads(sizes[-1], num_actions, value, bias=config.bias, rngs=rngs)
+        self._observation_axes = len(shape)
 
-    def __call__(self, observation: jax.Array) -> tuple[jax.Array, jax.Array]:
-        x = observation.reshape(-1)
+    def __call__(self, observations: jax.Array) -> tuple[jax.Array, jax.Array]:
+        x = _flat(observations, self._observation_axes)
         for layer, norm in zip(self.layers, self.norms, strict=True):
             x = layer(x)
             x = nnx.relu(x if norm is None else norm(x))
@@ -100,6 +114,7 @@ class _Conv(nnx.Module):
     """Convolutions, one hidden layer, heads: the trunk that the three networks below share."""
 
     takes_bytes = True  # its first convolution scales them, in its weights
+    takes_batches = True
     layers: ClassVar[tuple[tuple[int, int, int], ...]]  # (features, kernel, stride)
     padding: ClassVar[Literal["VALID", "SAME"]] = "VALID"
     hidden_units: ClassVar[int]
@@ -125,6 +140,7 @@ class _Conv(nnx.Module):
                     stride=stride,
                     padding=self.padding,
                     kernel_init=_orthogonal(RELU_GAIN),
+                    precision=config.precision,
                     rngs=rngs,
                 )
             )
@@ -134,6 +150,7 @@ class _Conv(nnx.Module):
         flat = jax.eval_shape(self._trunk, picture)
         self.hidden = nnx.Linear(flat.size, self.hidden_units, kernel_init=_orthogonal(RELU_GAIN), rngs=rngs)
         self.heads = Heads(self.hidden_units, num_actions, value, rngs=rngs)
+        self._has_channels = len(shape) == 3
 
     def _trunk(self, x: jax.Array) -> jax.Array:
         for convolution in self.convolutions:
@@ -141,10 +158,10 @@ class _Conv(nnx.Module):
             x = nnx.relu(x) if self.activate else x
         if self.pool:
             x = nnx.max_pool(x, (2, 2), (2, 2))
-        return x.reshape(-1)
+        return _flat(x, 3)
 
-    def __call__(self, observation: jax.Array) -> tuple[jax.Array, jax.Array]:
-        x = observation if observation.ndim == 3 else observation[..., None]
+    def __call__(self, observations: jax.Array) -> tuple[jax.Array, jax.Array]:
+        x = observations if self._has_channels else observations[..., None]
         return self.heads(nnx.relu(self.hidden(self._trunk(x))))
 
 
@@ -192,8 +209,8 @@ def make_policy(config: PolicyConfig, shape: tuple[int, ...], num_actions: int, 
       value: whether the policy also estimates the return-to-go.
 
     Returns:
-      ``init(key) -> params``, a nested dict of arrays, and ``apply(params, observation) ->
-      (logits f32[A], value f32[])``; the value is 0 without a value head.
+      ``init(key) -> params``, a nested dict of arrays, and ``apply(params, observations) ->
+      (logits f32[..., A], value f32[...])``; the value is 0 without a value head.
 
     Raises:
       UserError: an unknown name, or a convolution over an observation that is no picture.
@@ -208,14 +225,17 @@ def make_policy(config: PolicyConfig, shape: tuple[int, ...], num_actions: int, 
     def build(key: jax.Array) -> nnx.Module:
         return module_class(shape, num_actions, value, config, nnx.Rngs(key))
 
-    takes_bytes = getattr(module_class, "takes_bytes", False)
+    takes_bytes, takes_batches = (getattr(module_class, name, False) for name in ("takes_bytes", "takes_batches"))
     graphdef, _ = nnx.split(nnx.eval_shape(lambda: build(jax.random.key(0))))
 
     def init(key: jax.Array) -> Params:
         return nnx.to_pure_dict(nnx.state(build(key), nnx.Param))
 
-    def apply(params: Params, observation: jax.Array) -> tuple[jax.Array, jax.Array]:
-        return nnx.merge(graphdef, params)(observation if takes_bytes else unit_scale(observation))
+    def apply(params: Params, observations: jax.Array) -> tuple[jax.Array, jax.Array]:
+        module = nnx.merge(graphdef, params)
+        for _ in range(0 if takes_batches else observations.ndim - len(shape)):
+            module = jax.vmap(module)
+        return module(observations if takes_bytes else unit_scale(observations))
 
     return PolicyFunctions(init=init, apply=apply, has_value=value)
 
@@ -235,8 +255,8 @@ def with_normalizer(policy: PolicyFunctions, shape: tuple[int, ...]) -> PolicyFu
     def init(key: jax.Array) -> Params:
         return {"policy": policy.init(key), "mean": jnp.zeros(shape), "std": jnp.ones(shape)}
 
-    def apply(params: Params, observation: jax.Array) -> tuple[jax.Array, jax.Array]:
+    def apply(params: Params, observations: jax.Array) -> tuple[jax.Array, jax.Array]:
         mean, std = jax.lax.stop_gradient((params["mean"], params["std"]))
-        return policy.apply(params["policy"], (unit_scale(observation) - mean) / std)
+        return policy.apply(params["policy"], (unit_scale(observations) - mean) / std)
 
     return PolicyFunctions(init=init, apply=apply, has_value=policy.has_value)

@@ -128,5 +128,5 @@ class PolicyFunctions(NamedTuple):
     init: Callable[[jax.Array], Params]
     """``key -> params``"""
     apply: Callable[[Params, jax.Array], Outputs]
-    """``(params, one observation) -> (logits f32[A], value f32[])``"""
+    """``(params, observations [..., *shape]) -> (logits f32[..., A], value f32[...])``: one, or any number of them"""
     has_value: bool

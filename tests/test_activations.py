@@ -27,13 +27,16 @@ BYTES = Observation(EmulatorNeeds(kind="pixels", height=36, width=36, stack=2), 
 def _convolution() -> PolicyFunctions:
     """As an accelerator has it: a convolution whose rule for batches merges the lanes with its own batch of one."""
 
-    def apply(params, x):
+    def apply_one(params, x):
         picture = x.astype(jnp.float32)[None]
         seen = jax.lax.conv_general_dilated(
             picture, params["filters"], (4, 4), "VALID", dimension_numbers=("NHWC", "HWIO", "NHWC")
         )
         hidden = jnp.tanh(seen[0].transpose(2, 1, 0)).reshape(-1) @ params["out"]
         return hidden[:ACTIONS], hidden[ACTIONS]
+
+    def apply(params, x):
+        return jax.vmap(apply_one, in_axes=(None, 0))(params, x) if x.ndim == 4 else apply_one(params, x)
 
     def init(key):
         filters, out = jax.random.split(key)
@@ -50,7 +53,8 @@ def _policy(name: str) -> PolicyFunctions:
         return _convolution()
     if name == "normalised":
         return with_normalizer(make_policy(PolicyConfig(name="mlp"), (36, 36, 2), ACTIONS, value=True), (36, 36, 2))
-    config = PolicyConfig(name=name, hidden=(20, 10), layer_norm=True)
+    precision = "bfloat16" if name == "nature in bfloat16" else "float32"
+    config = PolicyConfig(name=name.split(maxsplit=1)[0], hidden=(20, 10), layer_norm=True, precision=precision)
     return make_policy(config, (36, 36, 2), ACTIONS, value=True)
 
 
@@ -63,7 +67,7 @@ def _seen(number: int) -> jax.Array:
     return jnp.asarray(RNG.integers(0, 256, (number, 36, 36, 2), dtype=np.uint8))
 
 
-@pytest.mark.parametrize("name", ["linear", "mlp", "nature", "normalised", "convolution"])
+@pytest.mark.parametrize("name", ["linear", "mlp", "nature", "nature in bfloat16", "normalised", "convolution"])
 def test_both_halves_together_are_the_gradient(name: str) -> None:
     policy = _policy(name)
     activations, params = _halves(policy)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from jaxpg.convolution import Conv, convolve
+from jaxpg.convolution import Conv, Precision, convolve
 from jaxpg.policies import PolicyConfig, make_policy
 
 CASES = [  # picture, filter size, stride, filters
@@ -47,6 +47,52 @@ def test_values_and_gradients_are_those_of_xla(shape: tuple[int, ...], size: int
     jax.tree.map(_close, *gradients)
 
 
+def _rounded(x):
+    return x.astype(jnp.bfloat16).astype(jnp.float32)
+
+
+@pytest.mark.parametrize(("shape", "size", "stride", "features"), CASES)
+def test_bfloat16_is_xlas_convolution_of_rounded_operands(
+    shape: tuple[int, ...], size: int, stride: int, features: int
+) -> None:
+    rng = np.random.default_rng(0)
+    pictures = jnp.asarray(rng.normal(size=(2, 3, *shape)), jnp.float32)
+    kernel = jnp.asarray(rng.normal(size=(size, size, shape[-1], features)), jnp.float32) / size
+    ours, pullback = jax.vjp(lambda x, k: convolve(x, k, stride, "bfloat16"), pictures, kernel)
+    all_xla = jax.vmap(jax.vmap(lambda x, k: _xla(x, k, stride), (0, None)), (0, None))
+    xla, xla_pullback = jax.vjp(all_xla, _rounded(pictures), _rounded(kernel))
+    by_outputs = jnp.asarray(rng.normal(size=xla.shape), jnp.float32)
+    jax.tree.map(_close, (ours, *pullback(by_outputs)), (xla, *xla_pullback(_rounded(by_outputs))))
+    assert ours.dtype == jnp.float32
+    assert np.abs(ours - all_xla(pictures, kernel)).max() > 1e-4, "nothing was rounded"
+
+
+def test_bytes_are_exact_in_bfloat16() -> None:
+    rng = np.random.default_rng(0)
+    pictures = jnp.asarray(rng.integers(0, 256, (3, 20, 20, 4)), jnp.uint8)
+    kernel = jnp.asarray(rng.normal(size=(8, 8, 4, 16)), jnp.float32)
+    ours, xla = (
+        jax.value_and_grad(lambda k, one=one: jnp.sum(one(k) ** 2))(kernel)
+        for one in (
+            lambda k: convolve(pictures, k, 4, "bfloat16"),
+            lambda k: jax.vmap(lambda x: _xla(x.astype(jnp.float32), _rounded(k / 255), 4))(pictures),
+        )
+    )
+    _close(ours[0], xla[0])
+    np.testing.assert_allclose(ours[1], xla[1], atol=0.01 * np.abs(xla[1]).max())  # outputs' gradient is rounded, too
+
+
+def test_every_product_of_bfloat16_and_of_its_gradient_is_of_bfloat16() -> None:
+    """One of float32 among them would be made in float32, at a quarter of the speed."""
+    pictures, kernel = jnp.ones((3, 12, 12, 4)), jnp.ones((4, 4, 4, 5))
+    loss = jax.grad(lambda x, k: convolve(x, k, 2, "bfloat16").sum(), argnums=(0, 1))
+    products = [e for e in jax.make_jaxpr(loss)(pictures, kernel).eqns if e.primitive.name == "dot_general"]
+    assert len(products) == 4, "outputs, gradient turned around, gradients of filters and pictures"
+    for product in products:
+        assert [x.aval.dtype for x in product.invars] == [jnp.bfloat16] * 2
+        assert product.outvars[0].aval.dtype == jnp.float32
+
+
 def test_bytes_stand_for_0_to_1() -> None:
     rng = np.random.default_rng(0)
     picture = jnp.asarray(rng.integers(0, 256, (20, 20, 4)), jnp.uint8)
@@ -58,24 +104,35 @@ def test_bytes_stand_for_0_to_1() -> None:
     jax.tree.map(_close, ours, xla)
 
 
-def test_every_member_of_a_population_has_filters_of_its_own() -> None:
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_every_member_of_a_population_has_filters_of_its_own(precision: Precision) -> None:
     rng = np.random.default_rng(0)
     pictures = jnp.asarray(rng.normal(size=(3, 2, 12, 12, 2)), jnp.float32)
     kernels = jnp.asarray(rng.normal(size=(3, 4, 4, 2, 5)), jnp.float32)
-    ours, xla = (
-        jax.vmap(lambda xs, k, one=one: jax.vmap(lambda x: one(x, k, 2))(xs))(pictures, kernels)
-        for one in (convolve, _xla)
-    )
-    _close(ours, xla)
+    if precision == "bfloat16":
+        pictures, kernels = _rounded(pictures), _rounded(kernels)
+    ours = jax.vmap(lambda xs, k: convolve(xs, k, 2, precision))(pictures, kernels)
+    _close(ours, jax.vmap(lambda xs, k: jax.vmap(lambda x: _xla(x, k, 2))(xs))(pictures, kernels))
 
 
-def test_other_devices_use_xlas_own(monkeypatch: pytest.MonkeyPatch) -> None:
-    picture, kernel = jnp.ones((12, 12, 4), jnp.uint8), jnp.full((4, 4, 4, 3), 0.5)
-    on_cpu = convolve(picture, kernel, 2)
-    assert "conv_general_dilated" not in str(jax.make_jaxpr(lambda x: convolve(x, kernel, 2))(picture))
+@pytest.mark.parametrize(("precision", "tolerance"), [("float32", 1e-5), ("bfloat16", 2e-2)])
+def test_other_devices_use_xlas_own(precision: Precision, tolerance: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(0)
+    pictures = jnp.asarray(rng.integers(0, 256, (2, 3, 12, 12, 4)), jnp.uint8)
+    kernel = jnp.asarray(rng.normal(size=(4, 4, 4, 3)), jnp.float32)
+
+    def traced_and_made():
+        gradient = jax.value_and_grad(lambda k: jnp.sum(convolve(pictures, k, 2, precision) ** 2))  # traced anew
+        return str(jax.make_jaxpr(gradient)(kernel)), gradient(kernel)
+
+    here, on_cpu = traced_and_made()
+    assert "conv_general_dilated" not in here
     monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
-    assert "conv_general_dilated" in str(jax.make_jaxpr(lambda x: convolve(x, kernel, 2))(picture))
-    _close(on_cpu, convolve(picture, kernel, 2))
+    there, elsewhere = traced_and_made()
+    assert "conv_general_dilated" in there
+    assert ("bf16" in there) == (precision == "bfloat16")
+    for ours, xla in zip(on_cpu, elsewhere, strict=True):
+        np.testing.assert_allclose(ours, xla, atol=tolerance * np.abs(xla).max())
 
 
 @pytest.mark.parametrize(("padding", "size", "stride"), [("VALID", 4, 2), ("SAME", 3, 1)])

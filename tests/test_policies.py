@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from jaxpg.errors import UserError
-from jaxpg.policies import POLICIES, PolicyConfig, make_policy
+from jaxpg.policies import POLICIES, PolicyConfig, make_policy, with_normalizer
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 
@@ -43,6 +43,20 @@ def test_every_policy_starts_near_uniform_and_has_a_value_only_when_asked(name: 
     assert _size(_shapes(with_value)) - _size(_shapes(without)) == head
     zeros = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), _shapes(without))
     assert jax.jit(without.apply)(zeros, observation)[1] == 0
+
+
+@pytest.mark.parametrize(("name", "shape"), CASES)
+def test_several_observations_are_judged_one_by_one(name: str, shape: tuple[int, ...]) -> None:
+    policy = make_policy(PolicyConfig(name=name), shape, 3, value=True)
+    several = with_normalizer(policy, shape)
+    observations = jnp.asarray(np.random.default_rng(0).uniform(size=(2, 3, *shape)), jnp.float32)
+    params = jax.jit(several.init)(jax.random.key(0))
+    params["mean"] += jnp.arange(shape[-1])
+    logits, value = jax.jit(several.apply)(params, observations)
+    for place in np.ndindex(2, 3):
+        one_logits, one_value = jax.jit(several.apply)(params, observations[place])
+        np.testing.assert_allclose(logits[place], one_logits, rtol=1e-3, atol=1e-5)
+        np.testing.assert_allclose(value[place], one_value, rtol=1e-3, atol=1e-5)
 
 
 @pytest.mark.parametrize(

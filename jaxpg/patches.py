@@ -1,0 +1,46 @@
+"""What each output of a convolution sees of a picture, laid out for a matrix product."""
+
+import jax
+import jax.numpy as jnp
+
+
+def patches_of(pictures: jax.Array, size: int, stride: int) -> jax.Array:
+    """Patches ``[..., (H - size) // stride + 1, (W - size) // stride + 1, size * size * C]`` of ``[..., H, W, C]``.
+
+    Pixels are taken in runs of ``stride`` columns, which lie together in memory.
+    """
+    *lead, height, width, channels = pictures.shape
+    rows, columns = (height - size) // stride + 1, (width - size) // stride + 1
+    beyond = (size - 1) // stride  # blocks of stride pixels that the last output reaches into, beside its first
+    block_rows, block_columns = rows + beyond, columns + beyond
+    blocks = _cut_or_fill(pictures, block_rows * stride, block_columns * stride)
+    blocks = blocks.reshape(*lead, block_rows, stride, block_columns, stride * channels)
+    pieces = []
+    for y in range(size):
+        row = blocks[..., y // stride : y // stride + rows, y % stride, :, :]
+        for x in range(0, size, stride):
+            run = min(stride, size - x) * channels
+            pieces.append(row[..., x // stride : x // stride + columns, :run])
+    return jnp.concatenate(pieces, axis=-1)
+
+
+def bfloat16_patches_of(pictures: jax.Array, size: int, stride: int) -> jax.Array:
+    """The same in bfloat16, of ``bf16[..., H, W, C]`` or of bytes, which it holds exactly."""
+    if pictures.dtype == jnp.uint8:
+        return jax.lax.optimization_barrier(patches_of(pictures, size, stride)).astype(jnp.bfloat16)
+    if pictures.shape[-1] % 2:
+        return patches_of(pictures, size, stride)
+    # two as one word: XLA on CPU copies words, and bfloat16 one number at a time
+    words = jax.lax.bitcast_convert_type(pictures.reshape(*pictures.shape[:-1], -1, 2), jnp.uint32)
+    halves = jax.lax.bitcast_convert_type(jax.lax.optimization_barrier(patches_of(words, size, stride)), jnp.bfloat16)
+    return halves.reshape(*halves.shape[:-2], -1)
+
+
+def padded(pictures: jax.Array, rows: tuple[int, int], columns: tuple[int, int]) -> jax.Array:
+    """``[..., H, W, C]`` with zeros before and after its rows and columns."""
+    return jnp.pad(pictures, (*((0, 0),) * (pictures.ndim - 3), rows, columns, (0, 0)))
+
+
+def _cut_or_fill(pictures: jax.Array, height: int, width: int) -> jax.Array:
+    cut = pictures[..., :height, :width, :]
+    return padded(cut, (0, height - cut.shape[-3]), (0, width - cut.shape[-2]))
