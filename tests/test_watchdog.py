@@ -2,10 +2,13 @@
 
 import subprocess
 import sys
+import time
+from types import SimpleNamespace
 
 import pytest
 
 from jaxpg.envs.envpool import EnvPool
+from jaxpg.watchdog import watched
 from tests.runs import CARTPOLE, cartpole, check_whole, games, records, run, saved, summary, untimed
 
 FALL_SILENT = """
@@ -66,3 +69,16 @@ def test_emulators_that_fall_silent_end_the_process_with_what_was_played(uninter
     ]
     assert saved(folder)[0][-1] == len(records(folder)) == 12
     check_goes_on_as_if_nothing_had_been(folder, uninterrupted)
+
+
+def test_only_the_time_that_the_process_runs_counts(monkeypatch):
+    """While it is stopped, with Ctrl-Z say, its emulators are, too, and seem to have been silent afterwards."""
+    monkeypatch.setattr("jaxpg.watchdog.SECONDS_BETWEEN_LOOKS", 0.01)
+    exits = []
+    monkeypatch.setattr("os._exit", exits.append)
+    fleet = SimpleNamespace(num_lanes=0, waiting_since=time.monotonic() - 1000)
+    with watched(fleet, timeout_seconds=0.5, save=lambda: False):
+        time.sleep(0.1)
+        assert exits == []
+        time.sleep(3)
+        assert exits[0] == 1
