@@ -41,8 +41,8 @@ class ObservationConfig:
     """First column kept (Pong: the opponent's paddle)."""
     end_column: Pixels = 36
     """Column after the last one kept (Pong: the player's paddle)."""
-    background: Byte = 87
-    """Gray value set to 0 before the difference (Pong's field is 87)."""
+    background: Annotated[tuple[Byte, ...], Field(max_length=8)] = (87, 107)
+    """Gray values set to 0 before the difference (Pong's field is 87, and 107 in the first frame of a game)."""
     memory: Fraction = 1.0
     """Share of the previous frame that is subtracted; below 1, things that stand still stay visible."""
     gain: PositiveFloat = 8.0
@@ -90,7 +90,8 @@ def gray_difference(config: ObservationConfig) -> Observation:
 
     def encode(raw: jax.Array) -> jax.Array:
         frames = raw[:, config.first_row : config.end_row, config.first_column : config.end_column]
-        frames = jnp.where(frames == config.background, 0, frames)
+        for gray in config.background:
+            frames = jnp.where(frames == gray, 0, frames)
         newest = (frames[1] >> 1).astype(jnp.int8)
         previous = (frames[0] >> 1).astype(jnp.int8)
         if config.memory < 1:

@@ -84,13 +84,14 @@ def test_gray_difference_in_numpy(memory: float) -> None:
         end_row=17,
         first_column=1,
         end_column=8,
-        background=87,
+        background=(87, 3),
         memory=memory,
         gain=2.0,
     )
     raw = _random_frames(3, 2, 20, 10)
     raw[:, :, ::2] = 87
-    kept = np.where(raw == 87, 0, raw)[:, :, 3:17, 1:8] // 2
+    raw[:, :, 1::4] = 3
+    kept = np.where((raw == 87) | (raw == 3), 0, raw)[:, :, 3:17, 1:8] // 2
     by_hand = (kept[:, 1].astype(float) - np.trunc(kept[:, 0] * memory)) * 2.0 / 127
     np.testing.assert_allclose(_see(make_observation(config), raw), by_hand, atol=1e-6)
 
@@ -102,6 +103,21 @@ def test_gray_difference_sees_the_ball_and_the_paddles_of_pong() -> None:
     assert (moved > 0).all()
     assert (moved < 120).all(), "almost all of the field is background"
     assert np.abs(seen).max() <= 1.0
+
+
+def test_a_game_of_pong_does_not_begin_with_a_flash() -> None:
+    """Its first frame has a field of its own, which a game with few no-ops shows."""
+    for background, flashes in (((87,), True), (ObservationConfig().background, False)):
+        observation = make_observation(ObservationConfig(background=background))
+        env = make_env(EnvConfig(game="Pong", noop_max=1), observation.needs, 2)
+        env.reset(np.array([1, 2]))
+        changed = []
+        for _ in range(4):
+            changed.append((_see(observation, env.recv().observation) != 0).sum(axis=(1, 2)))
+            env.send(np.zeros(2, int))
+        env.close()
+        assert (np.max(changed) > 1000) == flashes
+        assert flashes or np.max(changed) < 60
 
 
 def test_gray_difference_keeps_both_paddles_of_pong_and_what_is_between() -> None:
