@@ -111,7 +111,8 @@ PONG = Config(
     env=EnvConfig(game="Pong", num_lanes=32, actions=(2, 3)),
     policy=PolicyConfig(hidden=(400,)),
     reinforce=ReinforceConfig(
-        rollout_agent_steps=16,
+        rollout_agent_steps=64,
+        minibatch_agent_steps=512,
         discount=0.98,
         td_lambda=0.95,
         normalize_advantage=False,
