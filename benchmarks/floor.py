@@ -45,7 +45,8 @@ def bytes_per_agent_step(config: Config, experiment: Experiment, params: Any) ->
     raw = prod(spec.observation_shape) * spec.observation_dtype.itemsize
     encoded = encoded_shape(experiment.observation, spec)
     reinforce = config.reinforce
-    per_update = reinforce.minibatch_agent_steps or reinforce.rollout_agent_steps * config.env.num_lanes
+    batch = reinforce.rollout_agent_steps * config.env.num_lanes
+    per_update = min(reinforce.minibatch_agent_steps or batch, batch)
     tape = encoded.size * encoded.dtype.itemsize
     return weights / config.env.num_lanes + raw + reinforce.epochs * (tape + weights / per_update)
 

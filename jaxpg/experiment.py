@@ -198,7 +198,8 @@ def _check_memory(
         ),
     ]
     if learns_from_tape:
-        update = config.reinforce.minibatch_agent_steps or steps * env.num_lanes
+        batch = steps * env.num_lanes
+        update = min(config.reinforce.minibatch_agent_steps or batch, batch)
         chunk_key, chunk = "reinforce.minibatch_agent_steps", update
         if jax.default_backend() == "cpu":
             chunk_key = "reinforce.chunk_agent_steps"

@@ -30,7 +30,7 @@ def bfloat16_patches_of(pictures: jax.Array, size: int, stride: int) -> jax.Arra
         return jax.lax.optimization_barrier(patches_of(pictures, size, stride)).astype(jnp.bfloat16)
     if pictures.shape[-1] % 2:
         return patches_of(pictures, size, stride)
-    # two as one word: XLA on CPU copies words, and bfloat16 one number at a time
+    # two as one word, which XLA on CPU lays out in three quarters of the time (docs/performance.md)
     words = jax.lax.bitcast_convert_type(pictures.reshape(*pictures.shape[:-1], -1, 2), jnp.uint32)
     halves = jax.lax.bitcast_convert_type(jax.lax.optimization_barrier(patches_of(words, size, stride)), jnp.bfloat16)
     return halves.reshape(*halves.shape[:-2], -1)

@@ -169,7 +169,7 @@ WRONG = [
     ),
     (["--env.backend", "probe", "--env.game", "Count"], "observation.name: a probe gives a vector, not pixels;"),
     (["--reinforce.minibatch-agent-steps", "100"], "reinforce.minibatch_agent_steps: 100 must be a multiple of the 32"),
-    (["--reinforce.minibatch-agent-steps", "192"], "must be a multiple of the 32 lanes and divide the batch of 512"),
+    (["--reinforce.minibatch-agent-steps", "192"], "must be a multiple of the 32 lanes and divide the batch of 2048"),
     (["--reinforce.td-lambda", "0.9", "--reinforce.baseline", "ema"], "reinforce.td_lambda: 0.9 needs reinforce.basel"),
     (["--env.num-pools", "3"], "env.num_pools: 3 pools cannot share 32 lanes evenly"),
     (["--env.actions", "0", "9"], "env.actions: 9 is no action of this game, which has 0 to 5"),

@@ -36,7 +36,7 @@ def rows_per_update(config: ReinforceConfig, num_lanes: int) -> int:
             f"reinforce.td_lambda: {config.td_lambda} needs reinforce.baseline value, not {config.baseline!r}; use 1.0"
         )
     steps = config.rollout_agent_steps
-    if config.minibatch_agent_steps == 0:
+    if config.minibatch_agent_steps == 0 or config.minibatch_agent_steps >= steps * num_lanes:
         return steps
     rows, rest = divmod(config.minibatch_agent_steps, num_lanes)
     if rest or rows == 0 or steps % rows:

@@ -57,7 +57,7 @@ class ReinforceConfig:
     epochs: PositiveInt = 1
     """Passes over each batch; 1 is the plain score-function estimator, more use the clipped ratio."""
     minibatch_agent_steps: NonNegativeInt = 0
-    """Agent steps in one update; 0 for the whole batch. A multiple of the lanes that divides the batch."""
+    """Agent steps in one update, a multiple of the lanes that divides the batch; 0 or more than there are for all."""
     clip_epsilon: Annotated[float, Field(gt=0, lt=1)] = 0.2
     """Half-width of the ratio's interval when epochs > 1."""
     probability_clip: Annotated[float, Field(ge=0, lt=0.5)] = 0.0

@@ -297,6 +297,12 @@ def test_minibatches_use_every_agent_step_once_an_epoch() -> None:
     np.testing.assert_allclose(state.params["w"] / tiny, STEPS * by_hand, rtol=1e-2, atol=1e-3)
 
 
+def test_a_minibatch_is_at_most_the_whole_batch() -> None:
+    whole, _ = _tell(BARE, _experience())
+    larger, _ = _tell(replace(BARE, minibatch_agent_steps=STEPS * LANES + 1), _experience())
+    assert np.array_equal(whole.params["w"], larger.params["w"])
+
+
 def test_settings_that_contradict_each_other_are_errors() -> None:
     wrong = [
         (replace(BARE, td_lambda=0.9), "reinforce.td_lambda"),
