@@ -16,7 +16,7 @@ LIGHT = ("#2563c9", "#c8501e", "#1b8a5a", "#8a4fc4", "#b0317a", "#7a6a00", "#0d8
 INK, MUTED, GRID = "#1d2024", "#666b73", "#dfe2e6"
 DASHES = ("-", "--", ":", "-.")
 WIDTH_INCHES, HEIGHT_INCHES, ROW_INCHES = 4.8, 3.0, 0.5
-LONGEST_ROW_NAME = 70
+LONGEST_ROW_NAME = 62
 PNG_DOTS_PER_INCH = 220
 STYLE: Any = {
     "font.size": 10,
@@ -146,7 +146,7 @@ def _draw(chart: Chart) -> tuple[Figure, Any]:
     if chart.rows:
         axes.set(yticks=[], ylim=(len(chart.rows) - 0.5, -0.75))
         for row, name in enumerate(chart.rows):
-            axes.text(0.01, row - 0.37, _shorten(name), transform=axes.get_yaxis_transform(), fontsize=8)
+            axes.text(0.01, row - 0.37, _shorten(name), transform=axes.get_yaxis_transform(), fontsize=9)
     return figure, axes
 
 
