@@ -59,7 +59,7 @@ def _policy(name: str) -> PolicyFunctions:
 
 
 def _halves(policy: PolicyFunctions) -> tuple[Activations, optax.Params]:
-    params = policy.init(jax.random.key(1))
+    params = jax.jit(policy.init)(jax.random.key(1))
     return make_activations(policy, BYTES, jax.ShapeDtypeStruct((36, 36, 2), jnp.uint8), params), params
 
 
@@ -95,7 +95,7 @@ def test_the_second_half_computes_no_layer_again(name: str) -> None:
     policy = _policy(name)
     activations, params = _halves(policy)
     seen = _seen(LANES)
-    outputs, kept = activations.forward(params, seen)
+    outputs, kept = jax.jit(activations.forward)(params, seen)
 
     def flops(function, *arguments):
         return jax.jit(function).lower(*arguments).compile().cost_analysis()["flops"]

@@ -21,6 +21,7 @@ from jaxpg.record import main
 from jaxpg.saved import load_run, restore_params
 from tests.runs import run
 
+pytestmark = pytest.mark.usefixtures("quick_compilation")
 AGENT_STEPS = 20
 """Of every game, of four frames each."""
 FRAMES = 4 * AGENT_STEPS
