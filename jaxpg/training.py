@@ -63,7 +63,7 @@ class Training:
         seed_key = jax.random.key(config.run.seed)
         init_key, learner_key, self._act_key = jax.random.split(seed_key, 3)
         params = jax.jit(experiment.policy.init)(init_key)
-        self.state = jax.device_put(experiment.learner.init(learner_key, params), team.devices[0])
+        self.state = jax.device_put(jax.jit(experiment.learner.init)(learner_key, params), team.devices[0])
         self.progress = Progress()
         self.unsaved: str | None = None
         """Why the newest save failed; None where it did not."""
@@ -335,6 +335,7 @@ def _is_multiple(iteration: int, every: int) -> bool:
     return every > 0 and iteration % every == 0
 
 
-def _all_finite(state: Any) -> bool:
+@jax.jit
+def _all_finite(state: Any) -> jax.Array:
     floats = [x for x in jax.tree.leaves(state) if jnp.issubdtype(x.dtype, jnp.floating)]
-    return all(jax.device_get([jnp.isfinite(x).all() for x in floats]))
+    return jnp.stack([jnp.isfinite(x).all() for x in floats]).all()

@@ -67,6 +67,9 @@ def quick_compilation() -> Iterator[None]:
 @pytest.fixture(scope="session")
 def uninterrupted(tmp_path_factory) -> Path:
     """Twenty iterations, saved every five: what every interrupted run is compared with."""
-    from tests.runs import cartpole  # here, because it imports JAX, which must find the cache folder above
+    import jax  # here, because it must find the cache folder above
 
+    from tests.runs import cartpole
+
+    assert not jax.config.values["jax_disable_most_optimizations"], "it is shared: not to be made under quick_compilation"
     return cartpole(tmp_path_factory.mktemp("runs") / "whole", "--checkpoint.every-iterations", "5", iterations=20)

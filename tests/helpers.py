@@ -58,7 +58,7 @@ def probe_config(
 def learn(experiment: Experiment, config: Config, iterations: int):
     """Trains without files; returns the learner's state, the last metrics, and all returns in order."""
     init_key, learner_key, act_key = jax.random.split(jax.random.key(config.run.seed), 3)
-    state = experiment.learner.init(learner_key, jax.jit(experiment.policy.init)(init_key))
+    state = jax.jit(experiment.learner.init)(learner_key, jax.jit(experiment.policy.init)(init_key))
     state = jax.device_put(state, jax.local_devices()[0])  # as the training does
     experiment.rollout.reset(lane_seeds(config.run.seed, 0, config.env.num_lanes))
     returns: list[float] = []
@@ -104,7 +104,7 @@ def play_rounds(experiment: Experiment, config: Config, num_rounds: int, enough:
     """
     learner, num_lanes = experiment.learner, config.env.num_lanes
     init_key, learner_key, act_key = jax.random.split(jax.random.key(config.run.seed), 3)
-    state = learner.init(learner_key, jax.jit(experiment.policy.init)(init_key))
+    state = jax.jit(learner.init)(learner_key, jax.jit(experiment.policy.init)(init_key))
     for number in range(num_rounds):
         experiment.rollout.reset(lane_seeds(config.run.seed, number, num_lanes))
         queue = CandidateQueue(beginning(learner.games(state), num_lanes, 1), partial(learner.ask, state))

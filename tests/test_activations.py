@@ -125,7 +125,7 @@ def test_a_run_learns_the_same_with_and_without() -> None:
     config = replace(config, env=replace(config.env, num_pools=2))
     keeps, again = build(config), build(replace(config, reinforce=replace(reinforce, activation_megabytes=0)))
     states = [
-        experiment.learner.init(jax.random.key(1), experiment.policy.init(jax.random.key(0)))
+        jax.jit(experiment.learner.init)(jax.random.key(1), jax.jit(experiment.policy.init)(jax.random.key(0)))
         for experiment in (keeps, again)
     ]
     keeps.rollout.reset(lane_seeds(0, 0, config.env.num_lanes))

@@ -19,7 +19,7 @@ from jaxpg.panel import GAME_SIZE, PAPER, SIZE, Moment, Panel, picture_of
 from jaxpg.played import COLORS, Moves, frame_by_frame, frames_of_agent_steps, play
 from jaxpg.record import main
 from jaxpg.saved import load_run, restore_params
-from tests.runs import run
+from tests.runs import cartpole, run
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 AGENT_STEPS = 20
@@ -47,11 +47,11 @@ GAMES = {
 
 @pytest.fixture(scope="module")
 def folders(tmp_path_factory) -> dict[str, Path]:
-    """A short run of each kind."""
+    """A short run of each kind, and one of CartPole."""
     runs = {name: tmp_path_factory.mktemp("recorded") / name for name in GAMES}
     for name, folder in runs.items():
         run(*GAMES[name], *SMALL, "--run.dir", str(folder))
-    return runs
+    return runs | {"cartpole": cartpole(tmp_path_factory.mktemp("recorded") / "cartpole", iterations=1)}
 
 
 def _record(*argv: str | Path, code: int = 0) -> None:
@@ -196,7 +196,6 @@ def test_a_grid_shows_all_checkpoints_until_the_last_game_has_ended(
 )
 def test_a_mistake_is_one_sentence_and_leaves_nothing(
     folders: dict[str, Path],
-    uninterrupted: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture,
     argv: tuple[str, ...],
@@ -204,7 +203,7 @@ def test_a_mistake_is_one_sentence_and_leaves_nothing(
 ) -> None:
     monkeypatch.chdir(folders["ram"])
     before = set(folders["ram"].rglob("*"))
-    names = {"RUN": str(folders["ram"]), "CARTPOLE": str(uninterrupted)}
+    names = {"RUN": str(folders["ram"]), "CARTPOLE": str(folders["cartpole"])}
     _record(*(names.get(part, part) for part in argv), code=2)
     said = capsys.readouterr().err
     assert message in said
