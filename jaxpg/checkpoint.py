@@ -53,6 +53,8 @@ class Checkpoints:
         self._given_team = team
         self._keep_newest, self._keep_every = keep_newest, [every for every in keep_every if every]
         self._orbax = ocp.StandardCheckpointer()
+        self._failed: list[Path] = []
+        """Of saves that failed; Orbax's threads may go on for a moment and make such a folder anew."""
 
     @property
     def _team(self) -> Team:
@@ -85,12 +87,14 @@ class Checkpoints:
         except (OSError, ValueError) as error:  # a full disk is a ValueError of TensorStore's
             if team.num_processes > 1:
                 raise FaultError(f"iteration {iteration} cannot be saved: {_first_line(error)}") from error
-            shutil.rmtree(unfinished, ignore_errors=True)
+            self._failed.append(unfinished)
+            self._remove_failed()
             raise OSError(_first_line(error)) from error
         team.lead(lambda: self._finish(unfinished, iteration, text))
 
     def _prepare(self, unfinished: Path, num_bytes: int) -> None:
         self._remove(unfinished)
+        self._remove_failed()
         self.folder.mkdir(exist_ok=True)
         _check_room(self.folder, num_bytes)
         unfinished.mkdir()
@@ -179,6 +183,11 @@ class Checkpoints:
     def close(self) -> None:
         """Releases Orbax's threads."""
         self._orbax.close()
+        self._remove_failed()
+
+    def _remove_failed(self) -> None:
+        for path in self._failed:
+            shutil.rmtree(path, ignore_errors=True)
 
     def _prune(self) -> None:
         iterations = self.iterations()

@@ -71,5 +71,5 @@ def uninterrupted(tmp_path_factory) -> Path:
 
     from tests.runs import cartpole
 
-    assert not jax.config.values["jax_disable_most_optimizations"], "it is shared: not to be made under quick_compilation"
+    assert not jax.config.values["jax_disable_most_optimizations"], "shared: not under quick_compilation"
     return cartpole(tmp_path_factory.mktemp("runs") / "whole", "--checkpoint.every-iterations", "5", iterations=20)

@@ -248,6 +248,30 @@ def test_an_unfinished_save_is_no_checkpoint_and_is_taken_away(checkpoints, tmp_
     assert [path.name for path in folder.iterdir()] == ["3"]
 
 
+def test_what_is_written_after_a_save_has_failed_goes_with_the_next_save_and_at_the_end(tmp_path, monkeypatch):
+    """Orbax's threads may go on for a moment."""
+    folder = tmp_path / "checkpoints"
+    checkpoints = Checkpoints(folder)
+
+    def fail_and_write_later(iteration: int) -> None:
+        def full(*arguments):
+            raise ValueError("RESOURCE_EXHAUSTED")
+
+        with monkeypatch.context() as patch:
+            patch.setattr(checkpoints._orbax, "save", full)
+            with pytest.raises(OSError, match="EXHAUSTED"):
+                checkpoints.save(iteration, state(), METADATA)
+        assert not any(folder.glob("*.unfinished"))
+        (folder / f"{iteration}.unfinished" / "state.orbax-checkpoint-tmp").mkdir(parents=True)
+
+    fail_and_write_later(3)
+    checkpoints.save(4, state(), METADATA)
+    assert [path.name for path in folder.iterdir()] == ["4"]
+    fail_and_write_later(5)
+    checkpoints.close()
+    assert [path.name for path in folder.iterdir()] == ["4"]
+
+
 def test_a_failed_save_leaves_the_checkpoints_as_they_were(checkpoints, tmp_path, monkeypatch):
     checkpoints.save(3, state(), METADATA)
 
