@@ -11,7 +11,7 @@ from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn
 
 from jaxpg.config import Config
 from jaxpg.experiment import Experiment
-from jaxpg.learners.batches import one_update
+from jaxpg.learners.batches import agent_steps_per_update, one_update
 from jaxpg.observations import encoded_shape, input_shape
 
 FLOAT_BYTES = 4
@@ -45,8 +45,7 @@ def bytes_per_agent_step(config: Config, experiment: Experiment, params: Any) ->
     raw = prod(spec.observation_shape) * spec.observation_dtype.itemsize
     encoded = encoded_shape(experiment.observation, spec)
     reinforce = config.reinforce
-    batch = reinforce.rollout_agent_steps * config.env.num_lanes
-    per_update = min(reinforce.minibatch_agent_steps or batch, batch)
+    per_update = agent_steps_per_update(reinforce, config.env.num_lanes)
     tape = encoded.size * encoded.dtype.itemsize
     return weights / config.env.num_lanes + raw + reinforce.epochs * (tape + weights / per_update)
 

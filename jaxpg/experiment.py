@@ -16,7 +16,7 @@ from jaxpg.envs.config import EnvConfig
 from jaxpg.errors import UserError
 from jaxpg.fleet import Fleet
 from jaxpg.learners.base import Learner
-from jaxpg.learners.batches import one_update
+from jaxpg.learners.batches import agent_steps_per_update, one_update
 from jaxpg.learners.evolution import make_evolution
 from jaxpg.learners.random_search import make_random_search, rounds_of
 from jaxpg.learners.reinforce import make_reinforce
@@ -198,8 +198,7 @@ def _check_memory(
         ),
     ]
     if learns_from_tape:
-        batch = steps * env.num_lanes
-        update = min(config.reinforce.minibatch_agent_steps or batch, batch)
+        update = agent_steps_per_update(config.reinforce, env.num_lanes)
         chunk_key, chunk = "reinforce.minibatch_agent_steps", update
         if jax.default_backend() == "cpu":
             chunk_key = "reinforce.chunk_agent_steps"
@@ -253,7 +252,7 @@ def _reinforce(
     per_iteration = config.reinforce.rollout_agent_steps * config.env.num_lanes
     iterations = math.ceil((config.run.schedule_agent_steps or config.run.budget_agent_steps) / per_iteration)
     updates = config.reinforce.epochs * math.ceil(
-        per_iteration / (config.reinforce.minibatch_agent_steps or per_iteration)
+        per_iteration / agent_steps_per_update(config.reinforce, config.env.num_lanes)
     )
     return make_reinforce(
         config.reinforce,

@@ -131,7 +131,7 @@ def _state(run: Path, iteration: int):
 
 
 def _initial(experiment, key):
-    return jax.jit(lambda key: experiment.learner.init(key, experiment.policy.init(key)))(key)
+    return experiment.learner.init(key, experiment.policy.init(key))
 
 
 def _weights(run: Path, iteration: int):

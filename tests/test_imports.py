@@ -69,7 +69,8 @@ MAY_IMPORT = {
     "views": {"charts", "config", "evaluations", "metrics", "runlog", "summary"},
     "tables": {"charts", "evaluations", "views"},
 }
-PICKLERS = {"pickle", "cloudpickle", "dill", "joblib", "marshal", "shelve"}  # their files can run a stranger's code
+PICKLERS = {"pickle", "cloudpickle", "dill", "joblib", "marshal", "shelve"}
+"""What no file of jaxpg may import: to read a file with one of these is to run whatever code a stranger put into it."""
 COMMANDS = {"launch", "train", "evaluate", "record", "report"}
 
 

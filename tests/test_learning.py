@@ -28,7 +28,7 @@ def test_the_cartpole_recipe_solves_it(tmp_path):
     assert (config.reinforce.epochs, config.reinforce.minibatch_agent_steps) == (1, 0)
     experiment = build(config)
     checkpoints = Checkpoints(tmp_path / "run" / "checkpoints")
-    state = jax.jit(lambda key: experiment.learner.init(key, experiment.policy.init(key)))(jax.random.key(0))
+    state = experiment.learner.init(jax.random.key(0), experiment.policy.init(jax.random.key(0)))
     state, _ = checkpoints.restore(checkpoints.iterations()[-1], state)
     checkpoints.close()
 

@@ -21,7 +21,7 @@ from jaxpg.record import main
 from jaxpg.saved import load_run, restore_params
 from tests.runs import cartpole, run
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
+pytestmark = pytest.mark.usefixtures("quick_compilation")  # no video is compared with one made without it
 AGENT_STEPS = 20
 """Of every game, of four frames each."""
 FRAMES = 4 * AGENT_STEPS

@@ -25,6 +25,12 @@ def one_update(config: ReinforceConfig, num_lanes: int) -> bool:
     return config.epochs == 1 and rows_per_update(config, num_lanes) == config.rollout_agent_steps
 
 
+def agent_steps_per_update(config: ReinforceConfig, num_lanes: int) -> int:
+    """How many an update learns from: all of a batch where it is not divided, or into larger parts than itself."""
+    batch = config.rollout_agent_steps * num_lanes
+    return min(config.minibatch_agent_steps or batch, batch)
+
+
 def rows_per_update(config: ReinforceConfig, num_lanes: int) -> int:
     """How many rows an update learns from.
 
@@ -36,9 +42,7 @@ def rows_per_update(config: ReinforceConfig, num_lanes: int) -> int:
             f"reinforce.td_lambda: {config.td_lambda} needs reinforce.baseline value, not {config.baseline!r}; use 1.0"
         )
     steps = config.rollout_agent_steps
-    if config.minibatch_agent_steps == 0 or config.minibatch_agent_steps >= steps * num_lanes:
-        return steps
-    rows, rest = divmod(config.minibatch_agent_steps, num_lanes)
+    rows, rest = divmod(agent_steps_per_update(config, num_lanes), num_lanes)
     if rest or rows == 0 or steps % rows:
         raise UserError(
             f"reinforce.minibatch_agent_steps: {config.minibatch_agent_steps} must be a multiple of the {num_lanes} "

@@ -276,7 +276,7 @@ def test_standardised_inputs_follow_what_was_seen_and_are_not_learned() -> None:
         replace(BARE, normalize_observations=True), policy, _as_it_is(), optax.sgd(1.0), num_lanes=LANES,
         team=Team.alone(), schedule_iterations=10, input_shape=(FEATURES,),
     )  # fmt: skip
-    state = jax.jit(lambda key: learner.init(key, policy.init(key)))(jax.random.key(0))
+    state = learner.init(jax.random.key(0), policy.init(jax.random.key(0)))
     state, _ = learner.tell(state, [experience], experience.episodes)
     plain, _ = _tell(BARE, experience)
     np.testing.assert_allclose(state.params["policy"]["w"], plain.params["w"], rtol=1e-5)  # nothing was known yet
