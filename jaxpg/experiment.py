@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+import sys
 from contextlib import closing
 from typing import Literal, NamedTuple
 
@@ -151,6 +152,7 @@ def build(config: Config, player: Player | None = None, team: Team | None = None
             device=device,
             first_lane=number * num_lanes,
             activations=activations,
+            compiles=player is None and _compiles_rollouts(),
         )
         for number, device in enumerate(team.devices, start=team.first_device)
     ]
@@ -227,6 +229,11 @@ def _default_num_pools(num_lanes: int, *, learns: bool) -> int:
     if learns:
         return 1 if jax.default_backend() == "cpu" else math.gcd(2, num_lanes)
     return math.gcd(8, max(num_lanes // 4, 1), num_lanes)
+
+
+def _compiles_rollouts() -> bool:
+    """Whether rollouts become programs, which was tried here alone; an accelerator could not call the emulators."""
+    return jax.default_backend() == "cpu" and sys.platform == "linux"
 
 
 def _kept_activations(

@@ -7,7 +7,8 @@ import jax
 import numpy as np
 
 from jaxpg.candidates import CandidateQueue
-from jaxpg.rollout import NOT_SENT, Rollout, Seconds
+from jaxpg.clock import Seconds
+from jaxpg.rollout import NOT_SENT, Rollout
 from jaxpg.types import Experience, Population
 
 

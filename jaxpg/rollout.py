@@ -1,14 +1,15 @@
 """THE kernel: the loop that feeds one jitted ``act`` for a whole population.
 
 REINFORCE calls it with P = 1; evolution and random search with a queue of candidates, one member a lane.
-There is no second rollout code. The loop is plain Python around jitted pieces: it runs on every JAX backend, can be
-interrupted, and lets emulation in C++ threads overlap with the device's work.
+The loop is plain Python around jitted pieces: it runs on every JAX backend, can be interrupted, and lets emulation in
+C++ threads overlap with the device's work. Where emulators can be called from a compiled program, a rollout of one
+policy is one (``program.py``); around it all is the same.
 """
 
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
-from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -17,9 +18,12 @@ import numpy as np
 from jaxpg.act import gumbel_noise, make_act
 from jaxpg.activations import Activations
 from jaxpg.candidates import IDLE, CandidateQueue, beginning
+from jaxpg.clock import Clock, Seconds
 from jaxpg.errors import FaultError
 from jaxpg.observations import Observation, encoded_shape
+from jaxpg.program import Program
 from jaxpg.types import (
+    CompilableEnv,
     Episodes,
     Experience,
     Params,
@@ -35,13 +39,6 @@ NOT_SENT = 255
 
 AGENT_STEPS_PER_LOOK = 64
 """Agent steps that games are played for at a time where nothing else asks for a pause."""
-
-
-class Seconds(NamedTuple):
-    """Wall-clock seconds of one rollout by phase."""
-
-    emulate: float  # waiting for emulators
-    act: float  # choosing actions, uploads and fetches included
 
 
 class _Games:
@@ -102,6 +99,8 @@ class Rollout:
       device: where actions are computed and the tape is kept; None for the first one.
       first_lane: number of the first of these lanes among all lanes of the run.
       activations: given where the learner goes on from what acting computed; for a population of one.
+      compiles: whether a rollout is played as one program for the CPU, where the emulators allow it; only with a
+        tape and without ``activations``, which learning reads row by row.
     """
 
     def __init__(
@@ -115,6 +114,7 @@ class Rollout:
         device: jax.Device | None = None,
         first_lane: int = 0,
         activations: Activations | None = None,
+        compiles: bool = False,
     ):
         self.pools = pools
         self.first_lane = first_lane
@@ -127,6 +127,10 @@ class Rollout:
         self._encoded = encoded_shape(observation, pools[0].spec)
         self._keeps_activations = activations is not None
         self._act = make_act(policy, observation, pools[0].spec.axes, self.num_lanes, activations)
+        only_pool = pools[0] if len(pools) == 1 else None
+        compiles = compiles and keeps_tape and activations is None
+        self._compilable = only_pool if compiles and isinstance(only_pool, CompilableEnv) else None
+        self._program: Program | None = None  # of the emulators since their reset
         self._current: list[TimeStep | None] = [None] * len(pools)  # None while a pool is in flight
         self._games = _Games(self.num_lanes)
         self._one_candidate = np.zeros(self.num_lanes, np.int64)  # who plays in each lane without a queue
@@ -143,6 +147,7 @@ class Rollout:
 
     def end_games(self) -> None:
         """Drops the unfinished games; the next thing is a reset."""
+        self._program = None
         self._current = [None] * len(self.pools)
         self._games = _Games(self.num_lanes)
         self._record = []
@@ -208,12 +213,15 @@ class Rollout:
         tape, self._tape = self._take_tape(num_agent_steps), None
         queue = players if isinstance(players, CandidateQueue) else None
         kept: list[list[tuple[jax.Array, ...]]] = []
-        clock = _Clock()
+        clock = Clock()
         noise = None
         if not self.greedy:
             num_actions = self.pools[0].spec.num_actions
             noise = gumbel_noise(key, num_agent_steps + 1, self.num_lanes, num_actions, self.first_lane)
         played = 0
+        if self._compilable and queue is None and tape is not None and num_agent_steps > 1:
+            tape = self._play_program(self._compilable, players, noise, tape, outcomes, clock)
+            record[:], played = np.asarray(tape.action)[:num_agent_steps], num_agent_steps
         while played < num_agent_steps and not (queue and queue.finished):
             kept.append([])
             for i, pool in enumerate(self.pools):
@@ -251,21 +259,48 @@ class Rollout:
             episodes=episodes._replace(lane=self.first_lane + episodes.lane),
             kept=kept if self._keeps_activations else None,
         )
-        return experience, Seconds(**clock.seconds)
+        return experience, clock.seconds
 
     def close(self) -> None:
         """Ends the emulators' threads."""
         for pool in self.pools:
             pool.close()
 
-    def _receive(self, pool: VectorEnv) -> TimeStep:
+    def _play_program(
+        self,
+        pool: CompilableEnv,
+        population: Population,
+        noise: jax.Array | None,
+        tape: Tape,
+        outcomes: _Outcomes,
+        clock: Clock,
+    ) -> Tape:
+        """Plays a rollout of the only pool as one program."""
+        observation = self._observe(0, -1, outcomes, None).observation
+        num_agent_steps = len(outcomes.reward)
+        self._program = self._program or Program(self._act, pool)
+        clock.lap("emulate")
+        tape, steps, sample = self._program(population, noise, tape, observation, num_agent_steps, self._waiting)
+        clock.lap_like(sample)
+        for row in range(num_agent_steps):
+            step = self._current[0] = TimeStep(steps.observation, *(column[row] for column in steps[1:]))
+            outcomes.add(row, 0, step, self._one_candidate)
+            self._games.add(row, 0, step, self._one_candidate)
+        return tape
+
+    @contextmanager
+    def _waiting(self) -> Iterator[None]:
+        """For the emulators, whose faults become a sentence."""
         self.waiting_since = time.monotonic()
         try:
-            step = pool.recv()
+            yield
         except RuntimeError as error:
-            raise FaultError(f"an emulator failed: {error}") from error
+            raise FaultError(f"an emulator failed: {str(error).splitlines()[0]}") from error
         self.waiting_since = None
-        return step
+
+    def _receive(self, pool: VectorEnv) -> TimeStep:
+        with self._waiting():
+            return pool.recv()
 
     def _lanes(self, i: int) -> slice:
         return slice(self._first_lanes[i], self._first_lanes[i] + self.pools[i].num_lanes)
@@ -322,16 +357,3 @@ def play_games(
         played.append(episodes._replace(step=episodes.step + len(played) * AGENT_STEPS_PER_LOOK))
         ended(episodes.lane.size)
     return Episodes(*(np.concatenate(columns) for columns in zip(*played, strict=True)))
-
-
-class _Clock:
-    """Adds up the time between laps by name."""
-
-    def __init__(self) -> None:
-        self.seconds = dict.fromkeys(Seconds._fields, 0.0)
-        self._last = time.perf_counter()
-
-    def lap(self, name: str) -> None:
-        now = time.perf_counter()
-        self.seconds[name] += now - self._last
-        self._last = now

@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxpg.checkpoint import Checkpoints
+from jaxpg.clock import Seconds
 from jaxpg.config import Config
 from jaxpg.counters import WINDOW_EPISODES, Progress
 from jaxpg.errors import UserError
@@ -22,7 +23,6 @@ from jaxpg.metrics import EpisodeRow, EpisodesCsv, JsonLines, Record, TensorBoar
 from jaxpg.progress import count_up, make_progress
 from jaxpg.recorder import Recorder
 from jaxpg.resume import Games, Metadata
-from jaxpg.rollout import Seconds
 from jaxpg.segments import Segments
 from jaxpg.stop import Stop
 from jaxpg.team import Team

@@ -11,7 +11,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple, Protocol
+from typing import Any, Literal, NamedTuple, Protocol, runtime_checkable
 
 import jax
 import numpy as np
@@ -70,6 +70,27 @@ class TimeStep(NamedTuple):
     acted: np.ndarray  # bool[N], False where the action was ignored
 
 
+class RawAnswers(NamedTuple):
+    """What emulators said of ``K`` agent steps, as a compiled program got it; only their own backend reads it."""
+
+    reward: jax.Array | np.ndarray  # [K, N]
+    terminated: jax.Array | np.ndarray  # [K, N]
+    truncated: jax.Array | np.ndarray  # [K, N]
+    game_over: jax.Array | np.ndarray  # [K, N]
+    lives: jax.Array | np.ndarray  # [K, N]
+
+
+class CompiledEmulators(NamedTuple):
+    """Emulators as functions for a compiled program, valid until the next ``reset`` or ``close``."""
+
+    handle: jax.Array
+    """Orders the calls: each takes the one before's."""
+    send: Callable[[jax.Array, jax.Array], jax.Array]
+    """``(handle, actions i32[N] of the policy) -> handle``"""
+    recv: Callable[[jax.Array], tuple[jax.Array, jax.Array, RawAnswers]]
+    """``handle -> (handle, observation [N, ...] as TimeStep has it, answers without the axis K)``"""
+
+
 class VectorEnv(Protocol):
     """``N`` emulators stepped together. After ``reset`` and after each ``send`` comes one ``recv``."""
 
@@ -87,6 +108,17 @@ class VectorEnv(Protocol):
 
     def close(self) -> None:
         """Ends the emulators' threads."""
+
+
+@runtime_checkable
+class CompilableEnv(VectorEnv, Protocol):
+    """Emulators that a program compiled for the host's CPU can call."""
+
+    def compiled(self) -> CompiledEmulators:
+        """Their functions."""
+
+    def interpret(self, answers: RawAnswers) -> TimeStep:
+        """What such a program got in K agent steps: a ``TimeStep`` led by K whose observation stands for nothing."""
 
 
 class Tape(NamedTuple):

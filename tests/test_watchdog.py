@@ -30,6 +30,39 @@ main(sys.argv[1:])
 """
 
 
+IN_A_PROGRAM = """
+import sys, time
+from jax.experimental import io_callback
+from jaxpg.envs.envpool import EnvPool
+from jaxpg.train import main
+
+what, *argv = sys.argv[1:]
+compiled, answers = EnvPool.compiled, 0
+
+def fault(first_byte):
+    global answers
+    answers += 1
+    if answers == 100 and what == "fail":
+        raise RuntimeError("ROM on fire")
+    if answers == 100:
+        time.sleep(1000)
+    return first_byte
+
+def faulty(pool):
+    emulators = compiled(pool)
+
+    def recv(handle):
+        first_byte = io_callback(fault, handle[0], handle[0])
+        return emulators.recv(handle.at[0].set(first_byte))
+
+    return emulators._replace(recv=recv)
+
+EnvPool.compiled = faulty
+main(argv)
+"""
+NO_ACTIVATIONS = ("--reinforce.activation-megabytes", "0")
+
+
 def check_goes_on_as_if_nothing_had_been(folder, uninterrupted):
     run("--resume", str(folder))
     check_whole(folder, iterations=20)
@@ -69,6 +102,32 @@ def test_emulators_that_fall_silent_end_the_process_with_what_was_played(uninter
     ]
     assert saved(folder)[0][-1] == len(records(folder)) == 12
     check_goes_on_as_if_nothing_had_been(folder, uninterrupted)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize(
+    ("what", "sentences"),
+    [
+        ("fail", ["an emulator failed: INTERNAL: CpuCallback error"]),
+        ("silent", ["the emulators have not answered for 4 seconds", "the run is saved; --resume goes on with it"]),
+    ],
+)
+def test_so_does_what_happens_within_a_program(what, sentences, tmp_path):
+    """Of 100 answers 96 are of whole iterations."""
+    flags = [*CARTPOLE, *NO_ACTIVATIONS, "--run.budget-agent-steps", "640", "--env.timeout-seconds", "0.5"]
+    folder, whole = tmp_path / "run", tmp_path / "whole"
+    argv = [what, *flags, "--run.dir", str(folder)]
+    command = [sys.executable, "-c", IN_A_PROGRAM, *argv]
+    process = subprocess.run(command, capture_output=True, text=True, timeout=100, check=False)
+    assert process.returncode == 1
+    for sentence in sentences:
+        assert sentence in process.stdout + process.stderr
+    assert saved(folder)[0][-1] == len(records(folder)) == 12
+    run("--resume", str(folder))
+    run(*flags, "--run.dir", str(whole))
+    check_whole(folder, iterations=20)
+    assert untimed(records(folder)) == untimed(records(whole))
+    assert untimed(games(folder)) == untimed(games(whole))
 
 
 def test_only_the_time_that_the_process_runs_counts(monkeypatch):

@@ -25,19 +25,19 @@ class ActionTable:
                 )
         if len(set(subset)) < len(subset):
             raise UserError(f"env.actions: {list(subset)} names an action twice")
-        self._table = np.array(subset or range(num_emulator_actions), dtype=np.int32)
+        self.table = np.array(subset or range(num_emulator_actions), dtype=np.int32)
         self._num_lanes = num_lanes
 
     def __len__(self) -> int:
-        return len(self._table)
+        return len(self.table)
 
     def translate(self, actions: np.ndarray) -> np.ndarray:
         """``int[N]`` of the policy -> ``int32[N]`` of the emulator; ValueError for anything else."""
         if actions.shape != (self._num_lanes,) or actions.dtype.kind not in "iu":
             raise ValueError(f"actions must be int[{self._num_lanes}], not {actions.dtype}{list(actions.shape)}")
-        if actions.min() < 0 or actions.max() >= len(self._table):
+        if actions.min() < 0 or actions.max() >= len(self.table):
             raise ValueError(
-                f"actions must lie in 0 .. {len(self._table) - 1}, but reach from {actions.min()} to {actions.max()}"
+                f"actions must lie in 0 .. {len(self.table) - 1}, but reach from {actions.min()} to {actions.max()}"
             )
-        translated: np.ndarray = self._table[actions]
+        translated: np.ndarray = self.table[actions]
         return translated

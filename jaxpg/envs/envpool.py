@@ -6,6 +6,8 @@ from collections.abc import Iterator
 from functools import cache
 from typing import Any
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 
 from jaxpg.envs.actions import ActionTable
@@ -14,7 +16,7 @@ from jaxpg.envs.games import game_name
 from jaxpg.envs.seeds import check_seeds
 from jaxpg.envs.threads import affinity_offset
 from jaxpg.errors import UserError, check_name
-from jaxpg.types import EmulatorNeeds, EnvSpec, TimeStep
+from jaxpg.types import CompiledEmulators, EmulatorNeeds, EnvSpec, RawAnswers, TimeStep
 
 CLASSIC = {"CartPole-v1": 500, "Acrobot-v1": 500, "MountainCar-v0": 200}
 """EnvPool's environments besides Atari that run through this backend, and the agent steps of their longest games."""
@@ -81,25 +83,46 @@ class EnvPool:
         self._pool.send(self._actions.translate(actions))
 
     def recv(self) -> TimeStep:
-        observation, reward, terminated, truncated, info = self._pool.recv()
-        acted = ~self._ended
-        self._ended = terminated | truncated
-        if self._is_atari:
-            terminated = info["terminated"].astype(bool)  # EnvPool's own says "truncated" of a game over at the limit
-            truncated = truncated & ~terminated
-            lives = info["lives"]
-            life_lost = (lives < self._lives) & acted & ~self._ended
-            self._lives = lives
-        else:
-            life_lost = np.zeros(self.num_lanes, bool)
+        observation, answers = self._read(self._pool.recv())
+        rows = self.interpret(RawAnswers(*(x[None] for x in answers)))
+        return TimeStep(observation, *(column[0] for column in rows[1:]))
+
+    def compiled(self) -> CompiledEmulators:
+        handle, recv, send, _ = self._pool.xla()
+        table, lanes = jnp.asarray(self._actions.table), jnp.arange(self.num_lanes, dtype=jnp.int32)
+
+        def receive(handle: jax.Array) -> tuple[jax.Array, jax.Array, RawAnswers]:
+            handle, answer = recv(handle)
+            return handle, *self._read(answer)
+
+        return CompiledEmulators(
+            jnp.asarray(handle), lambda handle, actions: send(handle, table[actions], lanes), receive
+        )
+
+    def interpret(self, answers: RawAnswers) -> TimeStep:
+        reward, terminated, truncated, game_over, answered_lives = map(np.asarray, answers)
+        ended = terminated | truncated
+        acted = ~np.concatenate([self._ended[None], ended[:-1]])
+        lives = np.concatenate([self._lives[None], answered_lives])
+        self._ended, self._lives = ended[-1], lives[-1]
+        terminated = game_over.astype(bool)  # EnvPool's own says "truncated" of a game over at the limit
         return TimeStep(
-            observation=info["ram"] if self._ram else observation.reshape(self.num_lanes, *self.spec.observation_shape),
+            observation=np.zeros(0, np.uint8),
             reward=np.where(acted, reward, 0).astype(np.float32),
             terminated=terminated & acted,
-            truncated=truncated & acted,
-            life_lost=life_lost,
+            truncated=truncated & ~terminated & acted,
+            life_lost=(lives[1:] < lives[:-1]) & acted & ~ended,
             acted=acted,
         )
+
+    def _read(self, answer: Any) -> tuple[Any, RawAnswers]:
+        observation, reward, terminated, truncated, info = answer
+        if self._ram:
+            observation = info["ram"]
+        observation = observation.reshape(self.num_lanes, *self.spec.observation_shape)
+        no_lives = np.zeros(self.num_lanes, np.int32)
+        game_over, lives = (info["terminated"], info["lives"]) if self._is_atari else (terminated, no_lives)
+        return observation, RawAnswers(reward, terminated, truncated, game_over, lives)
 
     def close(self) -> None:
         if self._pool is not None:

@@ -1,0 +1,151 @@
+"""A rollout played as one program is the rollout that Python plays, to the bit."""
+
+import os
+from dataclasses import replace
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+
+from jaxpg.envs.config import EnvConfig
+from jaxpg.envs.envpool import EnvPool
+from jaxpg.experiment import build, lane_seeds
+from jaxpg.learners.reinforce_config import ReinforceConfig
+from jaxpg.program import Program
+from jaxpg.rollout import Rollout
+from tests.helpers import counted_compilations, make_rollout, probe_config
+
+LANES = 4
+BREAKOUT = EnvConfig(game="Breakout", sticky_action_probability=0.25)
+PONG = EnvConfig(game="Pong", actions=(2, 3), max_episode_agent_steps=50)
+CARTPOLE = EnvConfig(game="CartPole-v1")
+
+
+def _both(env: EnvConfig, **options) -> tuple[Rollout, Rollout, jax.Array]:
+    compiled, policy = make_rollout(env, LANES, compiles=True, **options)
+    plain, _ = make_rollout(env, LANES, **options)
+    population = jax.vmap(policy.init)(jax.random.split(jax.random.key(0), 1))
+    return compiled, plain, population
+
+
+def _assert_equal(ours: Rollout, theirs: Rollout, population, num_agent_steps: int, key: int):
+    key = jax.random.key(key)
+    (a, _), (b, _) = (rollout.collect(population, num_agent_steps, key) for rollout in (ours, theirs))
+    jax.tree.map(np.testing.assert_array_equal, a, b)
+    np.testing.assert_array_equal(ours.actions, theirs.actions)
+    return a
+
+
+@pytest.mark.parametrize(
+    ("env", "greedy"),
+    [(BREAKOUT, False), (PONG, False), (CARTPOLE, False), (CARTPOLE, True)],
+    ids=["lives", "limit", "ends", "greedy"],
+)
+def test_what_is_played_is_equal_to_the_bit(env: EnvConfig, greedy: bool, monkeypatch) -> None:
+    """Over several calls, of several lengths, after a reset, and with games that end within them and between them."""
+    monkeypatch.setattr("jaxpg.program.AGENT_STEPS_AT_ONCE", 24)
+    compiled, plain, population = _both(env, greedy=greedy)
+    ended, lives_lost = 0, 0
+    for segment in range(2):
+        for rollout in (compiled, plain):
+            rollout.reset(lane_seeds(1, segment, LANES))
+        for number, num_agent_steps in enumerate((60, 60, 1) if segment == 0 else (60,)):
+            played = _assert_equal(compiled, plain, population, num_agent_steps, number)
+            ended += len(played.episodes.lane)
+            lives_lost += played.life_lost.sum()
+        assert isinstance(compiled._program, Program), "the one plays as a program"
+        assert plain._program is None, "and the other does not"
+    assert lives_lost if env is BREAKOUT else ended
+    for rollout in (compiled, plain):
+        rollout.close()
+
+
+def test_games_go_on_after_a_replay_as_they_would_have() -> None:
+    compiled, plain, population = _both(BREAKOUT)
+    seeds = lane_seeds(3, 0, LANES)
+    plain.reset(seeds)
+    plain.collect(population, 30, jax.random.key(0))
+    assert sum(compiled.replay(seeds, plain.actions)) == 30 * LANES
+    for key in (1, 2):
+        _assert_equal(compiled, plain, population, 30, key)
+    for rollout in (compiled, plain):
+        rollout.close()
+
+
+def test_a_program_is_compiled_once_a_reset_and_not_kept_for_other_processes() -> None:
+    """The emulators' address is in it: every start would add one to the cache of compiled code."""
+    rollout, plain, population = _both(CARTPOLE)
+    for segment in range(2):
+        rollout.reset(lane_seeds(0, segment, LANES))
+        rollout.collect(population, 20, jax.random.key(0))
+        with counted_compilations() as compiled:
+            for key in range(3):
+                rollout.collect(population, 20, jax.random.key(key))
+        assert not compiled
+    kept = [path.name for path in Path(os.environ["JAX_COMPILATION_CACHE_DIR"]).iterdir()]
+    assert any("gumbel_noise" in name for name in kept)
+    assert not any("play_rows" in name for name in kept)
+    rollout.close()
+    plain.close()
+
+
+def test_emulation_and_acting_are_told_apart() -> None:
+    compiled, plain, population = _both(PONG, hidden=2048)
+    shares = []
+    for rollout in (compiled, plain):
+        rollout.reset(lane_seeds(0, 0, LANES))
+        rollout.collect(population, 64, jax.random.key(0))
+        seconds = [rollout.collect(population, 64, jax.random.key(key))[1] for key in range(1, 6)]
+        assert all(min(phases) > 0 for phases in seconds)
+        shares.append(sum(x.act for x in seconds) / sum(sum(x) for x in seconds))
+        rollout.close()
+    assert shares[0] == pytest.approx(shares[1], abs=0.3)
+
+
+def test_programs_play_where_learning_does_not_go_on_from_acting() -> None:
+    twice = ReinforceConfig(rollout_agent_steps=16, epochs=2)
+    config = probe_config("Count", twice, num_lanes=LANES)
+    cartpole = replace(config, env=CARTPOLE)
+    cases = {
+        "epochs": (cartpole, True),
+        "activations": (replace(cartpole, reinforce=replace(twice, epochs=1)), False),
+        "no activations": (replace(cartpole, reinforce=replace(twice, epochs=1, activation_megabytes=0)), True),
+        "two pools": (replace(cartpole, env=replace(CARTPOLE, num_pools=2)), False),
+        "emulators in Python": (config, False),
+    }
+    for name, (case, expected) in cases.items():
+        experiment = build(replace(case, env=replace(case.env, num_lanes=LANES)))
+        experiment.rollout.reset(lane_seeds(0, 0, LANES))
+        population = jax.tree.map(lambda x: x[None], experiment.policy.init(jax.random.key(0)))
+        experiment.rollout.collect(population, 16, jax.random.key(1))
+        assert (experiment.rollout._program is not None) == expected, name
+        experiment.fleet.close()
+
+
+def test_envpool_answers_a_program_as_it_answers_python() -> None:
+    """Lost lives and ends are found in many rows as they are in one."""
+    config = replace(BREAKOUT, max_episode_agent_steps=40)
+    rollout, _ = make_rollout(config, LANES)
+    pool = rollout.pools[0]
+    assert isinstance(pool, EnvPool)
+    pool.reset(lane_seeds(0, 0, LANES))
+    raw, steps = [], [pool.recv()]
+    read = pool._read
+
+    def note(answer):
+        observation, answers = read(answer)
+        raw.append(answers)
+        return observation, answers
+
+    pool._read = note
+    for _ in range(60):
+        pool.send(np.ones(LANES, np.int32))
+        steps.append(pool.recv())
+    pool.reset(lane_seeds(0, 0, LANES))
+    pool.recv()
+    rows = pool.interpret(jax.tree.map(lambda *x: np.stack(x), *raw[:60]))
+    for name in ("reward", "terminated", "truncated", "life_lost", "acted"):
+        np.testing.assert_array_equal(getattr(rows, name), [getattr(step, name) for step in steps[1:]], name)
+    assert rows.truncated.any()
+    rollout.close()
