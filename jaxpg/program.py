@@ -43,8 +43,9 @@ class Program:
         self._pool = pool
         self._clock = Clock()
         emulators = pool.compiled()
-        self._handle = emulators.handle
-        *_, self._answer = jax.eval_shape(emulators.recv, emulators.handle)
+        self._handle = jnp.asarray(emulators.handle)
+        *_, self._answer = jax.eval_shape(emulators.recv, self._handle)
+        table = jnp.asarray(emulators.actions)
 
         def play(row: jax.Array, now: _Now, population: Population, noise: jax.Array | None) -> _Now:
             handle, observation, tape, answers = now
@@ -52,7 +53,7 @@ class Program:
             assert written is not None, "there is a tape"
             of_sample = row % AGENT_STEPS_PER_SAMPLE
             handle = self._looked("act", of_sample == 1, handle, actions)
-            handle, observation, answer = emulators.recv(emulators.send(handle, actions))
+            handle, observation, answer = emulators.recv(emulators.send(handle, table[actions]))
             handle = self._looked("emulate", of_sample == 1, handle, handle)
             handle = self._looked(None, of_sample == 0, handle, handle)
             answers = jax.tree.map(partial(jax.lax.dynamic_update_index_in_dim, index=row, axis=0), answers, answer)

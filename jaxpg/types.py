@@ -83,10 +83,12 @@ class RawAnswers(NamedTuple):
 class CompiledEmulators(NamedTuple):
     """Emulators as functions for a compiled program, valid until the next ``reset`` or ``close``."""
 
-    handle: jax.Array
+    handle: np.ndarray
     """Orders the calls: each takes the one before's."""
+    actions: np.ndarray
+    """Of the policy's actions the emulator's, ``i32[A]``."""
     send: Callable[[jax.Array, jax.Array], jax.Array]
-    """``(handle, actions i32[N] of the policy) -> handle``"""
+    """``(handle, actions i32[N] of the emulator) -> handle``"""
     recv: Callable[[jax.Array], tuple[jax.Array, jax.Array, RawAnswers]]
     """``handle -> (handle, observation [N, ...] as TimeStep has it, answers without the axis K)``"""
 

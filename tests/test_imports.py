@@ -25,11 +25,13 @@ MAY_IMPORT = {
     "optimizers": BASE,
     "candidates": BASE,
     "act": BASE | {"activations", "observations"},
-    "rollout": BASE | {"act", "activations", "observations", "candidates"},
+    "clock": set(),
+    "program": BASE | {"clock"},
+    "rollout": BASE | {"act", "activations", "observations", "candidates", "clock", "program"},
     "team": {"errors"},
     "moments": BASE | {"observations", "team"},
     "learners": BASE | {"activations", "moments", "observations", "returns", "losses", "team"},
-    "fleet": {"candidates", "rollout", "types"},
+    "fleet": {"candidates", "clock", "rollout", "types"},
     "durable": {"errors"},
     "counters": {"validation"},
     "resume": BASE | {"candidates", "counters", "envs"},
@@ -60,7 +62,7 @@ MAY_IMPORT = {
     "trace": BASE | {"config", "envs", "durable", "learners", "played", "returns"},
     "recorder": BASE | {"envs", "video"},
     "training": BASE
-    | {"checkpoint", "config", "counters", "experiment", "metrics", "progress", "recorder", "resume", "rollout"}
+    | {"checkpoint", "clock", "config", "counters", "experiment", "metrics", "progress", "recorder", "resume"}
     | {"segments", "stop", "team"},
     "summary": {"human_scores"},
     "evaluations": {"durable", "errors"},

@@ -7,6 +7,7 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
+from jax.experimental import io_callback
 
 from jaxpg.envs.config import EnvConfig
 from jaxpg.envs.envpool import EnvPool
@@ -14,6 +15,7 @@ from jaxpg.experiment import build, lane_seeds
 from jaxpg.learners.reinforce_config import ReinforceConfig
 from jaxpg.program import Program
 from jaxpg.rollout import Rollout
+from jaxpg.types import CompiledEmulators
 from tests.helpers import counted_compilations, make_rollout, probe_config
 
 LANES = 4
@@ -90,17 +92,36 @@ def test_a_program_is_compiled_once_a_reset_and_not_kept_for_other_processes() -
     plain.close()
 
 
-def test_emulation_and_acting_are_told_apart() -> None:
-    compiled, plain, population = _both(PONG, hidden=2048)
-    shares = []
-    for rollout in (compiled, plain):
-        rollout.reset(lane_seeds(0, 0, LANES))
-        rollout.collect(population, 64, jax.random.key(0))
-        seconds = [rollout.collect(population, 64, jax.random.key(key))[1] for key in range(1, 6)]
-        assert all(min(phases) > 0 for phases in seconds)
-        shares.append(sum(x.act for x in seconds) / sum(sum(x) for x in seconds))
-        rollout.close()
-    assert shares[0] == pytest.approx(shares[1], abs=0.3)
+def test_emulation_and_acting_are_told_apart(monkeypatch) -> None:
+    """By a clock that only acting and emulation move."""
+    now = [0.0]
+    monkeypatch.setattr("time.perf_counter", lambda: now[0])
+
+    def takes(seconds: float, x: jax.Array) -> jax.Array:
+        def move(x):
+            now[0] += seconds
+            return x
+
+        return io_callback(move, jax.ShapeDtypeStruct(x.shape, x.dtype), x)
+
+    rollout, plain, population = _both(PONG)
+    (pool,) = rollout.pools
+    act, compiled = rollout._act, pool.compiled
+    rollout._act = lambda population, raw, *rest: act(population, takes(0.3, raw), *rest)
+
+    def slow() -> CompiledEmulators:
+        emulators = compiled()
+        return emulators._replace(recv=lambda handle: emulators.recv(takes(0.1, handle)))
+
+    pool.compiled = slow
+    rollout.reset(lane_seeds(0, 0, LANES))
+    for num_agent_steps in (2, 40, 70):
+        before = now[0]
+        _, seconds = rollout.collect(population, num_agent_steps, jax.random.key(0))
+        assert seconds.emulate == pytest.approx(0.1 * num_agent_steps)
+        assert sum(seconds) == pytest.approx(now[0] - before)
+    rollout.close()
+    plain.close()
 
 
 def test_programs_play_where_learning_does_not_go_on_from_acting() -> None:

@@ -6,8 +6,6 @@ from collections.abc import Iterator
 from functools import cache
 from typing import Any
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 
 from jaxpg.envs.actions import ActionTable
@@ -89,15 +87,16 @@ class EnvPool:
 
     def compiled(self) -> CompiledEmulators:
         handle, recv, send, _ = self._pool.xla()
-        table, lanes = jnp.asarray(self._actions.table), jnp.arange(self.num_lanes, dtype=jnp.int32)
+        lanes = np.arange(self.num_lanes, dtype=np.int32)
 
-        def receive(handle: jax.Array) -> tuple[jax.Array, jax.Array, RawAnswers]:
+        def receive(handle: Any) -> tuple[Any, Any, RawAnswers]:
             handle, answer = recv(handle)
             return handle, *self._read(answer)
 
-        return CompiledEmulators(
-            jnp.asarray(handle), lambda handle, actions: send(handle, table[actions], lanes), receive
-        )
+        def send_all(handle: Any, actions: Any) -> Any:
+            return send(handle, actions, lanes)
+
+        return CompiledEmulators(handle, self._actions.table, send_all, receive)
 
     def interpret(self, answers: RawAnswers) -> TimeStep:
         reward, terminated, truncated, game_over, answered_lives = map(np.asarray, answers)
