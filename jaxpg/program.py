@@ -41,7 +41,7 @@ class Program:
 
     def __init__(self, act: Callable[..., tuple[jax.Array, Tape | None, Any]], pool: CompilableEnv):
         self._pool = pool
-        self._clock = Clock()
+        self._clock = clock = Clock()
         emulators = pool.compiled()
         self._handle = jnp.asarray(emulators.handle)
         *_, self._answer = jax.eval_shape(emulators.recv, self._handle)
@@ -52,10 +52,10 @@ class Program:
             actions, written, _ = act(population, observation, noise, tape, row, 0)
             assert written is not None, "there is a tape"
             of_sample = row % AGENT_STEPS_PER_SAMPLE
-            handle = self._looked("act", of_sample == 1, handle, actions)
+            handle = _looked(clock, "act", of_sample == 1, handle, actions)
             handle, observation, answer = emulators.recv(emulators.send(handle, table[actions]))
-            handle = self._looked("emulate", of_sample == 1, handle, handle)
-            handle = self._looked(None, of_sample == 0, handle, handle)
+            handle = _looked(clock, "emulate", of_sample == 1, handle, handle)
+            handle = _looked(clock, None, of_sample == 0, handle, handle)
             answers = jax.tree.map(partial(jax.lax.dynamic_update_index_in_dim, index=row, axis=0), answers, answer)
             return handle, observation, written, answers
 
@@ -87,7 +87,7 @@ class Program:
         Returns:
           The tape, a ``TimeStep`` led by T whose observation is the newest one alone, and a sample of the time.
         """
-        self._clock = Clock()
+        before = self._clock.seconds
         answers = jax.tree.map(lambda x: jnp.zeros((num_agent_steps, *x.shape), x.dtype), self._answer)
         now = (self._handle, jnp.array(observation), tape, answers)  # copied, because it is donated
         for first in range(0, num_agent_steps, AGENT_STEPS_AT_ONCE):
@@ -96,18 +96,20 @@ class Program:
                 now = jax.block_until_ready(self._play_rows(population, noise, now, first, end))
         self._handle, newest, tape, answers = now
         steps = self._pool.interpret(jax.device_get(answers))
-        return tape, steps._replace(observation=np.asarray(newest)), self._clock.seconds
+        sample = Seconds(*(now - then for now, then in zip(self._clock.seconds, before, strict=True)))
+        return tape, steps._replace(observation=np.asarray(newest)), sample
 
-    def _looked(self, phase: str | None, looks: jax.Array, handle: jax.Array, after: jax.Array) -> jax.Array:
-        """The handle, and where ``looks`` is true a lap of the clock between ``after`` and what needs this handle."""
-        nothing = np.zeros((), handle.dtype)
 
-        def look(after: jax.Array) -> np.ndarray:
-            del after
-            if phase is None:
-                self._clock.begin()
-            else:
-                self._clock.lap(phase)
-            return nothing
+def _looked(clock: Clock, phase: str | None, looks: jax.Array, handle: jax.Array, after: jax.Array) -> jax.Array:
+    """The handle, and where ``looks`` is true a lap of the clock between ``after`` and what needs this handle."""
+    nothing = np.zeros((), handle.dtype)
 
-        return handle + jax.lax.cond(looks, lambda: io_callback(look, nothing, after[0]), lambda: jnp.asarray(nothing))
+    def look(after: jax.Array) -> np.ndarray:  # JAX keeps it, and with it all that it knows
+        del after
+        if phase is None:
+            clock.begin()
+        else:
+            clock.lap(phase)
+        return nothing
+
+    return handle + jax.lax.cond(looks, lambda: io_callback(look, nothing, after[0]), lambda: jnp.asarray(nothing))

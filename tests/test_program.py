@@ -1,6 +1,8 @@
 """A rollout played as one program is the rollout that Python plays, to the bit."""
 
+import gc
 import os
+import weakref
 from dataclasses import replace
 from pathlib import Path
 
@@ -88,6 +90,20 @@ def test_a_program_is_compiled_once_a_reset_and_not_kept_for_other_processes() -
     kept = [path.name for path in Path(os.environ["JAX_COMPILATION_CACHE_DIR"]).iterdir()]
     assert any("gumbel_noise" in name for name in kept)
     assert not any("play_rows" in name for name in kept)
+    rollout.close()
+    plain.close()
+
+
+def test_a_reset_leaves_nothing_of_the_program_and_its_emulators_behind() -> None:
+    """JAX keeps callbacks of what it traced, and would with them keep megabytes and threads a reset."""
+    rollout, plain, population = _both(CARTPOLE)
+    rollout.reset(lane_seeds(0, 0, LANES))
+    rollout.collect(population, 20, jax.random.key(0))
+    program, emulators = weakref.ref(rollout._program), weakref.ref(rollout.pools[0]._pool)
+    rollout.reset(lane_seeds(0, 1, LANES))
+    gc.collect()
+    assert program() is None
+    assert emulators() is None
     rollout.close()
     plain.close()
 
