@@ -152,7 +152,7 @@ def build(config: Config, player: Player | None = None, team: Team | None = None
             device=device,
             first_lane=number * num_lanes,
             activations=activations,
-            compiles=player is None and _compiles_rollouts(),
+            compiles=player is None and _compiles_rollouts(config),
         )
         for number, device in enumerate(team.devices, start=team.first_device)
     ]
@@ -231,9 +231,9 @@ def _default_num_pools(num_lanes: int, *, learns: bool) -> int:
     return math.gcd(8, max(num_lanes // 4, 1), num_lanes)
 
 
-def _compiles_rollouts() -> bool:
-    """Whether rollouts become programs, which was tried here alone; an accelerator could not call the emulators."""
-    return jax.default_backend() == "cpu" and sys.platform == "linux"
+def _compiles_rollouts(config: Config) -> bool:
+    """Whether rollouts become programs: where it was tried, and for policies that gain by it (docs/performance.md)."""
+    return jax.default_backend() == "cpu" and sys.platform == "linux" and config.policy.name in ("linear", "mlp")
 
 
 def _kept_activations(

@@ -1,7 +1,7 @@
 """Many agent steps as one compiled program, where the emulators can be called from one.
 
 Between an answer of the emulators and the next actions there is no Python then, no hand-over between threads and no
-copy, which is a fifth of what an agent step of a small network costs on CPU (docs/performance.md).
+copy, which is some of what an agent step of a small network costs on CPU (docs/performance.md).
 """
 
 from collections.abc import Callable

@@ -15,6 +15,8 @@ from jaxpg.envs.config import EnvConfig
 from jaxpg.envs.envpool import EnvPool
 from jaxpg.experiment import build, lane_seeds
 from jaxpg.learners.reinforce_config import ReinforceConfig
+from jaxpg.observations import ObservationConfig
+from jaxpg.policies import PolicyConfig
 from jaxpg.program import Program
 from jaxpg.rollout import Rollout
 from jaxpg.types import CompiledEmulators
@@ -144,10 +146,12 @@ def test_programs_play_where_learning_does_not_go_on_from_acting() -> None:
     twice = ReinforceConfig(rollout_agent_steps=16, epochs=2)
     config = probe_config("Count", twice, num_lanes=LANES)
     cartpole = replace(config, env=CARTPOLE)
+    pong = replace(config, env=PONG, observation=ObservationConfig())
     cases = {
         "epochs": (cartpole, True),
         "activations": (replace(cartpole, reinforce=replace(twice, epochs=1)), False),
         "no activations": (replace(cartpole, reinforce=replace(twice, epochs=1, activation_megabytes=0)), True),
+        "convolution": (replace(pong, policy=PolicyConfig(name="dqn2013")), False),
         "two pools": (replace(cartpole, env=replace(CARTPOLE, num_pools=2)), False),
         "emulators in Python": (config, False),
     }
