@@ -23,7 +23,7 @@ import jax.numpy as jnp
 import orbax.checkpoint as ocp
 
 from jaxpg.durable import damage, seal, sync_folder
-from jaxpg.errors import FaultError, UserError
+from jaxpg.errors import FaultError, UserError, first_line
 from jaxpg.resume import Metadata
 from jaxpg.team import Team
 
@@ -86,10 +86,10 @@ class Checkpoints:
                 self._orbax.wait_until_finished()
         except (OSError, ValueError) as error:  # a full disk is a ValueError of TensorStore's
             if team.num_processes > 1:
-                raise FaultError(f"iteration {iteration} cannot be saved: {_first_line(error)}") from error
+                raise FaultError(f"iteration {iteration} cannot be saved: {first_line(error)}") from error
             self._failed.append(unfinished)
             self._remove_failed()
-            raise OSError(_first_line(error)) from error
+            raise OSError(first_line(error)) from error
         team.lead(lambda: self._finish(unfinished, iteration, text))
 
     def _prepare(self, unfinished: Path, num_bytes: int) -> None:
@@ -267,11 +267,7 @@ def _say(sentence: str) -> None:
 
 
 def _unreadable(path: Path, error: Exception) -> UserError:
-    return UserError(f"{path}: the checkpoint cannot be read: {_first_line(error)}")
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0]
+    return UserError(f"{path}: the checkpoint cannot be read: {first_line(error)}")
 
 
 def _shapes(tree: Any) -> dict[str, tuple[int, ...]]:

@@ -32,6 +32,15 @@ class FaultError(Exception):
     """
 
 
+def first_line(error: Exception) -> str:
+    """What an error says at first, for a sentence; its kind where it says nothing.
+
+    >>> first_line(RuntimeError())
+    'RuntimeError'
+    """
+    return (str(error).splitlines() or [type(error).__name__])[0]
+
+
 def run_command(command: Callable[[Sequence[str]], int], argv: Sequence[str] | None = None) -> None:
     """Runs a command and ends the process. A mistake of the user is one sentence on stderr and exit code 2.
 

@@ -71,23 +71,21 @@ class Program:
         noise: jax.Array | None,
         tape: Tape,
         observation: np.ndarray,
-        num_agent_steps: int,
         waiting: Callable[[], AbstractContextManager[None]],
     ) -> tuple[Tape, TimeStep, Seconds]:
-        """Plays T agent steps, at least two, that begin with ``observation``.
+        """Plays the T agent steps of the tape, at least two, which begin with ``observation``.
 
         Args:
           population: as ``act`` takes it.
           noise: of at least T rows, or None for the most probable actions.
           tape: donated; gets the rows 0 to T - 1.
           observation: ``[N, ...]``, raw.
-          num_agent_steps: T.
           waiting: around each wait for the emulators.
 
         Returns:
           The tape, a ``TimeStep`` led by T whose observation is the newest one alone, and a sample of the time.
         """
-        before = self._clock.seconds
+        before, num_agent_steps = self._clock.seconds, len(tape.action) - 1
         answers = jax.tree.map(lambda x: jnp.zeros((num_agent_steps, *x.shape), x.dtype), self._answer)
         now = (self._handle, jnp.array(observation), tape, answers)  # copied, because it is donated
         for first in range(0, num_agent_steps, AGENT_STEPS_AT_ONCE):

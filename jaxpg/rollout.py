@@ -19,7 +19,7 @@ from jaxpg.act import gumbel_noise, make_act
 from jaxpg.activations import Activations
 from jaxpg.candidates import IDLE, CandidateQueue, beginning
 from jaxpg.clock import Clock, Seconds
-from jaxpg.errors import FaultError
+from jaxpg.errors import FaultError, first_line
 from jaxpg.observations import Observation, encoded_shape
 from jaxpg.program import Program
 from jaxpg.types import (
@@ -277,15 +277,13 @@ class Rollout:
     ) -> Tape:
         """Plays a rollout of the only pool as one program."""
         observation = self._observe(0, -1, outcomes, None).observation
-        num_agent_steps = len(outcomes.reward)
         self._program = self._program or Program(self._act, pool)
         clock.lap("emulate")
-        tape, steps, sample = self._program(population, noise, tape, observation, num_agent_steps, self._waiting)
+        tape, steps, sample = self._program(population, noise, tape, observation, self._waiting)
         clock.lap_like(sample)
-        for row in range(num_agent_steps):
-            step = self._current[0] = TimeStep(steps.observation, *(column[row] for column in steps[1:]))
-            outcomes.add(row, 0, step, self._one_candidate)
-            self._games.add(row, 0, step, self._one_candidate)
+        for row in range(len(steps.reward)):
+            step = TimeStep(steps.observation, *(column[row] for column in steps[1:]))
+            self._take_in(0, row, step, outcomes, None)
         return tape
 
     @contextmanager
@@ -295,7 +293,7 @@ class Rollout:
         try:
             yield
         except RuntimeError as error:
-            raise FaultError(f"an emulator failed: {str(error).splitlines()[0]}") from error
+            raise FaultError(f"an emulator failed: {first_line(error)}") from error
         self.waiting_since = None
 
     def _receive(self, pool: VectorEnv) -> TimeStep:
@@ -309,14 +307,20 @@ class Rollout:
         """The newest observation of pool ``i``; what came with it answers the actions of ``row``."""
         step = self._current[i]
         if step is None:
-            step = self._current[i] = self._receive(self.pools[i])
-            if row >= 0:
-                playing = queue.playing if queue else self._one_candidate
-                outcomes.add(row, self._first_lanes[i], step, playing)
-                ended = self._games.add(row, self._first_lanes[i], step, playing)
-                if queue and ended.size:
-                    queue.take_next(ended)
+            step = self._receive(self.pools[i])
+            self._take_in(i, row, step, outcomes, queue)
         return step
+
+    def _take_in(self, i: int, row: int, step: TimeStep, outcomes: _Outcomes, queue: CandidateQueue | None) -> None:
+        """What pool ``i`` answered to the actions of ``row``; -1 where it is what games begin with."""
+        self._current[i] = step
+        if row < 0:
+            return
+        playing = queue.playing if queue else self._one_candidate
+        outcomes.add(row, self._first_lanes[i], step, playing)
+        ended = self._games.add(row, self._first_lanes[i], step, playing)
+        if queue and ended.size:
+            queue.take_next(ended)
 
     def _take_tape(self, num_agent_steps: int) -> Tape | None:
         if not self._keeps_tape:
