@@ -22,7 +22,7 @@ import numpy as np
 from floor import bytes_per_agent_step, matmul_rate, operations_per_agent_step, read_rate
 
 from jaxpg.cli import parse_train
-from jaxpg.compiled import keep_compiled_code
+from jaxpg.compiled import keep_compiled_code, use_fast_convolutions
 from jaxpg.config import Config
 from jaxpg.envs.games import rom_ids_by_game
 from jaxpg.envs.threads import affinity_offset
@@ -37,6 +37,7 @@ Turn = Callable[[float], dict[str, float]]
 def main() -> None:
     """The command."""
     keep_freed_memory()
+    use_fast_convolutions()
     kind, *argv = sys.argv[1:]
     make = partial(_population, int(argv.pop(0))) if kind == "population" else KINDS[kind]
     facts, turn = make(parse_train(argv).config)

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxpg.activations import Activations, on_tape
+from jaxpg.convolution import MEMBERS
 from jaxpg.observations import Observation
 from jaxpg.types import Params, PolicyFunctions, Population, Tape
 
@@ -44,7 +45,7 @@ def make_act(
         population: Population, raw: jax.Array, noise: jax.Array | None
     ) -> tuple[Tape, tuple[jax.Array, ...]]:
         if len(raw) > 1:
-            return jax.vmap(act_lanes)(population, raw, noise)
+            return jax.vmap(act_lanes, axis_name=MEMBERS)(population, raw, noise)
         # on CPU a matrix product with a batch of one matrix is a tenth slower than without
         alone, *lanes = jax.tree.map(lambda x: x[0], (population, raw, noise))
         return jax.tree.map(lambda x: x[None], act_lanes(alone, *lanes))

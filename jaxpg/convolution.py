@@ -1,7 +1,8 @@
 """Convolution of pictures, in the form that is fast where it runs.
 
-XLA's own convolutions are slow on CPU: the same sums as one matrix product over patches take two thirds of the time,
-and the weights' gradient half (docs/performance.md). On every other device they are used as they are.
+On CPU XLA's own is fast for the outputs and for the filters' gradient, but not for the gradient of pictures, nor where
+each member of a population has filters of its own (docs/performance.md); these are products over patches. On every
+other device XLA's own does it all.
 """
 
 from functools import partial
@@ -17,6 +18,9 @@ from jaxpg.patches import bfloat16_patches_of, padded, patches_of
 Precision = Literal["float32", "bfloat16"]
 """What operands of products are rounded to, which are added up in float32 (Kalamkar et al. 2019, section 2)."""
 
+MEMBERS = "members"
+"""Name of the axis of a ``vmap`` over policies, by which a layer knows that its weights are those of many."""
+
 
 def convolve(pictures: jax.Array, kernel: jax.Array, stride: int, precision: Precision = "float32") -> jax.Array:
     """Cross-correlation of pictures with filters, as ``jax.lax.conv`` without padding.
@@ -30,50 +34,72 @@ def convolve(pictures: jax.Array, kernel: jax.Array, stride: int, precision: Pre
     Returns:
       ``f32[..., (H - k) // stride + 1, (W - k) // stride + 1, F]``.
     """
-    if jax.default_backend() == "cpu":
-        multiply = _float32_product if precision == "float32" else _bfloat16_product
-        return multiply(pictures, kernel, stride)
-    scaled = unit_scale(pictures)
+    if jax.default_backend() != "cpu":
+        scaled = unit_scale(pictures)
+        return _convolution(scaled.astype(precision), kernel.astype(precision), stride).astype(jnp.float32)
+    if pictures.dtype == jnp.uint8:
+        kernel = kernel / 255  # bytes stay bytes for as long as they can, and are scaled here
+    if precision == "bfloat16":
+        return _bfloat16_convolution(pictures, _as_matrix(kernel), len(kernel), stride)
+    if _of_members():
+        return _float32_product(pictures, kernel, stride)
+    outputs = _convolution(jax.lax.stop_gradient(pictures).astype(jnp.float32), kernel, stride)
+    if pictures.dtype == jnp.uint8:
+        return outputs
+    return _by_pictures_too(outputs, pictures, jax.lax.stop_gradient(kernel), pictures.shape[-3:], stride)
+
+
+def _of_members() -> bool:
+    try:
+        jax.lax.axis_size(MEMBERS)
+    except NameError:  # there is no such axis around this call
+        return False
+    return True
+
+
+def _convolution(pictures: jax.Array, kernel: jax.Array, stride: int) -> jax.Array:
+    """XLA's own."""
     outputs = jax.lax.conv_general_dilated(
-        scaled.reshape(-1, *scaled.shape[-3:]).astype(precision),
-        kernel.astype(precision),
+        pictures.reshape(-1, *pictures.shape[-3:]),
+        kernel,
         (stride, stride),
         "VALID",
         dimension_numbers=("NHWC", "HWIO", "NHWC"),
     )
-    return outputs.reshape(*scaled.shape[:-3], *outputs.shape[1:]).astype(jnp.float32)
+    return outputs.reshape(*pictures.shape[:-3], *outputs.shape[1:])
 
 
-@partial(jax.checkpoint, static_argnums=2, prevent_cse=False)
 def _float32_product(pictures: jax.Array, kernel: jax.Array, stride: int) -> jax.Array:
-    """A checkpoint, so that a gradient made later needs the pictures and not their patches, many times as large."""
-    size = len(kernel)
-    patches = patches_of(pictures, size, stride)
-    weights = _as_matrix(kernel)
-    if patches.dtype == jnp.uint8:  # bytes are laid out as bytes, a quarter of the memory, and scaled in the weights
+    patches = patches_of(pictures, len(kernel), stride)
+    if patches.dtype == jnp.uint8:  # laid out as bytes, a quarter of the memory
         patches = jax.lax.optimization_barrier(patches).astype(jnp.float32)
-        weights = weights / 255
-    return jnp.einsum("...p,fp->...f", patches, _gradient_as_computed(weights))
+    return patches @ _as_matrix(kernel).T
 
 
-@jax.custom_vjp
-def _gradient_as_computed(weights: jax.Array) -> jax.Array:
-    """The weights themselves. Their gradient is the product (outputs x patches), whose transpose the kernel wants; the
-    barrier keeps XLA from computing (patches x outputs) instead, which takes twice as long.
+@partial(jax.custom_vjp, nondiff_argnums=(3, 4))
+def _by_pictures_too(
+    outputs: jax.Array, pictures: jax.Array, kernel: jax.Array, shape: tuple[int, ...], stride: int
+) -> jax.Array:
+    """The outputs, which have their gradient by the pictures (of ``shape``) from here. So the one by the filters stays
+    XLA's, which adds it up over all pictures at once, under ``vmap``, too.
     """
-    return weights
+    return outputs
 
 
-_gradient_as_computed.defvjp(
-    lambda weights: (weights, None), lambda _, gradient: (jax.lax.optimization_barrier(gradient),)
-)
+def _keep_kernel(
+    outputs: jax.Array, pictures: jax.Array, kernel: jax.Array, shape: tuple[int, ...], stride: int
+) -> tuple[jax.Array, jax.Array]:
+    return outputs, kernel
 
 
-def _bfloat16_product(pictures: jax.Array, kernel: jax.Array, stride: int) -> jax.Array:
-    weights = _as_matrix(kernel)
-    return _bfloat16_convolution(
-        pictures, weights / 255 if pictures.dtype == jnp.uint8 else weights, len(kernel), stride
-    )
+def _back(
+    shape: tuple[int, ...], stride: int, kernel: jax.Array, gradient: jax.Array
+) -> tuple[jax.Array, jax.Array, None]:
+    patches = jnp.einsum("...f,fp->...p", gradient, _as_matrix(kernel))
+    return gradient, _pictures_of(patches, shape, len(kernel), stride), None
+
+
+_by_pictures_too.defvjp(_keep_kernel, _back)
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(2, 3))
@@ -103,13 +129,16 @@ def _backward(
     by_weights = jax.lax.optimization_barrier(_sums(turned, patches.reshape(-1, patches.shape[-1]), 1, 0))
     if pictures.dtype == jnp.uint8:
         return None, by_weights
-    to_pictures = jax.linear_transpose(
-        partial(patches_of, size=size, stride=stride), jax.ShapeDtypeStruct(pictures.shape, jnp.float32)
-    )
-    return to_pictures(_sums(gradient, weights, -1, 0))[0], by_weights
+    return _pictures_of(_sums(gradient, weights, -1, 0), pictures.shape[-3:], size, stride), by_weights
 
 
 _bfloat16_convolution.defvjp(_forward, _backward)
+
+
+def _pictures_of(patches: jax.Array, shape: tuple[int, ...], size: int, stride: int) -> jax.Array:
+    """Each pixel's sum over the patches it is in, ``f32[..., H, W, C]``: the transpose of ``patches_of``."""
+    pictures = jax.ShapeDtypeStruct((*patches.shape[:-3], *shape), jnp.float32)
+    return jax.linear_transpose(partial(patches_of, size=size, stride=stride), pictures)(patches)[0]
 
 
 def _as_matrix(kernel: jax.Array) -> jax.Array:

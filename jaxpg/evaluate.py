@@ -9,7 +9,7 @@ from typing import Annotated, ClassVar
 import jax
 import tyro
 
-from jaxpg.compiled import keep_compiled_code
+from jaxpg.compiled import keep_compiled_code, use_fast_convolutions
 from jaxpg.envs.config import EnvConfig
 from jaxpg.errors import run_command
 from jaxpg.evaluations import Evaluation, add_evaluation, read_evaluations
@@ -50,6 +50,7 @@ def evaluate(argv: Sequence[str]) -> int:
     read_evaluations(folder / "evaluation.json")  # damaged? then before the work
     keep_freed_memory()
     keep_compiled_code()
+    use_fast_convolutions()
     experiment = build(config, Player(env, GREEDY[arguments.actions]))
     params, iteration = restore_params(folder, experiment, arguments.checkpoint)
     actions = "greedy" if experiment.rollout.greedy else "sampled"

@@ -10,7 +10,7 @@ import jax
 import numpy as np
 import tyro
 
-from jaxpg.compiled import keep_compiled_code
+from jaxpg.compiled import keep_compiled_code, use_fast_convolutions
 from jaxpg.config import Config
 from jaxpg.durable import refuse_links
 from jaxpg.envs import make_env
@@ -59,6 +59,7 @@ def record(argv: Sequence[str]) -> int:
     names = action_names(arguments.env)
     keep_freed_memory()
     keep_compiled_code()
+    use_fast_convolutions()
     experiment = build(config, Player(arguments.env, GREEDY[arguments.actions], keeps_tape=True))
     restored = [restore_params(Path(arguments.run), experiment, which) for which in arguments.checkpoint]
     if arguments.grid:

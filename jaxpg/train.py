@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from jaxpg.cli import TrainArguments, parse_train
-from jaxpg.compiled import keep_compiled_code
+from jaxpg.compiled import keep_compiled_code, use_fast_convolutions
 from jaxpg.config import Config
 from jaxpg.counters import Progress
 from jaxpg.distributed import joined_team
@@ -41,6 +41,7 @@ def _train(argv: Sequence[str], stop: Stop) -> int:
     arguments = parse_train(argv)
     keep_freed_memory()
     keep_compiled_code()
+    use_fast_convolutions()
     with joined_team(arguments.distributed) as team:
         return train_together(arguments, team, stop)
 

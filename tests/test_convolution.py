@@ -1,4 +1,4 @@
-"""Convolution as a product over patches: XLA's own is the oracle, for values and for gradients."""
+"""Convolution in the form that is fast on CPU: XLA's own is the oracle, for values and for gradients."""
 
 import jax
 import jax.numpy as jnp
@@ -6,8 +6,11 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from jaxpg.convolution import Conv, Precision, convolve
+from jaxpg.act import make_act
+from jaxpg.convolution import MEMBERS, Conv, Precision, convolve
+from jaxpg.observations import Observation
 from jaxpg.policies import PolicyConfig, make_policy
+from jaxpg.types import EmulatorNeeds, Params, PolicyFunctions
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")  # every comparison is to a tolerance
 CASES = [  # picture, filter size, stride, filters
@@ -113,32 +116,68 @@ def test_bytes_stand_for_0_to_1() -> None:
     jax.tree.map(_close, ours, xla)
 
 
+@pytest.mark.parametrize("named", [True, False])
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
-def test_every_member_of_a_population_has_filters_of_its_own(precision: Precision) -> None:
+def test_every_member_of_a_population_has_filters_of_its_own(precision: Precision, named: bool) -> None:
     rng = np.random.default_rng(0)
     pictures = jnp.asarray(rng.normal(size=(3, 2, 12, 12, 2)), jnp.float32)
     kernels = jnp.asarray(rng.normal(size=(3, 4, 4, 2, 5)), jnp.float32)
     if precision == "bfloat16":
         pictures, kernels = _rounded(pictures), _rounded(kernels)
-    ours = jax.vmap(lambda xs, k: convolve(xs, k, 2, precision))(pictures, kernels)
+    ours = jax.vmap(lambda xs, k: convolve(xs, k, 2, precision), axis_name=MEMBERS if named else None)(
+        pictures, kernels
+    )
     _close(ours, jax.vmap(lambda xs, k: jax.vmap(lambda x: _xla(x, k, 2))(xs))(pictures, kernels))
+
+
+def test_members_bytes_stand_for_0_to_1() -> None:
+    rng = np.random.default_rng(0)
+    pictures = jnp.asarray(rng.integers(0, 256, (3, 12, 12, 2)), jnp.uint8)
+    kernels = jnp.asarray(rng.normal(size=(3, 4, 4, 2, 5)), jnp.float32)
+    ours = jax.vmap(lambda x, k: convolve(x, k, 2), axis_name=MEMBERS)(pictures, kernels)
+    _close(ours, jax.vmap(lambda x, k: _xla(x / jnp.float32(255), k, 2))(pictures, kernels))
+
+
+@pytest.mark.parametrize(("members", "convolutions"), [(1, 1), (2, 0), (4, 0)])
+def test_a_population_acts_by_products_and_one_policy_by_convolutions(members: int, convolutions: int) -> None:
+    """XLA's convolutions of many filters take half as long again (docs/performance.md)."""
+    observation = Observation(EmulatorNeeds(kind="pixels"), encode=lambda x: x, decode=lambda x: x)
+
+    def apply(params: Params, seen: jax.Array) -> tuple[jax.Array, jax.Array]:
+        logits = convolve(seen, params["kernel"], 1)[..., 0, 0, :]
+        return logits, jnp.zeros(logits.shape[:-1])
+
+    policy = PolicyFunctions(init=lambda key: {}, apply=apply, has_value=False)
+    act = make_act(policy, observation, (0, 1, 2), 4)
+    population = {"kernel": jnp.ones((members, 4, 4, 2, 3))}
+    traced = jax.make_jaxpr(act, static_argnums=(2, 3))(population, np.zeros((4, 4, 4, 2), np.uint8), None, None, 0, 0)
+    assert str(traced).count("conv_general_dilated[") == convolutions
+
+
+def test_one_picture_at_a_time_has_its_filters_gradient_in_one_convolution() -> None:
+    """Each picture's own, then added, would take many times as long."""
+    loss = jax.grad(lambda k: jax.vmap(lambda x: convolve(x, k, 2))(jnp.ones((6, 12, 12, 4))).sum())
+    traced = jax.make_jaxpr(loss)(jnp.ones((4, 4, 4, 5)))
+    products = [e for e in traced.eqns if e.primitive.name == "conv_general_dilated"]
+    assert [e.outvars[0].aval.shape for e in products] == [(6, 5, 5, 5), (4, 4, 4, 5)]
+    assert all(e.params["batch_group_count"] == e.params["feature_group_count"] == 1 for e in products)
 
 
 @pytest.mark.parametrize(("precision", "tolerance"), [("float32", 1e-5), ("bfloat16", 2e-2)])
 def test_other_devices_use_xlas_own(precision: Precision, tolerance: float, monkeypatch: pytest.MonkeyPatch) -> None:
     rng = np.random.default_rng(0)
-    pictures = jnp.asarray(rng.integers(0, 256, (2, 3, 12, 12, 4)), jnp.uint8)
+    pictures = jnp.asarray(rng.integers(0, 256, (2, 3, 12, 12, 4)) / 255, jnp.float32)
     kernel = jnp.asarray(rng.normal(size=(4, 4, 4, 3)), jnp.float32)
 
     def traced_and_made():
-        gradient = jax.value_and_grad(lambda k: jnp.sum(convolve(pictures, k, 2, precision) ** 2))  # traced anew
-        return str(jax.make_jaxpr(gradient)(kernel)), gradient(kernel)
+        gradient = jax.grad(lambda x, k: jnp.sum(convolve(x, k, 2, precision) ** 2), argnums=(0, 1))  # traced anew
+        return str(jax.make_jaxpr(gradient)(pictures, kernel)), gradient(pictures, kernel)
 
     here, on_cpu = traced_and_made()
-    assert "conv_general_dilated" not in here
+    assert ("dot_general" in here, "conv_general_dilated" in here) == (True, precision == "float32")
     monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
     there, elsewhere = traced_and_made()
-    assert "conv_general_dilated" in there
+    assert ("dot_general" in there, "conv_general_dilated" in there) == (False, True)
     assert ("bf16" in there) == (precision == "bfloat16")
     for ours, xla in zip(on_cpu, elsewhere, strict=True):
         np.testing.assert_allclose(ours, xla, atol=tolerance * np.abs(xla).max())

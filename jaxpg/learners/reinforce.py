@@ -225,7 +225,9 @@ def make_reinforce(
     ) -> tuple[Params, optax.OptState, Metrics]:
         gradient, parts = sums
         updates, optimizer_state = optimizer.update(gradient, optimizer_state, params)
-        shares = {name: x / num_updates for name, x in (parts | {"gradient_norm": optax.tree.norm(gradient)}).items()}
+        # the barrier keeps XLA on CPU from storing the squares to share them with an optimizer that squares, too
+        norm = optax.tree.norm(jax.lax.optimization_barrier(gradient))
+        shares = {name: x / num_updates for name, x in (parts | {"gradient_norm": norm}).items()}
         means = shares if means is None else jax.tree.map(jnp.add, means, shares)
         return optax.apply_updates(params, updates), optimizer_state, means
 
