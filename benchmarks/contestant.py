@@ -127,7 +127,7 @@ def _training(config: Config) -> tuple[dict[str, Any], Turn]:
     state = experiment.learner.init(learner_key, jax.jit(experiment.policy.init)(init_key))
     experiment.rollout.reset(lane_seeds(1, 0, config.env.num_lanes))
     facts = {
-        "operations_per_agent_step": operations_per_agent_step(config, experiment, state.params),
+        "operations_per_agent_step": operations_per_agent_step(config, experiment),
         "bytes_per_agent_step": bytes_per_agent_step(config, experiment, state.params),
         "parameters": sum(x.size for x in jax.tree.leaves(state.params)),
     }

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from math import prod
 from typing import Any
 
@@ -12,24 +13,29 @@ from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn
 from jaxpg.config import Config
 from jaxpg.experiment import Experiment
 from jaxpg.learners.batches import agent_steps_per_update, one_update
-from jaxpg.observations import encoded_shape, input_shape
+from jaxpg.observations import encoded_shape
+from jaxpg.policies import make_policy
+from jaxpg.types import Params
 
 FLOAT_BYTES = 4
 
 
-def operations_per_agent_step(config: Config, experiment: Experiment, params: Any) -> float:
+def operations_per_agent_step(config: Config, experiment: Experiment) -> float:
     """Additions and multiplications of the policy's products and convolutions: one pass to act, and in each epoch
     one forward and one backward; only the backward where a batch makes one update, for which acting has computed the
-    forward. All else that is computed counts as overhead.
+    forward. All else that is computed counts as overhead, and so does what bfloat16 needs beyond float32.
     """
-    shape = input_shape(experiment.observation, experiment.rollout.pools[0].spec)
-    picture = jax.ShapeDtypeStruct(shape, jnp.float32)
+    spec, observation = experiment.rollout.pools[0].spec, experiment.observation
+    picture = jax.eval_shape(observation.decode, encoded_shape(observation, spec))
+    plain = replace(config.policy, precision="float32")
+    policy = make_policy(plain, picture.shape, spec.num_actions, experiment.policy.has_value)
+    params = jax.eval_shape(policy.init, jax.random.key(0))
 
-    def total(params: Any, x: jax.Array) -> jax.Array:
-        logits, value = experiment.policy.apply(params, x)
+    def total(params: Params, x: jax.Array) -> jax.Array:
+        logits, value = policy.apply(params, x)
         return logits.sum() + value
 
-    acting = operations(jax.make_jaxpr(experiment.policy.apply)(params, picture))
+    acting = operations(jax.make_jaxpr(policy.apply)(params, picture))
     learning = operations(jax.make_jaxpr(jax.grad(total))(params, picture))
     if one_update(config.reinforce, config.env.num_lanes):
         return learning

@@ -7,9 +7,8 @@ import jax
 import jax.numpy as jnp
 
 from jaxpg.activations import Activations, on_tape
-from jaxpg.convolution import MEMBERS
 from jaxpg.observations import Observation
-from jaxpg.types import Params, PolicyFunctions, Population, Tape
+from jaxpg.types import MEMBERS, Params, PolicyFunctions, Population, Tape
 
 
 def make_act(

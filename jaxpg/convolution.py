@@ -14,12 +14,10 @@ from flax import nnx
 
 from jaxpg.observations import unit_scale
 from jaxpg.patches import bfloat16_patches_of, padded, patches_of
+from jaxpg.types import MEMBERS
 
 Precision = Literal["float32", "bfloat16"]
 """What operands of products are rounded to, which are added up in float32 (Kalamkar et al. 2019, section 2)."""
-
-MEMBERS = "members"
-"""Name of the axis of a ``vmap`` over policies, by which a layer knows that its weights are those of many."""
 
 
 def convolve(pictures: jax.Array, kernel: jax.Array, stride: int, precision: Precision = "float32") -> jax.Array:

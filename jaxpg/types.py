@@ -22,6 +22,9 @@ Params = Any
 Population = Any
 """The same pytree with every leaf led by the axis ``P``."""
 
+MEMBERS = "members"
+"""Name of the axis ``P`` where ``act`` is mapped over it, by which a layer can know that its weights are of many."""
+
 Outputs = tuple[jax.Array, jax.Array]
 """Logits and value, ``f32[..., A]`` and ``f32[...]``."""
 

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from jaxpg.compiled import use_fast_convolutions
+
 LONGEST_FIRST = [
     *("test_distributed.py", "faults/test_faults.py"),
     *("learners/test_reinforce.py", "envs/test_every_game.py", "test_recipes.py", "test_record.py"),
@@ -23,6 +25,7 @@ if "PYTEST_XDIST_WORKER" not in os.environ:  # workers and subprocesses inherit 
     # small it is. The runs of tests/faults keep theirs as users' do.
     os.environ["JAX_COMPILATION_CACHE_DIR"] = f"{_CACHE.name}/tests"
     os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
+    use_fast_convolutions()  # as the commands do
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

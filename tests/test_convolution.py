@@ -7,10 +7,10 @@ import pytest
 from flax import nnx
 
 from jaxpg.act import make_act
-from jaxpg.convolution import MEMBERS, Conv, Precision, convolve
+from jaxpg.convolution import Conv, Precision, convolve
 from jaxpg.observations import Observation
 from jaxpg.policies import PolicyConfig, make_policy
-from jaxpg.types import EmulatorNeeds, Params, PolicyFunctions
+from jaxpg.types import MEMBERS, EmulatorNeeds, Params, PolicyFunctions
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")  # every comparison is to a tolerance
 CASES = [  # picture, filter size, stride, filters
