@@ -17,7 +17,7 @@ MAY_IMPORT = {
     "envs": BASE,
     "observations": BASE,
     "patches": set(),
-    "convolution": {"observations", "patches"},
+    "convolution": {"observations", "patches", "types"},
     "activations": BASE | {"observations"},
     "policies": BASE | {"convolution", "observations"},
     "returns": BASE,
