@@ -17,16 +17,18 @@ DENSE = 3136 * 512 + 512 * 6 + 512
 MLP = 84 * 84 * 4 * 200, 200 * 6 + 200
 
 
-@pytest.mark.parametrize("epochs", [1, 3])
+CONVOLUTIONS = FIRST + SECOND + THIRD + DENSE, FIRST + 2 * (SECOND + THIRD + DENSE)
+
+
 @pytest.mark.parametrize(
-    ("name", "precision", "forward", "backward"),
+    ("name", "precision", "epochs", "forward", "backward"),
     [
-        ("nature", "float32", FIRST + SECOND + THIRD + DENSE, FIRST + 2 * (SECOND + THIRD + DENSE)),
-        ("nature", "bfloat16", FIRST + SECOND + THIRD + DENSE, FIRST + 2 * (SECOND + THIRD + DENSE)),
-        ("mlp", "float32", sum(MLP), MLP[0] + 2 * MLP[1]),
+        ("nature", "float32", 1, *CONVOLUTIONS),
+        ("nature", "bfloat16", 3, *CONVOLUTIONS),
+        ("mlp", "float32", 3, sum(MLP), MLP[0] + 2 * MLP[1]),
     ],
 )
-def test_operations_of_an_agent_step(name: str, precision: Precision, forward: int, backward: int, epochs: int) -> None:
+def test_operations_of_an_agent_step(name: str, precision: Precision, epochs: int, forward: int, backward: int) -> None:
     config = Config(
         env=EnvConfig(num_lanes=2),
         observation=ObservationConfig(name="stack84"),
