@@ -40,11 +40,11 @@ def convolve(pictures: jax.Array, kernel: jax.Array, stride: int, precision: Pre
     if precision == "bfloat16":
         return _bfloat16_convolution(pictures, _as_matrix(kernel), len(kernel), stride)
     if _of_members():
-        return _float32_product(pictures, kernel, stride)
+        return patches_of(pictures, len(kernel), stride).astype(jnp.float32) @ _as_matrix(kernel).T
     outputs = _convolution(jax.lax.stop_gradient(pictures).astype(jnp.float32), kernel, stride)
     if pictures.dtype == jnp.uint8:
         return outputs
-    return _by_pictures_too(outputs, pictures, jax.lax.stop_gradient(kernel), pictures.shape[-3:], stride)
+    return _by_pictures_too(outputs, pictures, kernel, pictures.shape[-3:], stride)
 
 
 def _of_members() -> bool:
@@ -65,13 +65,6 @@ def _convolution(pictures: jax.Array, kernel: jax.Array, stride: int) -> jax.Arr
         dimension_numbers=("NHWC", "HWIO", "NHWC"),
     )
     return outputs.reshape(*pictures.shape[:-3], *outputs.shape[1:])
-
-
-def _float32_product(pictures: jax.Array, kernel: jax.Array, stride: int) -> jax.Array:
-    patches = patches_of(pictures, len(kernel), stride)
-    if patches.dtype == jnp.uint8:  # laid out as bytes, a quarter of the memory
-        patches = jax.lax.optimization_barrier(patches).astype(jnp.float32)
-    return patches @ _as_matrix(kernel).T
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(3, 4))

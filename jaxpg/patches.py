@@ -7,7 +7,8 @@ import jax.numpy as jnp
 def patches_of(pictures: jax.Array, size: int, stride: int) -> jax.Array:
     """Patches ``[..., (H - size) // stride + 1, (W - size) // stride + 1, size * size * C]`` of ``[..., H, W, C]``.
 
-    Pixels are taken in runs of ``stride`` columns, which lie together in memory.
+    Pixels are taken in runs of ``stride`` columns, which lie together in memory. Integers (bytes, or words of several
+    numbers) are laid out before anything is made of them, which would be more to lay out.
     """
     *lead, height, width, channels = pictures.shape
     rows, columns = (height - size) // stride + 1, (width - size) // stride + 1
@@ -21,18 +22,19 @@ def patches_of(pictures: jax.Array, size: int, stride: int) -> jax.Array:
         for x in range(0, size, stride):
             run = min(stride, size - x) * channels
             pieces.append(row[..., x // stride : x // stride + columns, :run])
-    return jnp.concatenate(pieces, axis=-1)
+    patches = jnp.concatenate(pieces, axis=-1)
+    return jax.lax.optimization_barrier(patches) if jnp.issubdtype(patches.dtype, jnp.integer) else patches
 
 
 def bfloat16_patches_of(pictures: jax.Array, size: int, stride: int) -> jax.Array:
     """The same in bfloat16, of ``bf16[..., H, W, C]`` or of bytes, which it holds exactly."""
     if pictures.dtype == jnp.uint8:
-        return jax.lax.optimization_barrier(patches_of(pictures, size, stride)).astype(jnp.bfloat16)
+        return patches_of(pictures, size, stride).astype(jnp.bfloat16)
     if pictures.shape[-1] % 2:
         return patches_of(pictures, size, stride)
     # two as one word, which XLA on CPU lays out in three quarters of the time (docs/performance.md)
     words = jax.lax.bitcast_convert_type(pictures.reshape(*pictures.shape[:-1], -1, 2), jnp.uint32)
-    halves = jax.lax.bitcast_convert_type(jax.lax.optimization_barrier(patches_of(words, size, stride)), jnp.bfloat16)
+    halves = jax.lax.bitcast_convert_type(patches_of(words, size, stride), jnp.bfloat16)
     return halves.reshape(*halves.shape[:-2], -1)
 
 

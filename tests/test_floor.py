@@ -14,17 +14,15 @@ from jaxpg.policies import PolicyConfig
 # multiplications of each layer of the 2015 network: outputs x weights that meet in one
 FIRST, SECOND, THIRD = 20 * 20 * 32 * 8 * 8 * 4, 9 * 9 * 64 * 4 * 4 * 32, 7 * 7 * 64 * 3 * 3 * 64
 DENSE = 3136 * 512 + 512 * 6 + 512
+NATURE = FIRST + SECOND + THIRD + DENSE, FIRST + 2 * (SECOND + THIRD + DENSE)  # forward and backward
 MLP = 84 * 84 * 4 * 200, 200 * 6 + 200
-
-
-CONVOLUTIONS = FIRST + SECOND + THIRD + DENSE, FIRST + 2 * (SECOND + THIRD + DENSE)
 
 
 @pytest.mark.parametrize(
     ("name", "precision", "epochs", "forward", "backward"),
     [
-        ("nature", "float32", 1, *CONVOLUTIONS),
-        ("nature", "bfloat16", 3, *CONVOLUTIONS),
+        ("nature", "float32", 1, *NATURE),
+        ("nature", "bfloat16", 3, *NATURE),
         ("mlp", "float32", 3, sum(MLP), MLP[0] + 2 * MLP[1]),
     ],
 )

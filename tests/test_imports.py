@@ -71,8 +71,7 @@ MAY_IMPORT = {
     "views": {"charts", "config", "evaluations", "metrics", "runlog", "summary"},
     "tables": {"charts", "evaluations", "views"},
 }
-PICKLERS = {"pickle", "cloudpickle", "dill", "joblib", "marshal", "shelve"}
-"""What no file of jaxpg may import: to read a file with one of these is to run whatever code a stranger put into it."""
+PICKLERS = {"pickle", "cloudpickle", "dill", "joblib", "marshal", "shelve"}  # forbidden: reading runs strangers' code
 COMMANDS = {"launch", "train", "evaluate", "record", "report"}
 
 
