@@ -30,7 +30,8 @@ ENVELOPE_BYTES = 4092
 class Team:
     """Which devices there are, and how they tell each other what they know.
 
-    All processes must call ``gather``, ``lead``, ``together``, ``check_alike`` and ``reduce`` in the same order.
+    All processes must call ``gather``, ``lead``, ``together``, ``check_alike``, ``reduce`` and ``total`` in the same
+    order.
     """
 
     mesh: Mesh
@@ -116,6 +117,16 @@ class Team:
         """
         return self.here(_reduced(reduction, self.everywhere)(self.sharded(parts, axis=0)))
 
+    def total(self, parts: Sequence[Any]) -> Any:
+        """The sum of all devices' parts, the same in every process, on its first device; of one device, its own part.
+
+        Args:
+          parts: a pytree for each device of this process.
+        """
+        if self.num_devices == 1:
+            return parts[0]  # as it is: a sum would copy a whole gradient
+        return self.reduce(_sums, [_led_by_one(part) for part in parts])
+
     def gather(self, content: Any) -> list[Any]:
         """What every process has to say, in the order of the processes: anything that is JSON, or bytes within it."""
         if self.num_processes == 1:
@@ -190,6 +201,15 @@ def _as_key(data: jax.Array, impl: Any) -> jax.Array:
 
 def _plain(x: jax.Array) -> jax.Array:
     return jax.random.key_data(x) if jnp.issubdtype(x.dtype, jax.dtypes.prng_key) else x
+
+
+@jax.jit
+def _led_by_one(part: Any) -> Any:
+    return jax.tree.map(lambda x: x[None], part)
+
+
+def _sums(of_devices: Any) -> Any:
+    return jax.tree.map(lambda x: x.sum(0), of_devices)
 
 
 @cache

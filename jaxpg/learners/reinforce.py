@@ -6,7 +6,7 @@ estimator: no ratio, no clipping, no replay. More epochs reuse a batch and then 
 
 from collections.abc import Sequence
 from functools import partial
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -195,7 +195,7 @@ def make_reinforce(
         total_weight: jax.Array,
         iteration: jax.Array,
     ) -> tuple[Params, Metrics]:
-        """Of one device, led by an axis of 1, which is where those of all devices meet; ``kept`` is of these rows."""
+        """Of one device; ``kept`` is of these rows."""
         progress = jnp.minimum(iteration / schedule_iterations, 1.0)
         bonus = config.entropy_bonus * (1 + progress * (config.final_entropy_bonus_fraction - 1))
         own_lanes = partial(
@@ -212,8 +212,7 @@ def make_reinforce(
             gradient = activations.backward(params, chunk.observation, all_kept, by_outputs)
         else:
             gradient, parts = jax.grad(lambda params: loss_of(act(params, chunk.observation)), has_aux=True)(params)
-        own = jax.tree.map(lambda x: x[None], (gradient, parts))
-        return own if sums is None else jax.tree.map(jnp.add, sums, own)
+        return (gradient, parts) if sums is None else jax.tree.map(jnp.add, sums, (gradient, parts))
 
     @jax.jit
     def total_weight_of(weight: jax.Array, rows: np.ndarray) -> jax.Array:
@@ -265,8 +264,7 @@ def make_reinforce(
                         sums, copy, experience.tape, kept, first_lane, targets, chunk, total_weight, iteration
                     )
                 of_devices.append(sums)
-            gradient = team.reduce(_sum_over_devices, of_devices)
-            params, optimizer_state, means = apply_gradient(params, optimizer_state, gradient, means)
+            params, optimizer_state, means = apply_gradient(params, optimizer_state, team.total(of_devices), means)
         assert means is not None
         if config.normalize_observations:
             params |= moments(statistics)
@@ -287,10 +285,6 @@ def _played(experience: Experience) -> jax.Array:
 @jax.jit
 def _beside(value: jax.Array, happened: np.ndarray) -> jax.Array:
     return jnp.concatenate([value[None], happened])
-
-
-def _sum_over_devices(of_devices: Any) -> Any:
-    return jax.tree.map(lambda x: x.sum(0), of_devices)
 
 
 def _deviation(moments_of_return: jax.Array) -> jax.Array:
