@@ -29,6 +29,7 @@ REPEATS = 5
 """Measurements of which a record is made."""
 ATTEMPTS = 3
 """Measurements in a row that must show a fall."""
+CPUINFO = Path("/proc/cpuinfo")
 Ratios = dict[str, float]
 
 
@@ -53,7 +54,8 @@ def main() -> None:
     arguments = parser.parse_args()
     contestants = {name: _pair(name) for name in GUARDED}
     facts = contestants[GUARDED[0]][0].facts
-    kind = f"{facts['platform']} ({facts['device']}), {os.cpu_count()} cores, {_processor()}"
+    described = CPUINFO.read_text(encoding="utf-8") if CPUINFO.exists() else ""
+    kind = f"{facts['platform']} ({facts['device']}), {os.cpu_count()} cores, {processor(described)}"
     try:
         measure = partial(_measure, contestants, arguments.rounds, arguments.seconds)
         sys.exit(_record(kind, [measure() for _ in range(REPEATS)]) if arguments.record else _guard(kind, measure))
@@ -63,12 +65,15 @@ def main() -> None:
                 contestant.close()
 
 
-def _processor() -> str:
-    """The processor's model, because emulators and products gain differently from a newer one."""
-    path = Path("/proc/cpuinfo")
-    lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
-    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.machine()
+def processor(cpuinfo: str) -> str:
+    """The processor's model as Linux describes it, because emulators and products gain differently from a newer one.
+
+    The name alone would not do: virtual machines call several generations by the same.
+    """
+    first, *_ = cpuinfo.split("\n\n")
+    facts = {key.strip(): value.strip() for key, _, value in (line.partition(":") for line in first.splitlines())}
+    named = [f"{key} {facts[key]}" for key in ("cpu family", "model") if key in facts]
+    return ", ".join([facts["model name"], *named]) if "model name" in facts else platform.machine()
 
 
 def _record(kind: str, measured: list[Ratios]) -> int:

@@ -1,6 +1,8 @@
 """The guard against slower training: what it lets pass and what it names."""
 
-from guard import Recorded, compare
+import platform
+
+from guard import Recorded, compare, processor
 
 RECORDED = {"linear": Recorded(ratio=0.80, lowest=0.75), "MLP": Recorded(ratio=0.70, lowest=0.68)}
 
@@ -12,3 +14,14 @@ def test_a_ratio_may_fall_by_twice_the_noise_and_no_further() -> None:
     lines, fell = compare({"linear": 0.95, "MLP": 0.659}, RECORDED)
     assert fell == ["MLP"]
     assert lines[1].endswith("FELL")
+
+
+def test_generations_of_one_name_are_told_apart() -> None:
+    older, newer = (
+        f"processor\t: 0\ncpu family\t: {family}\nmodel\t\t: 1\nmodel name\t: AMD EPYC\npower management:\n\nprocessor\t: 1\n"
+        for family in (25, 26)
+    )
+    assert processor(newer) == "AMD EPYC, cpu family 26, model 1"
+    assert processor(older) != processor(newer)
+    assert processor("processor\t: 0\nFeatures\t: fp asimd\n") == platform.machine()  # ARM names no model
+    assert processor("") == platform.machine()  # and other systems have no such file
