@@ -1,10 +1,11 @@
 """Whether training became slower: its speed over raw EnvPool's, beside the ratios recorded in ``guard.json``.
 
   python benchmarks/guard.py            measures, prints, and ends with 1 if a ratio is seen three times below the noise
-  python benchmarks/guard.py --record   measures several times and records the ratios and their noise
+  python benchmarks/guard.py --record   measures several times and adds the ratios to those recorded
 
-Only ratios of neighbouring turns are compared, never times, because a machine's speed changes from hour to hour. They
-hold for one kind of machine; on another kind the guard says so and ends with 0.
+Only ratios of neighbouring turns are compared, never times, because a machine's speed changes from hour to hour. So
+does the noise: a kind of machine should be recorded in several hours. On a kind that is not, the guard says so and ends
+with 0. After a change that gains or costs speed, take the kind out of ``guard.json`` and record it anew.
 """
 
 import argparse
@@ -34,10 +35,14 @@ Ratios = dict[str, float]
 
 
 class Recorded(NamedTuple):
-    """Medians of several measurements of one network's ratio."""
+    """The median and the lowest of several measurements of one network's ratio."""
 
     ratio: float
     lowest: float
+
+    @classmethod
+    def of(cls, measured: list[float]) -> "Recorded":
+        return cls(median(measured), min(measured))
 
     @property
     def least_allowed(self) -> float:
@@ -50,7 +55,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=7, help="turns of each; their median counts (default 7)")
     parser.add_argument("--seconds", type=float, default=1.0, help="length of one turn (default 1)")
-    parser.add_argument("--record", action="store_true", help="record the ratios of this machine's kind")
+    parser.add_argument("--record", action="store_true", help="add to the ratios of this machine's kind")
     arguments = parser.parse_args()
     contestants = {name: _pair(name) for name in GUARDED}
     facts = contestants[GUARDED[0]][0].facts
@@ -77,9 +82,10 @@ def processor(cpuinfo: str) -> str:
 
 
 def _record(kind: str, measured: list[Ratios]) -> int:
-    ratios = {name: [once[name] for once in measured] for name in GUARDED}
-    entry = {name: Recorded(median(values), min(values))._asdict() for name, values in ratios.items()}
-    records = {**_records(), kind: {"date": time.strftime("%Y-%m-%d"), "game": GAME, "ratios": entry}}
+    records = _records()
+    before = records.get(kind, {}).get("ratios", {})
+    ratios = {name: before.get(name, []) + [once[name] for once in measured] for name in GUARDED}
+    records[kind] = {"date": time.strftime("%Y-%m-%d"), "game": GAME, "ratios": ratios}
     RECORD.write_text(json.dumps(records, indent=2) + "\n", encoding="utf-8")
     print(f"{kind}: {ratios}")
     return 0
@@ -91,7 +97,7 @@ def _guard(kind: str, measure: Callable[[], Ratios]) -> int:
         print(f"no ratios are recorded for {kind}; measured: {measure()}")
         return 0
     print(f"{GAME}, {kind}: training speed over raw EnvPool's, recorded {record['date']}", flush=True)
-    recorded = {name: Recorded(**entry) for name, entry in record["ratios"].items()}
+    recorded = {name: Recorded.of(measured) for name, measured in record["ratios"].items()}
     for _ in range(ATTEMPTS):  # a busy moment passes, slower code stays
         lines, fell = compare(measure(), recorded)
         print(*lines, sep="\n", flush=True)

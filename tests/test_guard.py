@@ -2,6 +2,7 @@
 
 import platform
 
+import pytest
 from guard import Recorded, compare, processor
 
 RECORDED = {"linear": Recorded(ratio=0.80, lowest=0.75), "MLP": Recorded(ratio=0.70, lowest=0.68)}
@@ -14,6 +15,12 @@ def test_a_ratio_may_fall_by_twice_the_noise_and_no_further() -> None:
     lines, fell = compare({"linear": 0.95, "MLP": 0.659}, RECORDED)
     assert fell == ["MLP"]
     assert lines[1].endswith("FELL")
+
+
+def test_what_is_recorded_is_the_median_and_the_lowest() -> None:
+    recorded = Recorded.of([0.84, 0.80, 0.86])
+    assert recorded == (0.84, 0.80)
+    assert recorded.least_allowed == pytest.approx(0.76)
 
 
 def test_generations_of_one_name_are_told_apart() -> None:
