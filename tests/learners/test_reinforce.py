@@ -50,16 +50,19 @@ def _value(experiment, state, observation: list[float]) -> float:
     return float(experiment.policy.apply(state.params, jnp.array(observation))[1])
 
 
-@pytest.mark.parametrize("td_lambda", [1.0, 0.0])
-def test_the_value_of_every_probe_is_the_known_one(td_lambda: float) -> None:
-    config = replace(PLAIN, td_lambda=td_lambda, rollout_agent_steps=32, normalize_advantage=False)
+def test_values_of_games_of_one_step_are_their_rewards() -> None:
+    config = replace(PLAIN, rollout_agent_steps=32, normalize_advantage=False)
     experiment, state, *_ = learn_probe("Constant", config, iterations=60)
     assert _value(experiment, state, [1, 1]) == pytest.approx(1.0, abs=0.05)
     experiment, state, *_ = learn_probe("Sign", config, iterations=60)
     assert _value(experiment, state, [1, 1]) == pytest.approx(1.0, abs=0.1)
     assert _value(experiment, state, [-1, 1]) == pytest.approx(-1.0, abs=0.1)
-    many_updates = replace(config, rollout_agent_steps=6)
-    experiment, state, *_ = learn_probe("Delay", many_updates, iterations=300)
+
+
+@pytest.mark.parametrize("td_lambda", [1.0, 0.0])
+def test_the_value_before_a_later_reward_is_discounted(td_lambda: float) -> None:
+    config = replace(PLAIN, td_lambda=td_lambda, rollout_agent_steps=6, normalize_advantage=False)
+    experiment, state, *_ = learn_probe("Delay", config, iterations=300)
     assert _value(experiment, state, [1, 1.0]) == pytest.approx(0.9, abs=0.05), "one step before the reward"
     assert _value(experiment, state, [1, 0.5]) == pytest.approx(1.0, abs=0.05)
 
