@@ -75,10 +75,10 @@ def processor(cpuinfo: str) -> str:
 
     The name alone would not do: virtual machines call several generations by the same.
     """
-    first, *_ = cpuinfo.split("\n\n")
-    facts = {key.strip(): value.strip() for key, _, value in (line.partition(":") for line in first.splitlines())}
-    named = [f"{key} {facts[key]}" for key in ("cpu family", "model") if key in facts]
-    return ", ".join([facts["model name"], *named]) if "model name" in facts else platform.machine()
+    first_core, _, _ = cpuinfo.partition("\n\n")
+    facts = {key.strip(): value.strip() for key, _, value in (line.partition(":") for line in first_core.splitlines())}
+    numbers = [f"{key} {facts[key]}" for key in ("cpu family", "model") if key in facts]
+    return ", ".join([facts["model name"], *numbers]) if "model name" in facts else platform.machine()
 
 
 def _record(kind: str, measured: list[Ratios]) -> int:

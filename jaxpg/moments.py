@@ -48,7 +48,7 @@ def add_seen(
 
 @partial(jax.jit, static_argnames="observation")
 def _of_rows(observation: Observation, encoded: jax.Array, acted: jax.Array) -> Statistics:
-    """The statistics of a tape's observations, leaves led by 1, one agent step of all lanes after another.
+    """The statistics of a tape's observations, one agent step of all lanes after another.
 
     Args:
       observation: decodes the tape.
@@ -65,8 +65,7 @@ def _of_rows(observation: Observation, encoded: jax.Array, acted: jax.Array) -> 
         return _merge(so_far, Statistics(count, mean, squares)), None
 
     shape = jax.eval_shape(observation.decode, encoded[0, 0]).shape
-    statistics = jax.lax.scan(add_row, no_statistics(shape), (encoded, acted))[0]
-    return jax.tree.map(lambda x: x[None], statistics)
+    return jax.lax.scan(add_row, no_statistics(shape), (encoded, acted))[0]
 
 
 @jax.jit

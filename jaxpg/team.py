@@ -1,8 +1,8 @@
 """The devices that work on one run, in one process or in several that run the same program (JAX's multi-controller).
 
-One device of one process is the ordinary case and takes the same way. Every process keeps the learner's whole state on
-its first device and computes the same from it; what differs is whose lanes it plays. Only sums of gradients, a few
-numbers for each agent step, and finished games travel.
+One device of one process is the ordinary case and takes the same way, except that there is nothing to reduce. Every
+process keeps the learner's whole state on its first device and computes the same from it; what differs is whose lanes
+it plays. Only sums of gradients, a few numbers for each agent step, and finished games travel.
 """
 
 import hashlib
@@ -30,8 +30,7 @@ ENVELOPE_BYTES = 4092
 class Team:
     """Which devices there are, and how they tell each other what they know.
 
-    All processes must call ``gather``, ``lead``, ``together``, ``check_alike``, ``reduce`` and ``total`` in the same
-    order.
+    All processes must call ``gather``, ``lead``, ``together``, ``check_alike`` and ``reduce`` in the same order.
     """
 
     mesh: Mesh
@@ -109,23 +108,17 @@ class Team:
         return jax.tree.map(lambda x: next(s.data for s in x.addressable_shards if s.device == wanted), tree)
 
     def reduce(self, reduction: Callable[[Any], Any], parts: Sequence[Any]) -> Any:
-        """One result from all devices' parts, the same in every process, on its first device.
+        """One result from all devices' parts, the same in every process, on its first device; of one device, its part.
 
         Args:
-          reduction: pure; of leaves that are led by the D devices. The compiler inserts what must travel.
-          parts: a pytree for each device of this process, its leaves led by 1; consumed.
-        """
-        return self.here(_reduced(reduction, self.everywhere)(self.sharded(parts, axis=0)))
-
-    def total(self, parts: Sequence[Any]) -> Any:
-        """The sum of all devices' parts, the same in every process, on its first device; of one device, its own part.
-
-        Args:
+          reduction: pure; of leaves that are led by the D devices, where there are several. The compiler inserts what
+            must travel.
           parts: a pytree for each device of this process.
         """
         if self.num_devices == 1:
-            return parts[0]  # as it is: a sum would copy a whole gradient
-        return self.reduce(_sums, [_led_by_one(part) for part in parts])
+            return parts[0]  # as it is: for a gradient a copy shows (docs/performance.md)
+        together = self.sharded([_led_by_one(part) for part in parts], axis=0)
+        return self.here(_reduced(reduction, self.everywhere)(together))
 
     def gather(self, content: Any) -> list[Any]:
         """What every process has to say, in the order of the processes: anything that is JSON, or bytes within it."""
@@ -206,10 +199,6 @@ def _plain(x: jax.Array) -> jax.Array:
 @jax.jit
 def _led_by_one(part: Any) -> Any:
     return jax.tree.map(lambda x: x[None], part)
-
-
-def _sums(of_devices: Any) -> Any:
-    return jax.tree.map(lambda x: x.sum(0), of_devices)
 
 
 @cache

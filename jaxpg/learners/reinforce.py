@@ -264,7 +264,8 @@ def make_reinforce(
                         sums, copy, experience.tape, kept, first_lane, targets, chunk, total_weight, iteration
                     )
                 of_devices.append(sums)
-            params, optimizer_state, means = apply_gradient(params, optimizer_state, team.total(of_devices), means)
+            gradient = team.reduce(_sum_over_devices, of_devices)
+            params, optimizer_state, means = apply_gradient(params, optimizer_state, gradient, means)
         assert means is not None
         if config.normalize_observations:
             params |= moments(statistics)
@@ -285,6 +286,10 @@ def _played(experience: Experience) -> jax.Array:
 @jax.jit
 def _beside(value: jax.Array, happened: np.ndarray) -> jax.Array:
     return jnp.concatenate([value[None], happened])
+
+
+def _sum_over_devices(of_devices: tuple[Params, Metrics]) -> tuple[Params, Metrics]:
+    return jax.tree.map(lambda x: x.sum(0), of_devices)
 
 
 def _deviation(moments_of_return: jax.Array) -> jax.Array:
