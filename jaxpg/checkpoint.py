@@ -22,6 +22,7 @@ import jax
 import jax.numpy as jnp
 import orbax.checkpoint as ocp
 
+from jaxpg.console import say
 from jaxpg.durable import damage, seal, sync_folder
 from jaxpg.errors import FaultError, UserError, first_line
 from jaxpg.resume import Metadata
@@ -263,7 +264,7 @@ def _expect_late_writes() -> None:
 
 
 def _say(sentence: str) -> None:
-    print(f"jaxpg: {sentence}", file=sys.stderr, flush=True)
+    say(f"jaxpg: {sentence}", error=True)
 
 
 def _unreadable(path: Path, error: Exception) -> UserError:

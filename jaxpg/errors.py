@@ -4,6 +4,8 @@ import difflib
 import sys
 from collections.abc import Callable, Iterable, Sequence
 
+from jaxpg.console import flush, say
+
 MAX_SENTENCE = 2000
 """Characters of an error sentence; the middle of a longer one is left out."""
 
@@ -49,11 +51,13 @@ def run_command(command: Callable[[Sequence[str]], int], argv: Sequence[str] | N
     try:
         code = command(sys.argv[1:] if argv is None else argv)
     except UserError as error:
-        print(f"jaxpg: {error}", file=sys.stderr)
+        say(f"jaxpg: {error}", error=True)
         code = 2
     except KeyboardInterrupt:
-        print("jaxpg: interrupted", file=sys.stderr)
+        say("jaxpg: interrupted", error=True)
         code = 130
+    finally:
+        flush()  # what is left, such as the help's, for a reader that may be gone
     sys.exit(code)
 
 

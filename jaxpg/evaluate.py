@@ -10,6 +10,7 @@ import jax
 import tyro
 
 from jaxpg.compiled import keep_compiled_code, use_fast_convolutions
+from jaxpg.console import say
 from jaxpg.envs.config import EnvConfig
 from jaxpg.errors import run_command
 from jaxpg.evaluations import Evaluation, add_evaluation, read_evaluations
@@ -54,10 +55,9 @@ def evaluate(argv: Sequence[str]) -> int:
     experiment = build(config, Player(env, GREEDY[arguments.actions]))
     params, iteration = restore_params(folder, experiment, arguments.checkpoint)
     actions = "greedy" if experiment.rollout.greedy else "sampled"
-    print(
+    say(
         f"jaxpg: {folder}, checkpoint {iteration}: {arguments.episodes} games of {env.game} on {env.backend}, "
-        f"{actions} actions, {env.num_lanes} lanes",
-        flush=True,
+        f"{actions} actions, {env.num_lanes} lanes"
     )
     experiment.rollout.reset(lane_seeds(arguments.seed, SEGMENT, env.num_lanes))
     start = time.perf_counter()
@@ -67,7 +67,7 @@ def evaluate(argv: Sequence[str]) -> int:
     seconds = time.perf_counter() - start
     experiment.rollout.close()
     summary = summarize(games.episode_return, env.game)
-    print(" ".join(f"{name}={_short(value)}" for name, value in summary._asdict().items()))
+    say(" ".join(f"{name}={_short(value)}" for name, value in summary._asdict().items()))
     evaluation = Evaluation(
         checkpoint=iteration,
         actions=actions,

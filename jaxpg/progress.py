@@ -15,6 +15,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
+from jaxpg.console import Forgiving, say
 from jaxpg.metrics import EpisodeRow, Record
 
 SECONDS_BETWEEN_LINES = 10.0
@@ -42,7 +43,7 @@ class PlainProgress:
             return
         shown = ["iteration", "agent_steps", "episodes", "wall_seconds", "agent_steps_per_second", "return_mean_100"]
         shown += [name for name in STAGE if name in self._unsaid]
-        print(" ".join(f"{name}={_short(self._unsaid[name])}" for name in shown), flush=True)
+        say(" ".join(f"{name}={_short(self._unsaid[name])}" for name in shown))
         self._unsaid = None
         self._last_seconds = time.monotonic()
 
@@ -84,7 +85,7 @@ class LiveProgress:
 def make_progress(budget_agent_steps: int, done_agent_steps: int) -> PlainProgress | LiveProgress:
     """A live display where stdout is a terminal, plain lines otherwise."""
     if sys.stdout.isatty():
-        return LiveProgress(Console(), budget_agent_steps, done_agent_steps)
+        return LiveProgress(_terminal(), budget_agent_steps, done_agent_steps)
     return PlainProgress()
 
 
@@ -98,7 +99,7 @@ def count_up(what: str, total: int | None = None) -> Iterator[Callable[[int], No
     done, said_at = 0, time.monotonic()
     if sys.stdout.isatty():
         columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-        with Progress(*columns, console=Console(), transient=True) as bar:
+        with Progress(*columns, console=_terminal(), transient=True) as bar:
             task = bar.add_task(what, total=total)
             yield lambda count: bar.advance(task, count)
         return
@@ -107,10 +108,15 @@ def count_up(what: str, total: int | None = None) -> Iterator[Callable[[int], No
         nonlocal done, said_at
         done += count
         if time.monotonic() - said_at >= SECONDS_BETWEEN_LINES:
-            print(f"{what}={done}" + ("" if total is None else f" of={total}"), flush=True)
+            say(f"{what}={done}" + ("" if total is None else f" of={total}"))
             said_at = time.monotonic()
 
     yield add
+
+
+def _terminal() -> Console:
+    """Rich's console on stdout, whose terminal may be closed while something is drawn."""
+    return Console(file=Forgiving(sys.stdout))  # type: ignore[arg-type]  # it has what Rich uses of a file
 
 
 def _short(value: float | int | None) -> str:

@@ -12,6 +12,7 @@ import tyro
 
 from jaxpg.compiled import keep_compiled_code, use_fast_convolutions
 from jaxpg.config import Config
+from jaxpg.console import say
 from jaxpg.durable import refuse_links
 from jaxpg.envs import make_env
 from jaxpg.envs.config import EnvConfig
@@ -188,11 +189,11 @@ def _title(arguments: RecordArguments, iteration: int, game: int) -> str:
 
 
 def _say_game(title: str, moves: Moves) -> None:
-    print(f"jaxpg: {title}: return {moves.rewards.sum():g}, {len(moves.actions)} agent steps", flush=True)
+    say(f"jaxpg: {title}: return {moves.rewards.sum():g}, {len(moves.actions)} agent steps")
 
 
 def _say_video(video: VideoWriter, path: Path) -> None:
-    print(f"jaxpg: {video.frames / FRAMES_PER_SECOND:.1f} s of video in {path}", flush=True)
+    say(f"jaxpg: {video.frames / FRAMES_PER_SECOND:.1f} s of video in {path}")
 
 
 def main(argv: Sequence[str] | None = None) -> None:

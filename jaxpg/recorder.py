@@ -9,6 +9,7 @@ from collections import deque
 from contextlib import suppress
 from pathlib import Path
 
+from jaxpg.console import say
 from jaxpg.envs.config import EnvConfig
 from jaxpg.envs.games import action_names
 from jaxpg.errors import UserError
@@ -74,7 +75,7 @@ class Recorder:
             command = f"python -m jaxpg.record {shlex.quote(str(self._run))} --checkpoint {iterations.replace(',', '')}"
             self._waiting.clear()
             self._end()
-            print(f"jaxpg: not recorded: {iterations}; {command}", flush=True)
+            say(f"jaxpg: not recorded: {iterations}; {command}")
 
     def _notice_end(self) -> None:
         if self._process is None or self._process.poll() is None:
@@ -116,4 +117,4 @@ class Recorder:
         self._process = None
 
     def _warn(self, reason: str) -> None:
-        print(f"jaxpg: checkpoint {self._recording} was not recorded: {reason}", file=sys.stderr, flush=True)
+        say(f"jaxpg: checkpoint {self._recording} was not recorded: {reason}", error=True)

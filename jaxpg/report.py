@@ -16,6 +16,7 @@ from jaxpg import __version__
 from jaxpg.charts import Chart, draw_png, draw_svg, in_words, short
 from jaxpg.cli import parse
 from jaxpg.config import dump
+from jaxpg.console import say
 from jaxpg.durable import write_text
 from jaxpg.errors import UserError, run_command
 from jaxpg.runlog import read_run
@@ -61,13 +62,13 @@ def report(argv: Sequence[str]) -> int:
     charts += [chart for video in videos for chart in video.charts]
     _write(out, _page(runs, sections, videos))
     what = f"{_count(charts, 'chart')} and {_count(videos, 'video')} of {_count(runs, 'run')}"
-    print(f"jaxpg: {what} in {out}", flush=True)
+    say(f"jaxpg: {what} in {out}")
     if arguments.png:
         _write_pngs(Path(arguments.png), charts)
-        print(f"jaxpg: {_count(charts, 'PNG file')} in {arguments.png}", flush=True)
+        say(f"jaxpg: {_count(charts, 'PNG file')} in {arguments.png}")
     for run in runs:
         for remark in run.log.remarks:
-            print(f"jaxpg: {run.name}: {remark}", flush=True)
+            say(f"jaxpg: {run.name}: {remark}")
     return 0
 
 

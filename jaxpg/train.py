@@ -1,6 +1,5 @@
 """``python -m jaxpg.train``: configuration -> pieces -> the training loop -> the run folder."""
 
-import sys
 from collections.abc import Sequence
 from contextlib import ExitStack, closing
 from pathlib import Path
@@ -9,6 +8,7 @@ from typing import Any
 from jaxpg.cli import TrainArguments, parse_train
 from jaxpg.compiled import keep_compiled_code, use_fast_convolutions
 from jaxpg.config import Config
+from jaxpg.console import say
 from jaxpg.counters import Progress
 from jaxpg.distributed import joined_team
 from jaxpg.durable import write_json
@@ -58,7 +58,7 @@ def train_together(arguments: TrainArguments, team: Team, stop: Stop) -> int:
         if not arguments.resume:
             team.lead(lambda: write_config(folder, config))
         if team.leads:
-            print(_introduction(config, team, folder), flush=True)
+            say(_introduction(config, team, folder))
         training = Training(config, folder, experiment, team, resume=bool(arguments.resume))
         if arguments.resume:
             team.lead(lambda: write_config(folder, config))  # with the new flags, now that they fit the checkpoint
@@ -72,14 +72,14 @@ def train_together(arguments: TrainArguments, team: Team, stop: Stop) -> int:
                     if team.num_processes > 1:
                         raise  # which ends this process, and so all
                     fault, reason = error, str(error)
-                    print(f"jaxpg: {folder}: {reason}", file=sys.stderr, flush=True)
+                    say(f"jaxpg: {folder}: {reason}", error=True)
                     training.save()
             if team.leads:
                 _say_end(training, reason)
             if not fault:
                 _wait_for_videos(recorder, stop)
     if training.unsaved:
-        print(f"jaxpg: {folder}: the end of the run is not on the disk: {training.unsaved}", file=sys.stderr)
+        say(f"jaxpg: {folder}: the end of the run is not on the disk: {training.unsaved}", error=True)
     if fault or any(team.gather(training.unsaved)):
         return 1
     return 128 + stop.signal if stop.signal is not None else 0
@@ -108,19 +108,18 @@ def _say_end(training: Training, reason: str) -> None:
     except OSError as error:
         training.unsaved = f"summary.json: {error.strerror}"
     mean = "-" if progress.return_mean_100 is None else f"{progress.return_mean_100:.2f}"
-    print(
+    say(
         f"jaxpg: {reason}; {progress.agent_steps:,} agent steps, {progress.episodes:,} games in "
-        f"{progress.wall_seconds:.0f} s; mean return of the last 100 games {mean}; all of it in {training.folder}",
-        flush=True,
+        f"{progress.wall_seconds:.0f} s; mean return of the last 100 games {mean}; all of it in {training.folder}"
     )
     if report:
-        print(f"jaxpg: {report(progress.metrics)}", flush=True)
+        say(f"jaxpg: {report(progress.metrics)}")
 
 
 def _wait_for_videos(recorder: Recorder, stop: Stop) -> None:
     left = len(recorder.unrecorded)
     if left and stop.signal is None:
-        print(f"jaxpg: waiting for {left} video{'s' if left > 1 else ''}", flush=True)
+        say(f"jaxpg: waiting for {left} video{'s' if left > 1 else ''}")
     while recorder.unrecorded and stop.signal is None:
         recorder.wait(seconds=0.1)
 

@@ -3,7 +3,6 @@
 import itertools
 import math
 import signal
-import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,6 +15,7 @@ import numpy as np
 from jaxpg.checkpoint import Checkpoints
 from jaxpg.clock import Seconds
 from jaxpg.config import Config
+from jaxpg.console import say
 from jaxpg.counters import WINDOW_EPISODES, Progress
 from jaxpg.errors import UserError
 from jaxpg.experiment import Experiment
@@ -327,7 +327,7 @@ class Training:
     def _say(self, sentence: str) -> None:
         if not self.team.leads:
             return
-        print(f"jaxpg: {self.folder}: {sentence}", file=sys.stderr, flush=True)
+        say(f"jaxpg: {self.folder}: {sentence}", error=True)
 
 
 def _is_multiple(iteration: int, every: int) -> bool:

@@ -1,11 +1,11 @@
 """Emulators that do not answer any more end the run with a sentence, instead of a process that stands still."""
 
 import os
-import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+from jaxpg.console import say
 from jaxpg.fleet import Fleet
 
 SECONDS_BETWEEN_LOOKS = 0.5
@@ -33,9 +33,9 @@ def watched(fleet: Fleet, timeout_seconds: float, save: Callable[[], bool]) -> I
             looks = looks + 1 if since is not None and since == seen else 0
             seen = since
             if looks * SECONDS_BETWEEN_LOOKS > limit:  # looks, not a clock: nobody looks while the process is stopped
-                print(f"jaxpg: the emulators have not answered for {limit:.0f} seconds", file=sys.stderr, flush=True)
+                say(f"jaxpg: the emulators have not answered for {limit:.0f} seconds", error=True)
                 if save():
-                    print("jaxpg: the run is saved; --resume goes on with it", file=sys.stderr, flush=True)
+                    say("jaxpg: the run is saved; --resume goes on with it", error=True)
                 os._exit(1)
 
     thread = threading.Thread(target=look, daemon=True)
