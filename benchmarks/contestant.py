@@ -21,6 +21,7 @@ import jax.numpy as jnp
 import numpy as np
 from floor import bytes_per_agent_step, matmul_rate, operations_per_agent_step, read_rate
 
+from jaxpg.candidates import FixedPopulation
 from jaxpg.cli import parse_train
 from jaxpg.compiled import keep_compiled_code, use_fast_convolutions
 from jaxpg.config import Config
@@ -139,8 +140,9 @@ def _training(config: Config) -> tuple[dict[str, Any], Turn]:
         phases = {"emulate": 0.0, "act": 0.0, "learn": 0.0}
         while not iterations or time.perf_counter() - start < seconds:
             population = experiment.learner.ask(state, jnp.zeros(1, jnp.int32))
+            players = FixedPopulation(population, config.env.num_lanes)
             key = jax.random.fold_in(act_key, iteration)
-            experience, played = experiment.rollout.collect(population, experiment.rollout_agent_steps, key)
+            experience, played = experiment.rollout.collect(players, experiment.rollout_agent_steps, key)
             told = time.perf_counter()
             state, metrics = experiment.learner.tell(state, [experience], experience.episodes)
             jax.device_get(metrics)
@@ -167,6 +169,7 @@ def _population(num_members: int, config: Config) -> tuple[dict[str, Any], Turn]
     )  # vmap would double the peak
     rollout = Rollout(experiment.rollout.pools, experiment.policy, experiment.observation, keeps_tape=False)
     rollout.reset(lane_seeds(1, 0, rollout.num_lanes))
+    players = FixedPopulation(population, rollout.num_lanes)
     facts = {"parameters": sum(x.size for x in jax.tree.leaves(population)) // num_members}
     collected = 0
 
@@ -176,7 +179,7 @@ def _population(num_members: int, config: Config) -> tuple[dict[str, Any], Turn]
         phases = {"emulate": 0.0, "act": 0.0, "learn": 0.0}
         while not agent_steps or time.perf_counter() - start < seconds:
             key = jax.random.fold_in(jax.random.key(1), collected)
-            experience, played = rollout.collect(population, experiment.rollout_agent_steps, key)
+            experience, played = rollout.collect(players, experiment.rollout_agent_steps, key)
             phases["emulate"] += played.emulate
             phases["act"] += played.act
             agent_steps += experience.reward.size

@@ -6,8 +6,8 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 
-from jaxpg.activations import Activations, on_tape
 from jaxpg.observations import Observation
+from jaxpg.policies import on_tape
 from jaxpg.types import MEMBERS, Params, PolicyFunctions, Population, Tape
 
 
@@ -16,33 +16,31 @@ def make_act(
     observation: Observation,
     axes: tuple[int, ...],
     num_lanes: int,
-    activations: Activations | None = None,
-) -> Callable[..., tuple[jax.Array, Tape | None, tuple[jax.Array, ...]]]:
-    """Builds the jitted ``act(population, raw, noise, tape, row, first_lane) -> (actions i32[n], tape, kept)``.
+) -> Callable[..., tuple[jax.Array, Tape | None]]:
+    """Builds the jitted ``act(population, raw, noise, tape, row, first_lane) -> (actions i32[n], tape)``.
 
     It acts for ``n`` of the ``num_lanes`` lanes (N), all of some members': ``raw`` is ``[n, ...]`` as the
     emulator gives it, and lane ``first_lane + i`` is the i-th. P is the leading axis of ``population`` and
     divides N; with P > 1 these lanes are whole members. ``noise`` is ``gumbel_noise`` of all rows and lanes, or None
     for the most probable actions. ``tape`` (donated; None keeps nothing) gets its row ``row`` written for these lanes.
-    ``kept`` is what ``activations.forward`` keeps, with P = 1; without ``activations`` nothing.
+
+    A policy with memory would take its carry, one for each lane, beside ``tape`` here and give it back the same way.
     """
 
     @jax.vmap
     def encode(raw: jax.Array) -> jax.Array:
         return observation.encode(jnp.transpose(raw, axes))
 
-    plain = on_tape(policy, observation)
+    apply = on_tape(policy, observation)
 
-    def act_lanes(params: Params, raw: jax.Array, noise: jax.Array | None) -> tuple[Tape, tuple[jax.Array, ...]]:
+    def act_lanes(params: Params, raw: jax.Array, noise: jax.Array | None) -> Tape:
         # read once as it lies on the tape: decoding fused with encoding took ten times as long on CPU
         encoded = jax.lax.optimization_barrier(encode(raw))
-        (logits, value), kept = activations.forward(params, encoded) if activations else (plain(params, encoded), ())
+        logits, value = apply(params, encoded)
         action = jnp.argmax(logits if noise is None else logits + noise, axis=-1).astype(jnp.int32)
-        return Tape(encoded, action, logits, value), kept
+        return Tape(encoded, action, logits, value)
 
-    def act_members(
-        population: Population, raw: jax.Array, noise: jax.Array | None
-    ) -> tuple[Tape, tuple[jax.Array, ...]]:
+    def act_members(population: Population, raw: jax.Array, noise: jax.Array | None) -> Tape:
         if len(raw) > 1:
             return jax.vmap(act_lanes, axis_name=MEMBERS)(population, raw, noise)
         # on CPU a matrix product with a batch of one matrix is a tenth slower than without
@@ -52,7 +50,7 @@ def make_act(
     @partial(jax.jit, donate_argnames="tape")
     def act(
         population: Population, raw: jax.Array, noise: jax.Array | None, tape: Tape | None, row: int, first_lane: int
-    ) -> tuple[jax.Array, Tape | None, tuple[jax.Array, ...]]:
+    ) -> tuple[jax.Array, Tape | None]:
         if noise is not None:
             size = (1, raw.shape[0], noise.shape[2])
             noise = jax.lax.dynamic_slice(noise, (row, first_lane, 0), size)[0]
@@ -64,7 +62,7 @@ def make_act(
             )
         by_member = partial(jax.tree.map, lambda x: x.reshape(members, -1, *x.shape[1:]))
         results = act_members(population, by_member(raw), by_member(noise))
-        flat, kept = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), results)
+        flat = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), results)
         if tape is not None:
             tape = jax.tree.map(
                 lambda whole, part: jax.lax.dynamic_update_slice(
@@ -73,7 +71,7 @@ def make_act(
                 tape,
                 flat,
             )
-        return flat.action, tape, kept
+        return flat.action, tape
 
     return act
 

@@ -1,8 +1,8 @@
-"""Which candidate plays in which lane: a queue of games, from which a lane takes the next when its game ends."""
+"""Who plays in which lane: always the same population, or candidates that take turns."""
 
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
@@ -12,6 +12,46 @@ from jaxpg.types import Population
 
 IDLE = -1
 """In place of a candidate's id: nobody plays in this lane."""
+
+
+class Players(Protocol):
+    """Who plays in each of N lanes."""
+
+    population: Population
+    """The weights of those who play now, every leaf led by P, a divisor of N."""
+    playing: np.ndarray
+    """Candidate in each lane, ``i64[N]``, or ``IDLE``."""
+
+    @property
+    def finished(self) -> bool:
+        """Whether nobody will play any more."""
+
+    def is_playing(self, lanes: slice) -> bool:
+        """Whether somebody plays in any of these lanes."""
+
+    def take_next(self, lanes: np.ndarray) -> None:
+        """Told of the lanes, ``i64[K]``, whose episodes ended, to give each the next candidate."""
+
+
+class FixedPopulation:
+    """The same P members in the same lanes for ever; all their episodes count as candidate 0's.
+
+    Args:
+      population: their weights, every leaf led by P, a divisor of N.
+      num_lanes: N.
+    """
+
+    finished = False
+
+    def __init__(self, population: Population, num_lanes: int):
+        self.population = population
+        self.playing = np.zeros(num_lanes, np.int64)
+
+    def is_playing(self, lanes: slice) -> bool:
+        return True
+
+    def take_next(self, lanes: np.ndarray) -> None:
+        pass
 
 
 class QueueSnapshot(NamedTuple):
@@ -99,9 +139,9 @@ class CandidateQueue:
         """Whether every game has been played to its end."""
         return bool((self.playing == IDLE).all())  # which no lane is while games of its group wait
 
-    def is_playing(self, first_lane: int, num_lanes: int) -> bool:
+    def is_playing(self, lanes: slice) -> bool:
         """Whether somebody plays in any of these lanes."""
-        return bool((self.playing[first_lane : first_lane + num_lanes] != IDLE).any())
+        return bool((self.playing[lanes] != IDLE).any())
 
     def take_next(self, lanes: np.ndarray) -> None:
         """Gives each of these lanes, whose games ended, the next game of its group."""

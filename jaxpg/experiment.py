@@ -10,14 +10,13 @@ import jax
 import numpy as np
 
 from jaxpg import sizes
-from jaxpg.activations import Activations, make_activations
 from jaxpg.config import Config
 from jaxpg.envs import make_env
 from jaxpg.envs.config import EnvConfig
 from jaxpg.errors import UserError
 from jaxpg.fleet import Fleet
 from jaxpg.learners.base import Learner
-from jaxpg.learners.batches import agent_steps_per_update, one_update
+from jaxpg.learners.batches import agent_steps_per_update
 from jaxpg.learners.evolution import make_evolution
 from jaxpg.learners.random_search import make_random_search, rounds_of
 from jaxpg.learners.reinforce import make_reinforce
@@ -107,15 +106,12 @@ def build(config: Config, player: Player | None = None, team: Team | None = None
     has_value = config.run.learner == "reinforce" and config.reinforce.baseline == "value"
     policy = make_policy(config.policy, shape, spec.num_actions, has_value)
     rollout_agent_steps = AGENT_STEPS_PER_LOOK
-    activations: Activations | None = None
     match config.run.learner:
         case "reinforce":
             rollout_agent_steps = config.reinforce.rollout_agent_steps
             if config.reinforce.normalize_observations:
                 policy = with_normalizer(policy, shape)
-            if player is None:
-                activations = _kept_activations(config, policy, observation, spec, num_lanes)
-            learner = _reinforce(config, policy, observation, shape, team, activations)
+            learner = _reinforce(config, policy, observation, shape, team)
         case "random_search":
             learner = make_random_search(config.random_search)
         case "evolution":
@@ -139,7 +135,6 @@ def build(config: Config, player: Player | None = None, team: Team | None = None
         spec,
         learns=player is None,
         keeps_tape=keeps_tape,
-        activation_bytes=activations.num_bytes if activations else 0,
         rollout_agent_steps=rollout_agent_steps,
     )
     rollouts = [
@@ -151,7 +146,6 @@ def build(config: Config, player: Player | None = None, team: Team | None = None
             greedy=greedy,
             device=device,
             first_lane=number * num_lanes,
-            activations=activations,
             compiles=player is None and _compiles_rollouts(config),
         )
         for number, device in enumerate(team.devices, start=team.first_device)
@@ -175,7 +169,6 @@ def _check_memory(
     *,
     learns: bool,
     keeps_tape: bool,
-    activation_bytes: int,
     rollout_agent_steps: int,
 ) -> None:
     """UserError where this process's lanes, those of ``env``, would not fit into memory; allocates nothing."""
@@ -184,7 +177,7 @@ def _check_memory(
     encoded, shape = encoded_shape(observation, spec), input_shape(observation, spec)
     # reward, flags and noise, besides the tape's observation, action, logits and value
     on_tape = sizes.num_bytes(encoded) + 8 + 4 * spec.num_actions if keeps_tape else 0
-    one_step = 8 + 4 * spec.num_actions + on_tape + activation_bytes
+    one_step = 8 + 4 * spec.num_actions + on_tape
     rollout_key = "reinforce.rollout_agent_steps" if learns_from_tape else "env.num_lanes"
     key = jax.eval_shape(jax.random.key, 0)
     params = jax.eval_shape(policy.init, key)
@@ -236,25 +229,12 @@ def _compiles_rollouts(config: Config) -> bool:
     return jax.default_backend() == "cpu" and sys.platform == "linux" and config.policy.name in ("linear", "mlp")
 
 
-def _kept_activations(
-    config: Config, policy: PolicyFunctions, observation: Observation, spec: EnvSpec, num_lanes: int
-) -> Activations | None:
-    """What acting keeps for learning, where it serves and fits into what the user gives it."""
-    if not one_update(config.reinforce, config.env.num_lanes):
-        return None
-    params = jax.eval_shape(policy.init, jax.eval_shape(jax.random.key, 0))
-    activations = make_activations(policy, observation, encoded_shape(observation, spec), params)
-    needed_bytes = config.reinforce.rollout_agent_steps * num_lanes * activations.num_bytes
-    return activations if needed_bytes <= config.reinforce.activation_megabytes * 1_000_000 else None
-
-
 def _reinforce(
     config: Config,
     policy: PolicyFunctions,
     observation: Observation,
     shape: tuple[int, ...],
     team: Team,
-    activations: Activations | None,
 ) -> Learner:
     per_iteration = config.reinforce.rollout_agent_steps * config.env.num_lanes
     iterations = math.ceil((config.run.schedule_agent_steps or config.run.budget_agent_steps) / per_iteration)
@@ -270,7 +250,6 @@ def _reinforce(
         schedule_iterations=iterations,
         team=team,
         input_shape=shape,
-        activations=activations,
     )
 
 

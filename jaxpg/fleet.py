@@ -6,10 +6,10 @@ from concurrent.futures import ThreadPoolExecutor
 import jax
 import numpy as np
 
-from jaxpg.candidates import CandidateQueue
+from jaxpg.candidates import Players
 from jaxpg.clock import Seconds
 from jaxpg.rollout import NOT_SENT, Rollout
-from jaxpg.types import Experience, Population
+from jaxpg.types import Experience
 
 
 class Fleet:
@@ -62,11 +62,11 @@ class Fleet:
             yield sum(steps)
 
     def collect(
-        self, players: Sequence[Population | CandidateQueue], num_agent_steps: int, key: jax.Array
+        self, players: Sequence[Players], num_agent_steps: int, key: jax.Array
     ) -> tuple[list[Experience], Seconds]:
         """Each group's experience, with ``players`` of its own on its device, and where the slowest one's time went."""
 
-        def play(rollout: Rollout, own: Population | CandidateQueue) -> tuple[Experience, Seconds]:
+        def play(rollout: Rollout, own: Players) -> tuple[Experience, Seconds]:
             return rollout.collect(own, num_agent_steps, key)
 
         over: Callable[..., Iterator[tuple[Experience, Seconds]]] = self._threads.map if self._threads else map

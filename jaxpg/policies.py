@@ -16,8 +16,8 @@ from pydantic import Field
 
 from jaxpg.convolution import Conv, Precision
 from jaxpg.errors import UserError, check_name
-from jaxpg.observations import unit_scale
-from jaxpg.types import Params, PolicyFunctions
+from jaxpg.observations import Observation, unit_scale
+from jaxpg.types import Outputs, Params, PolicyFunctions
 from jaxpg.validation import STRICT
 
 Width = Annotated[int, Field(ge=1, le=65_536)]
@@ -260,3 +260,8 @@ def with_normalizer(policy: PolicyFunctions, shape: tuple[int, ...]) -> PolicyFu
         return policy.apply(params["policy"], (unit_scale(observations) - mean) / std)
 
     return PolicyFunctions(init=init, apply=apply, has_value=policy.has_value)
+
+
+def on_tape(policy: PolicyFunctions, observation: Observation) -> Callable[[Params, jax.Array], Outputs]:
+    """The policy on n observations of a tape: ``(params, [n, ...]) -> (logits f32[n, A], value f32[n])``."""
+    return lambda params, encoded: policy.apply(params, jax.vmap(observation.decode)(encoded))

@@ -7,7 +7,6 @@ copy, which is some of what an agent step of a small network costs on CPU (docs/
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from functools import partial
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -35,11 +34,11 @@ class Program:
     the bit, except where XLA rounds differently inside a loop, as it does in convolutions.
 
     Args:
-      act: of ``make_act``, without activations.
+      act: from ``make_act``.
       pool: freshly reset or replayed, with its newest answer received.
     """
 
-    def __init__(self, act: Callable[..., tuple[jax.Array, Tape | None, Any]], pool: CompilableEnv):
+    def __init__(self, act: Callable[..., tuple[jax.Array, Tape | None]], pool: CompilableEnv):
         self._pool = pool
         self._clock = clock = Clock()
         emulators = pool.compiled()
@@ -49,7 +48,7 @@ class Program:
 
         def play(row: jax.Array, now: _Now, population: Population, noise: jax.Array | None) -> _Now:
             handle, observation, tape, answers = now
-            actions, written, _ = act(population, observation, noise, tape, row, 0)
+            actions, written = act(population, observation, noise, tape, row, 0)
             assert written is not None, "there is a tape"
             of_sample = row % AGENT_STEPS_PER_SAMPLE
             handle = _looked(clock, "act", of_sample == 1, handle, actions)

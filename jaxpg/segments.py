@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxpg.candidates import CandidateQueue, QueueSnapshot, beginning, joined
+from jaxpg.candidates import CandidateQueue, FixedPopulation, Players, QueueSnapshot, beginning, joined
 from jaxpg.config import Config
 from jaxpg.errors import UserError
 from jaxpg.experiment import Experiment, lane_seeds
@@ -66,13 +66,14 @@ class Segments:
         if games.queue:
             self._set_queues(state, games.queue)
 
-    def players(self, state: Any) -> list[Population | CandidateQueue]:
+    def players(self, state: Any) -> list[Players]:
         """Who plays on each device of this process."""
         if self._queues:
             self._states = [jax.device_put(state, device) for device in self._team.devices]
             return list(self._queues)
         population = self._learner.ask(state, jnp.zeros(1, jnp.int32))
-        return [jax.device_put(population, device) for device in self._team.devices]
+        lanes = self._fleet.num_lanes // len(self._team.devices)
+        return [FixedPopulation(jax.device_put(population, device), lanes) for device in self._team.devices]
 
     def note(self) -> None:
         """An iteration is over: what a save keeps until the next one is."""

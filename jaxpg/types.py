@@ -155,8 +155,6 @@ class Experience(NamedTuple):
     life_lost: np.ndarray  # bool[T, N]
     acted: np.ndarray  # bool[T, N], False on autoreset steps and where no candidate plays: these have no weight
     episodes: Episodes
-    kept: list[list[tuple[jax.Array, ...]]] | None = None
-    """What ``Activations.forward`` kept of each agent step, and in it of each pool; None where it did not."""
 
 
 class PolicyFunctions(NamedTuple):

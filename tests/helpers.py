@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxpg.candidates import CandidateQueue, beginning
+from jaxpg.candidates import CandidateQueue, FixedPopulation, beginning
 from jaxpg.config import Config
 from jaxpg.envs import make_env
 from jaxpg.envs.config import EnvConfig
@@ -66,7 +66,9 @@ def learn(experiment: Experiment, config: Config, iterations: int):
     for iteration in range(iterations):
         population = experiment.learner.ask(state, jnp.zeros(1, jnp.int32))
         experience, _ = experiment.rollout.collect(
-            population, config.reinforce.rollout_agent_steps, jax.random.fold_in(act_key, iteration)
+            FixedPopulation(population, config.env.num_lanes),
+            config.reinforce.rollout_agent_steps,
+            jax.random.fold_in(act_key, iteration),
         )
         state, metrics = experiment.learner.tell(state, [experience], experience.episodes)
         returns += experience.episodes.episode_return.tolist()

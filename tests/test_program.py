@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from jax.experimental import io_callback
 
+from jaxpg.candidates import FixedPopulation
 from jaxpg.envs.config import EnvConfig
 from jaxpg.envs.envpool import EnvPool
 from jaxpg.experiment import build, lane_seeds
@@ -37,7 +38,10 @@ def _both(env: EnvConfig, **options) -> tuple[Rollout, Rollout, jax.Array]:
 
 def _assert_equal(ours: Rollout, theirs: Rollout, population, num_agent_steps: int, key: int):
     key = jax.random.key(key)
-    (a, _), (b, _) = (rollout.collect(population, num_agent_steps, key) for rollout in (ours, theirs))
+    (a, _), (b, _) = (
+        rollout.collect(FixedPopulation(population, rollout.num_lanes), num_agent_steps, key)
+        for rollout in (ours, theirs)
+    )
     jax.tree.map(np.testing.assert_array_equal, a, b)
     np.testing.assert_array_equal(ours.actions, theirs.actions)
     return a
@@ -71,7 +75,7 @@ def test_games_go_on_after_a_replay_as_they_would_have() -> None:
     compiled, plain, population = _both(BREAKOUT)
     seeds = lane_seeds(3, 0, LANES)
     plain.reset(seeds)
-    plain.collect(population, 30, jax.random.key(0))
+    plain.collect(FixedPopulation(population, plain.num_lanes), 30, jax.random.key(0))
     assert sum(compiled.replay(seeds, plain.actions)) == 30 * LANES
     for key in (1, 2):
         _assert_equal(compiled, plain, population, 30, key)
@@ -84,10 +88,10 @@ def test_a_program_is_compiled_once_a_reset_and_not_kept_for_other_processes() -
     rollout, plain, population = _both(CARTPOLE)
     for segment in range(2):
         rollout.reset(lane_seeds(0, segment, LANES))
-        rollout.collect(population, 20, jax.random.key(0))
+        rollout.collect(FixedPopulation(population, rollout.num_lanes), 20, jax.random.key(0))
         with counted_compilations() as compiled:
             for key in range(3):
-                rollout.collect(population, 20, jax.random.key(key))
+                rollout.collect(FixedPopulation(population, rollout.num_lanes), 20, jax.random.key(key))
         assert not compiled
     kept = [path.name for path in Path(os.environ["JAX_COMPILATION_CACHE_DIR"]).iterdir()]
     assert any("gumbel_noise" in name for name in kept)
@@ -100,7 +104,7 @@ def test_a_reset_leaves_nothing_of_the_program_and_its_emulators_behind() -> Non
     """JAX keeps callbacks of what it traced, and would with them keep megabytes and threads a reset."""
     rollout, plain, population = _both(CARTPOLE)
     rollout.reset(lane_seeds(0, 0, LANES))
-    rollout.collect(population, 20, jax.random.key(0))
+    rollout.collect(FixedPopulation(population, rollout.num_lanes), 20, jax.random.key(0))
     program, emulators = weakref.ref(rollout._program), weakref.ref(rollout.pools[0]._pool)
     rollout.reset(lane_seeds(0, 1, LANES))
     gc.collect()
@@ -135,22 +139,21 @@ def test_emulation_and_acting_are_told_apart(monkeypatch) -> None:
     rollout.reset(lane_seeds(0, 0, LANES))
     for num_agent_steps in (2, 40, 70):
         before = now[0]
-        _, seconds = rollout.collect(population, num_agent_steps, jax.random.key(0))
+        _, seconds = rollout.collect(FixedPopulation(population, rollout.num_lanes), num_agent_steps, jax.random.key(0))
         assert seconds.emulate == pytest.approx(0.1 * num_agent_steps)
         assert sum(seconds) == pytest.approx(now[0] - before)
     rollout.close()
     plain.close()
 
 
-def test_programs_play_where_learning_does_not_go_on_from_acting() -> None:
+def test_which_recipes_play_in_programs() -> None:
     twice = ReinforceConfig(rollout_agent_steps=16, epochs=2)
     config = probe_config("Count", twice, num_lanes=LANES)
     cartpole = replace(config, env=CARTPOLE)
     pong = replace(config, env=PONG, observation=ObservationConfig())
     cases = {
         "epochs": (cartpole, True),
-        "activations": (replace(cartpole, reinforce=replace(twice, epochs=1)), False),
-        "no activations": (replace(cartpole, reinforce=replace(twice, epochs=1, activation_megabytes=0)), True),
+        "one update": (replace(cartpole, reinforce=replace(twice, epochs=1)), True),
         "convolution": (replace(pong, policy=PolicyConfig(name="dqn2013")), False),
         "two pools": (replace(cartpole, env=replace(CARTPOLE, num_pools=2)), False),
         "emulators in Python": (config, False),
@@ -159,7 +162,7 @@ def test_programs_play_where_learning_does_not_go_on_from_acting() -> None:
         experiment = build(replace(case, env=replace(case.env, num_lanes=LANES)))
         experiment.rollout.reset(lane_seeds(0, 0, LANES))
         population = jax.tree.map(lambda x: x[None], experiment.policy.init(jax.random.key(0)))
-        experiment.rollout.collect(population, 16, jax.random.key(1))
+        experiment.rollout.collect(FixedPopulation(population, experiment.rollout.num_lanes), 16, jax.random.key(1))
         assert (experiment.rollout._program is not None) == expected, name
         experiment.fleet.close()
 

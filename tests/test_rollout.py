@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from jaxpg.act import gumbel_noise, make_act
+from jaxpg.candidates import FixedPopulation
 from jaxpg.envs.config import EnvConfig
 from jaxpg.experiment import lane_seeds
 from jaxpg.observations import ObservationConfig, make_observation
@@ -32,7 +33,9 @@ def _played(rollout: Rollout, population, num_agent_steps: int, times: int = 2):
     rollout.reset(lane_seeds(1, 0, rollout.num_lanes))
     results = []
     for i in range(times):
-        experience, _ = rollout.collect(population, num_agent_steps, jax.random.fold_in(jax.random.key(7), i))
+        experience, _ = rollout.collect(
+            FixedPopulation(population, rollout.num_lanes), num_agent_steps, jax.random.fold_in(jax.random.key(7), i)
+        )
         results.append(jax.device_get(experience))
     rollout.close()
     return results
@@ -73,9 +76,9 @@ def test_one_function_acts_for_every_split_into_members() -> None:
     apply = jax.jit(policy.apply)
     for num_members in splits:
         population = _population(policy, num_members)
-        actions, tape, kept = act(population, raw, None, None, 0, 0)
+        actions, tape = act(population, raw, None, None, 0, 0)
         members = jax.tree.map(np.asarray, population)
-        assert (tape, kept) == (None, ())
+        assert tape is None
         for lane in range(8):
             params = jax.tree.map(lambda x, m=lane * num_members // 8: x[m], members)
             assert actions[lane] == jnp.argmax(apply(params, raw[lane])[0])
@@ -180,9 +183,9 @@ def test_games_cut_short_by_a_reset_are_not_reported() -> None:
     rollout, policy = make_rollout(PROBE, 2)
     population = _population(policy, 1)
     rollout.reset(lane_seeds(1, 0, 2))
-    rollout.collect(population, 3, jax.random.key(0))
+    rollout.collect(FixedPopulation(population, rollout.num_lanes), 3, jax.random.key(0))
     rollout.reset(lane_seeds(1, 1, 2))
-    experience, _ = rollout.collect(population, 5, jax.random.key(0))
+    experience, _ = rollout.collect(FixedPopulation(population, rollout.num_lanes), 5, jax.random.key(0))
     assert experience.episodes.episode_return.tolist() == [15.0, 15.0]
     rollout.close()
 
@@ -240,7 +243,7 @@ def test_after_the_first_rollout_nothing_compiles() -> None:
     rollout, policy = make_rollout(PONG, 2)
     population = _population(policy, 1)
     rollout.reset(lane_seeds(1, 0, 2))
-    collect = partial(rollout.collect, population, 6)
+    collect = partial(rollout.collect, FixedPopulation(population, 2), 6)
     collect(jax.random.key(0))
     with counted_compilations() as compiled:
         collect(jax.random.key(1))
@@ -254,20 +257,24 @@ def test_replayed_games_go_on_as_if_they_had_not_been_interrupted(env: EnvConfig
     rollout, policy = make_rollout(env, 4, num_pools=num_pools)
     population, seeds = _population(policy, 1), lane_seeds(1, 0, 4)
     rollout.reset(seeds)
-    rollout.collect(population, 20, jax.random.key(1))
+    rollout.collect(FixedPopulation(population, rollout.num_lanes), 20, jax.random.key(1))
     actions = rollout.actions
     assert actions.shape == (20, 4)
     assert rollout.agent_steps_of_games == 20
-    expected = jax.device_get(rollout.collect(population, 15, jax.random.key(2))[0])
+    expected = jax.device_get(rollout.collect(FixedPopulation(population, rollout.num_lanes), 15, jax.random.key(2))[0])
     rollout.close()
     other, _ = make_rollout(env, 4, num_pools=num_pools)
     assert list(other.replay(seeds, actions)) == [4] * 20
     assert np.array_equal(other.actions, actions)
-    assert _equal(jax.device_get(other.collect(population, 15, jax.random.key(2))[0]), expected)
+    assert _equal(
+        jax.device_get(other.collect(FixedPopulation(population, other.num_lanes), 15, jax.random.key(2))[0]), expected
+    )
     other.close()
     wrong, _ = make_rollout(env, 4, num_pools=num_pools)
     list(wrong.replay(seeds, 1 - actions))
-    assert not _equal(jax.device_get(wrong.collect(population, 15, jax.random.key(2))[0]), expected)
+    assert not _equal(
+        jax.device_get(wrong.collect(FixedPopulation(population, wrong.num_lanes), 15, jax.random.key(2))[0]), expected
+    )
     wrong.close()
 
 
@@ -276,9 +283,11 @@ def test_a_game_that_was_interrupted_has_its_whole_return() -> None:
     rollout, policy = make_rollout(PROBE, 2)
     population, seeds = _population(policy, 1), lane_seeds(1, 0, 2)
     rollout.reset(seeds)
-    rollout.collect(population, 7, jax.random.key(1))
+    rollout.collect(FixedPopulation(population, rollout.num_lanes), 7, jax.random.key(1))
     actions = rollout.actions
-    expected = rollout.collect(population, 30, jax.random.key(2))[0].episodes
+    expected = rollout.collect(FixedPopulation(population, rollout.num_lanes), 30, jax.random.key(2))[0].episodes
     assert expected.lane.size > 0
     list(rollout.replay(seeds, actions))
-    assert _equal(rollout.collect(population, 30, jax.random.key(2))[0].episodes, expected)
+    assert _equal(
+        rollout.collect(FixedPopulation(population, rollout.num_lanes), 30, jax.random.key(2))[0].episodes, expected
+    )

@@ -60,7 +60,6 @@ def faulty(pool):
 EnvPool.compiled = faulty
 main(argv)
 """
-NO_ACTIVATIONS = ("--reinforce.activation-megabytes", "0")
 
 
 def check_goes_on_as_if_nothing_had_been(folder, uninterrupted):
@@ -114,7 +113,7 @@ def test_emulators_that_fall_silent_end_the_process_with_what_was_played(uninter
 )
 def test_so_does_what_happens_within_a_program(what, sentences, tmp_path):
     """Of 100 answers 96 are of whole iterations."""
-    flags = [*CARTPOLE, *NO_ACTIVATIONS, "--run.budget-agent-steps", "640", "--env.timeout-seconds", "0.5"]
+    flags = [*CARTPOLE, "--run.budget-agent-steps", "640", "--env.timeout-seconds", "0.5"]
     folder, whole = tmp_path / "run", tmp_path / "whole"
     argv = [what, *flags, "--run.dir", str(folder)]
     command = [sys.executable, "-c", IN_A_PROGRAM, *argv]

@@ -20,11 +20,6 @@ def minibatches(config: ReinforceConfig, update_rows: int, key: jax.Array) -> It
         yield from order.reshape(-1, update_rows)
 
 
-def one_update(config: ReinforceConfig, num_lanes: int) -> bool:
-    """Whether a batch is used once and as a whole, so that what is learned from was computed with the same weights."""
-    return config.epochs == 1 and rows_per_update(config, num_lanes) == config.rollout_agent_steps
-
-
 def agent_steps_per_update(config: ReinforceConfig, num_lanes: int) -> int:
     """How many an update learns from: all of a batch where it is not divided, or into larger parts than itself."""
     batch = config.rollout_agent_steps * num_lanes

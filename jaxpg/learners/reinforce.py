@@ -14,13 +14,13 @@ import numpy as np
 import optax
 
 from jaxpg import losses
-from jaxpg.activations import Activations, on_tape
 from jaxpg.errors import UserError
 from jaxpg.learners.base import Learner, Metrics
 from jaxpg.learners.batches import minibatches, rows_per_chunk, rows_per_update
 from jaxpg.learners.reinforce_config import ReinforceConfig
 from jaxpg.moments import Statistics, add_seen, moments, no_statistics
 from jaxpg.observations import Observation
+from jaxpg.policies import on_tape
 from jaxpg.returns import credit, lambda_returns, total_minus_step, transformed
 from jaxpg.team import Team
 from jaxpg.types import Episodes, Experience, Outputs, Params, PolicyFunctions, Population, Tape
@@ -59,7 +59,6 @@ def make_reinforce(
     schedule_iterations: int,
     team: Team,
     input_shape: tuple[int, ...] = (),
-    activations: Activations | None = None,
 ) -> Learner:
     """Builds the learner.
 
@@ -74,7 +73,6 @@ def make_reinforce(
       schedule_iterations: iterations over which the entropy bonus goes from its start to its end.
       team: the devices, each of which differentiates what its own lanes played.
       input_shape: shape of one policy input, where inputs are standardised.
-      activations: the same as the rollout's, where it keeps any; only where a batch makes one update.
 
     Raises:
       UserError: settings that contradict each other.
@@ -188,14 +186,13 @@ def make_reinforce(
         sums: tuple[Params, Metrics] | None,
         params: Params,
         tape: Tape,
-        kept: Sequence[tuple[jax.Array, ...]] | None,
         first_lane: int,
         targets: _Targets,
         rows: np.ndarray,
         total_weight: jax.Array,
         iteration: jax.Array,
     ) -> tuple[Params, Metrics]:
-        """Of one device; ``kept`` is of these rows."""
+        """Adds the gradient of one device's ``rows``."""
         progress = jnp.minimum(iteration / schedule_iterations, 1.0)
         bonus = config.entropy_bonus * (1 + progress * (config.final_entropy_bonus_fraction - 1))
         own_lanes = partial(
@@ -205,13 +202,7 @@ def make_reinforce(
         chunk = flat(jax.tree.map(lambda x: x[rows], tape))
         own_targets = flat(jax.tree.map(lambda x: own_lanes(x[rows]), targets))
         loss_of = partial(loss, chunk=chunk, targets=own_targets, total_weight=total_weight, entropy_bonus=bonus)
-        if activations is not None:
-            assert kept is not None, "the rollout keeps activations where the learner has them"
-            by_outputs, parts = jax.grad(loss_of, has_aux=True)((chunk.logits, chunk.value))
-            all_kept = tuple(jnp.concatenate(leaves) for leaves in zip(*kept, strict=True))
-            gradient = activations.backward(params, chunk.observation, all_kept, by_outputs)
-        else:
-            gradient, parts = jax.grad(lambda params: loss_of(act(params, chunk.observation)), has_aux=True)(params)
+        gradient, parts = jax.grad(lambda params: loss_of(act(params, chunk.observation)), has_aux=True)(params)
         return (gradient, parts) if sums is None else jax.tree.map(jnp.add, sums, (gradient, parts))
 
     @jax.jit
@@ -257,11 +248,10 @@ def make_reinforce(
                 total_weight = total_weight_of(targets.weight, rows)
                 sums: tuple[Params, Metrics] | None = None
                 for chunk in rows.reshape(-1, chunk_rows):
-                    kept = [of_pool for row in chunk for of_pool in experience.kept[row]] if experience.kept else None
                     # on CPU up to a tenth faster than handing over all chunks at once (docs/performance.md)
                     jax.block_until_ready(sums)
                     sums = add_gradient(
-                        sums, copy, experience.tape, kept, first_lane, targets, chunk, total_weight, iteration
+                        sums, copy, experience.tape, first_lane, targets, chunk, total_weight, iteration
                     )
                 of_devices.append(sums)
             gradient = team.reduce(_sum_over_devices, of_devices)

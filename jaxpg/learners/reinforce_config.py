@@ -65,6 +65,3 @@ class ReinforceConfig:
     clip."""
     chunk_agent_steps: PositiveInt = 512
     """Agent steps differentiated at once on CPU, small enough that buffers stay in cache."""
-    activation_megabytes: NonNegativeInt = 1024
-    """Most memory on each device for activations that acting keeps, so that learning need not compute them again. Where
-    they take more, and where a batch is used in more than one update, it does."""

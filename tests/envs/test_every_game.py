@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from jaxpg.candidates import FixedPopulation
 from jaxpg.config import Config
 from jaxpg.envs import make_env
 from jaxpg.envs.config import EnvConfig
@@ -72,7 +73,9 @@ def test_one_iteration(backend: str, game: str) -> None:
     rollout, learner = experiment.rollout, experiment.learner
     rollout.pools = [pool]
     rollout.reset(lane_seeds(1, 0, 1))
-    experience, _ = rollout.collect(learner.ask(state, jnp.zeros(1, jnp.int32)), 4, jax.random.key(2))
+    experience, _ = rollout.collect(
+        FixedPopulation(learner.ask(state, jnp.zeros(1, jnp.int32)), rollout.num_lanes), 4, jax.random.key(2)
+    )
     rollout.close()
     assert experience.acted.sum() >= 3
     copy = jax.tree.map(jnp.copy, state)  # the learner consumes what it is told to go on from
