@@ -12,7 +12,7 @@ from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn
 
 from jaxpg.config import Config
 from jaxpg.experiment import Experiment
-from jaxpg.learners.batches import agent_steps_per_update, one_update
+from jaxpg.learners.batches import agent_steps_per_update
 from jaxpg.observations import encoded_shape
 from jaxpg.policies import make_policy
 from jaxpg.types import Params
@@ -22,8 +22,8 @@ FLOAT_BYTES = 4
 
 def operations_per_agent_step(config: Config, experiment: Experiment) -> float:
     """Additions and multiplications of the policy's products and convolutions: one pass to act, and in each epoch
-    one forward and one backward; only the backward where a batch makes one update, for which acting has computed the
-    forward. All else that is computed counts as overhead, and so does what bfloat16 needs beyond float32.
+    one forward and one backward; only the backward where a batch makes one update, for which acting
+    could keep the forward. All else that is computed counts as overhead, and so does what bfloat16 needs beyond float32.
     """
     spec, observation = experiment.rollout.pools[0].spec, experiment.observation
     picture = jax.eval_shape(observation.decode, encoded_shape(observation, spec))
@@ -37,7 +37,8 @@ def operations_per_agent_step(config: Config, experiment: Experiment) -> float:
 
     acting = operations(jax.make_jaxpr(policy.apply)(params, picture))
     learning = operations(jax.make_jaxpr(jax.grad(total))(params, picture))
-    if one_update(config.reinforce, config.env.num_lanes):
+    batch = config.reinforce.rollout_agent_steps * config.env.num_lanes
+    if config.reinforce.epochs == 1 and agent_steps_per_update(config.reinforce, config.env.num_lanes) == batch:
         return learning
     return acting + config.reinforce.epochs * learning
 

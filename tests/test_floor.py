@@ -36,5 +36,5 @@ def test_operations_of_an_agent_step(name: str, precision: Precision, epochs: in
     experiment = build(config)
     counted = operations_per_agent_step(config, experiment)
     experiment.fleet.close()
-    first_pass = 0 if epochs == 1 else forward  # with one, learning goes on from what acting has computed
+    first_pass = 0 if epochs == 1 else forward  # with one, learning could go on from what acting has computed
     assert counted == 2 * (first_pass + epochs * (forward + backward))
