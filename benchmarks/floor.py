@@ -21,9 +21,11 @@ FLOAT_BYTES = 4
 
 
 def operations_per_agent_step(config: Config, experiment: Experiment) -> float:
-    """Additions and multiplications of the policy's products and convolutions: one pass to act, and in each epoch
-    one forward and one backward; only the backward where a batch makes one update, for which acting
-    could keep the forward. All else that is computed counts as overhead, and so does what bfloat16 needs beyond float32.
+    """Additions and multiplications of the policy's products and convolutions.
+
+    One pass to act, and in each epoch one forward and one backward; only the backward where a batch makes one update,
+    for which acting could keep the forward. All else that is computed counts as overhead, and so does what bfloat16
+    needs beyond float32.
     """
     spec, observation = experiment.rollout.pools[0].spec, experiment.observation
     picture = jax.eval_shape(observation.decode, encoded_shape(observation, spec))

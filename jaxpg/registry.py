@@ -58,7 +58,7 @@ class Registry(Mapping[str, Entry]):
 
 
 def _is_reloaded(known: object, entry: object) -> bool:
-    """Whether a file that was imported twice (as a script and by name, or in a notebook) defines the same thing again."""
+    """Whether a file that was imported twice, as in a notebook, defines the same thing again."""
     return getattr(known, "__qualname__", "") == getattr(entry, "__qualname__", None) and not str(
         getattr(known, "__module__", "jaxpg.")
     ).startswith("jaxpg.")

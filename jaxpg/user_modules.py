@@ -62,8 +62,8 @@ def check_trusted(imports: Sequence[str], source: str, *, given: Sequence[str], 
     unknown = [name for name in imports if name not in given]
     if unknown and not trusts:
         raise UserError(
-            f"{source}: it imports {', '.join(unknown)}, which would run that code; if you trust it, say --trust-imports, "
-            "or pass --imports yourself"
+            f"{source}: it imports {', '.join(unknown)}, which would run that code; if you trust it, "
+            "say --trust-imports, or pass --imports yourself"
         )
 
 
