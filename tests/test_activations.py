@@ -134,7 +134,7 @@ def test_a_run_learns_the_same_with_and_without() -> None:
         experience, _ = keeps.rollout.collect(population, 16, jax.random.fold_in(jax.random.key(2), iteration))
         assert experience.kept is not None
         states = [
-            experiment.learner.tell(state, [experience], experience.episodes)[0]
+            experiment.learner.tell(state, [experience], experience.episodes, 0.0)[0]
             for experiment, state in zip((keeps, again), states, strict=True)
         ]
         jax.tree.map(
