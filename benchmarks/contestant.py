@@ -144,7 +144,7 @@ def _training(config: Config) -> tuple[dict[str, Any], Turn]:
             key = jax.random.fold_in(act_key, iteration)
             experience, played = experiment.rollout.collect(players, experiment.rollout_agent_steps, key)
             told = time.perf_counter()
-            state, metrics = experiment.learner.tell(state, [experience], experience.episodes)
+            state, metrics = experiment.learner.tell(state, [experience], experience.episodes, 0.0)
             jax.device_get(metrics)
             phases["emulate"] += played.emulate
             phases["act"] += played.act

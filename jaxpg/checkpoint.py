@@ -119,7 +119,7 @@ class Checkpoints:
         accelerator can be looked at on a CPU.
 
         Raises:
-          UserError: there is none, it is damaged, or it holds arrays of another architecture.
+          UserError: there is none, it is damaged, or it holds arrays of another architecture, optimizer or learner.
         """
         metadata = self.metadata(iteration)
         path = self.folder / str(iteration)
@@ -205,12 +205,18 @@ class Checkpoints:
 
     def _check_shapes(self, path: Path, like: Any) -> None:
         wanted, stored = _shapes(like), _shapes(self._orbax.metadata(path / "state").item_metadata.tree)
-        for name in sorted(wanted.keys() | stored.keys()):
-            if wanted.get(name) != stored.get(name):
-                raise UserError(
-                    f"{path}: the checkpoint is of another architecture: {name} is "
-                    f"{_describe(stored.get(name))} there, but {_describe(wanted.get(name))} in the configuration"
-                )
+        differing = [name for name in wanted.keys() | stored.keys() if wanted.get(name) != stored.get(name)]
+        if differing:
+            name = min(differing, key=lambda name: (not name.startswith("params."), name))
+            raise UserError(
+                f"{path}: the checkpoint is of another {_OWNERS.get(name.split('.')[0], _OTHERS)}: {name} is "
+                f"{_describe(stored.get(name))} there, but {_describe(wanted.get(name))} in the configuration"
+            )
+
+
+_OWNERS = {"params": "architecture", "optimizer": "optimizer"}
+_OTHERS = "learner, or of another version of jaxpg"
+"""Whose choice the parts of a learner's state are, where they differ."""
 
 
 def _check_room(folder: Path, num_bytes: int) -> None:

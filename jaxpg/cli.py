@@ -12,7 +12,7 @@ from typing import Annotated, Any, ClassVar, TypeVar
 
 import tyro
 
-from jaxpg.config import PONG, Config, check, load_recipe
+from jaxpg.config import PONG, Config, check, load_recipe, with_schedule
 from jaxpg.distributed import DistributedConfig
 from jaxpg.errors import UserError, nearest
 
@@ -49,8 +49,10 @@ def parse_train(argv: Sequence[str]) -> TrainArguments:
     elif first.recipe:
         recipe = Path(first.recipe)
     loaded = load_recipe(recipe) if recipe else PONG if first.config.env.game == PONG.env.game else Config()
+    if first.resume:
+        loaded = with_schedule(loaded)  # where an older version left 0, before a flag makes the budget larger
     arguments = parse("train", argv, dataclasses.replace(first, config=loaded))
-    return dataclasses.replace(arguments, config=check(arguments.config))
+    return dataclasses.replace(arguments, config=with_schedule(check(arguments.config)))
 
 
 def parse(command: str, argv: Sequence[str], default: Arguments) -> Arguments:

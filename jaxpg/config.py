@@ -51,8 +51,9 @@ class RunConfig:
     budget_agent_steps: Annotated[int, Field(ge=1, le=2**53)] = 2_500_000
     """Agent steps over all lanes after which the run ends."""
     schedule_agent_steps: Annotated[int, Field(ge=0, le=2**53)] = 0
-    """Agent steps that the schedules of learning rate and entropy bonus span; 0 for the whole budget. Shorter,
-    so that a run goes on at the schedules' ends until it reaches its target."""
+    """Agent steps that the schedules of learning rate and entropy bonus span; 0 for the budget with which the run
+    begins, which config.yaml then holds, so that a larger budget on resume does not stretch them. Shorter, so that a
+    run goes on at the schedules' ends until it reaches its target."""
     budget_episodes: NonNegativeInt = 0
     """Games over all lanes after which the run ends; 0 for no limit."""
     budget_seconds: NonNegativeFloat = 0.0
@@ -174,6 +175,18 @@ def load_recipe(path: Path) -> Config:
 def check(config: Config) -> Config:
     """Checks ranges of a config that was made from flags; UserError names the flag."""
     return _validate(dataclasses.asdict(config), "")
+
+
+def with_schedule(config: Config) -> Config:
+    """The same with the length of its schedules as a number, so that it stays what it is whatever changes later."""
+    run = config.run
+    length = run.schedule_agent_steps or run.budget_agent_steps
+    return dataclasses.replace(config, run=dataclasses.replace(run, schedule_agent_steps=length))
+
+
+def schedule_progress(config: Config, agent_steps: int) -> float:
+    """The share of the schedules that is over after so many agent steps, in [0, 1]; a function of nothing else."""
+    return min(agent_steps / with_schedule(config).run.schedule_agent_steps, 1.0)
 
 
 def dump(config: Config) -> str:

@@ -4,6 +4,7 @@ import dataclasses
 import math
 import sys
 from contextlib import closing
+from functools import partial
 from typing import Literal, NamedTuple
 
 import jax
@@ -21,7 +22,7 @@ from jaxpg.learners.evolution import make_evolution
 from jaxpg.learners.random_search import make_random_search, rounds_of
 from jaxpg.learners.reinforce import make_reinforce
 from jaxpg.observations import Observation, encoded_shape, input_shape, make_observation
-from jaxpg.optimizers import make_optimizer
+from jaxpg.optimizers import learning_rate_at, make_optimizer
 from jaxpg.policies import make_policy, with_normalizer
 from jaxpg.rollout import AGENT_STEPS_PER_LOOK, Rollout
 from jaxpg.team import Team
@@ -117,13 +118,8 @@ def build(config: Config, player: Player | None = None, team: Team | None = None
         case "evolution":
             if config.evolution.normalize_observations:
                 policy = with_normalizer(policy, shape)
-            if config.optimizer.schedule != "constant" and not config.evolution.generations:
-                raise UserError(
-                    f"optimizer.schedule: {config.optimizer.schedule!r} spans evolution.generations, which is 0; "
-                    "set it or use the schedule 'constant'"
-                )
-            optimizer = make_optimizer(config.optimizer, config.evolution.generations)
-            learner = make_evolution(config.evolution, observation, optimizer, shape, team)
+            optimizer, rate = make_optimizer(config.optimizer), partial(learning_rate_at, config.optimizer)
+            learner = make_evolution(config.evolution, observation, optimizer, rate, shape, team)
     greedy = learner.greedy if player is None or player.greedy is None else player.greedy
     keeps_tape = player.keeps_tape if player else learner.keeps_tape
     _check_memory(
@@ -236,18 +232,13 @@ def _reinforce(
     shape: tuple[int, ...],
     team: Team,
 ) -> Learner:
-    per_iteration = config.reinforce.rollout_agent_steps * config.env.num_lanes
-    iterations = math.ceil((config.run.schedule_agent_steps or config.run.budget_agent_steps) / per_iteration)
-    updates = config.reinforce.epochs * math.ceil(
-        per_iteration / agent_steps_per_update(config.reinforce, config.env.num_lanes)
-    )
     return make_reinforce(
         config.reinforce,
         policy,
         observation,
-        make_optimizer(config.optimizer, iterations * updates),
+        make_optimizer(config.optimizer),
         num_lanes=config.env.num_lanes,
-        schedule_iterations=iterations,
+        learning_rate=partial(learning_rate_at, config.optimizer),
         team=team,
         input_shape=shape,
     )

@@ -2,28 +2,15 @@
 
 from collections.abc import Sequence
 from functools import partial
-from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from jaxpg.observations import Observation, unit_scale
+from jaxpg.statistics import Statistics, deviation, merge, no_statistics, of_sample
 from jaxpg.team import Team
 from jaxpg.types import Experience
-
-
-class Statistics(NamedTuple):
-    """Of all observations seen: their number, mean and sum of squared distances from it."""
-
-    number: jax.Array
-    mean: jax.Array
-    squares: jax.Array
-
-
-def no_statistics(shape: tuple[int, ...]) -> Statistics:
-    """Nothing seen yet of policy inputs of this shape."""
-    return Statistics(jnp.zeros(()), jnp.zeros(shape), jnp.zeros(shape))
 
 
 def add_seen(
@@ -59,10 +46,7 @@ def _of_rows(observation: Observation, encoded: jax.Array, acted: jax.Array) -> 
     def add_row(so_far: Statistics, row: tuple[jax.Array, jax.Array]) -> tuple[Statistics, None]:
         inputs = unit_scale(jax.vmap(observation.decode)(row[0]))
         weight = row[1].reshape(-1, *(1,) * (inputs.ndim - 1)).astype(jnp.float32)
-        count = weight.sum()
-        mean = (weight * inputs).sum(0) / jnp.maximum(count, 1)
-        squares = (weight * jnp.square(inputs - mean)).sum(0)
-        return _merge(so_far, Statistics(count, mean, squares)), None
+        return merge(so_far, of_sample(inputs, weight, axis=0)), None
 
     shape = jax.eval_shape(observation.decode, encoded[0, 0]).shape
     return jax.lax.scan(add_row, no_statistics(shape), (encoded, acted))[0]
@@ -71,23 +55,14 @@ def _of_rows(observation: Observation, encoded: jax.Array, acted: jax.Array) -> 
 @jax.jit
 def moments(statistics: Statistics) -> dict[str, jax.Array]:
     """``mean`` and ``std`` as ``policies.with_normalizer`` has them in its params."""
-    variance = statistics.squares / jnp.maximum(statistics.number, 1)
-    std = jnp.where(variance < 1e-7, 1.0, jnp.sqrt(variance))  # what never changed is only shifted
-    return {"mean": statistics.mean, "std": std}
+    return {"mean": statistics.mean, "std": deviation(statistics)}
 
 
-def _merge(a: Statistics, b: Statistics) -> Statistics:
-    """Statistics of both samples together (Chan et al. 1979)."""
-    number = a.number + b.number
-    delta, share = b.mean - a.mean, b.number / jnp.maximum(number, 1)
-    return Statistics(number, a.mean + delta * share, a.squares + b.squares + jnp.square(delta) * a.number * share)
-
-
-_merged = jax.jit(_merge)
+_merged = jax.jit(merge)
 
 
 def _merge_all(statistics: Statistics) -> Statistics:
-    """Of all devices, led by which the leaves are; one after another, so that all add up the same."""
+    """Merges the statistics of all devices (leading axis) one by one, so that every process gets the same bits."""
     first = jax.tree.map(lambda x: x[0], statistics)
     rest = jax.tree.map(lambda x: x[1:], statistics)
-    return jax.lax.scan(lambda so_far, one: (_merge(so_far, one), None), first, rest)[0]
+    return jax.lax.scan(lambda so_far, one: (merge(so_far, one), None), first, rest)[0]

@@ -2,11 +2,13 @@
 
 import functools
 import inspect
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from types import FunctionType
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
+import jax
 import optax
 from pydantic import Field
 
@@ -55,12 +57,11 @@ def available() -> dict[str, Callable[..., optax.GradientTransformation]]:
     return found
 
 
-def make_optimizer(config: OptimizerConfig, schedule_updates: int) -> optax.GradientTransformation:
-    """Builds the Optax chain: clip by global norm, then the optimizer with its schedule.
+def make_optimizer(config: OptimizerConfig) -> optax.GradientTransformationExtraArgs:
+    """Builds the Optax chain: clip by global norm, then the optimizer.
 
-    Args:
-      config: what the user chose.
-      schedule_updates: updates over which the learning rate goes from its start to its end.
+    The learning rate is an input, ``update(gradient, state, params, learning_rate=...)``, and nothing of the state
+    depends on it: a resumed run goes on with the rate that its agent steps and its settings say.
 
     Raises:
       UserError: an unknown optimizer or option.
@@ -70,16 +71,35 @@ def make_optimizer(config: OptimizerConfig, schedule_updates: int) -> optax.Grad
     make = optimizers[config.name]
     for option in config.options:
         check_name(f"optimizer.options of {config.name}", option, list(inspect.signature(make).parameters)[1:])
-    schedule_updates = min(max(schedule_updates, 1), 2**31 - 1)  # Optax counts to there
-    start, end = config.learning_rate, config.learning_rate * config.final_learning_rate_fraction
-    schedule = {
-        "constant": optax.constant_schedule(start),
-        "linear": optax.linear_schedule(start, end, schedule_updates),
-        "cosine": optax.cosine_decay_schedule(start, schedule_updates, alpha=config.final_learning_rate_fraction),
-    }[config.schedule]
+    clip = optax.clip_by_global_norm(config.max_gradient_norm) if config.max_gradient_norm else optax.identity()
+
+    def chain(learning_rate: jax.typing.ArrayLike) -> optax.GradientTransformation:
+        return optax.chain(clip, make(lambda count: learning_rate, **config.options))
+
+    def update(
+        gradient: optax.Updates,
+        state: optax.OptState,
+        params: optax.Params | None = None,
+        *,
+        learning_rate: jax.typing.ArrayLike,
+        **others: Any,
+    ) -> tuple[optax.Updates, optax.OptState]:
+        del others
+        return chain(learning_rate).update(gradient, state, params)
+
     try:
-        optimizer = make(schedule, **config.options)
+        init = chain(config.learning_rate).init
     except (TypeError, ValueError) as error:
         raise UserError(f"optimizer.options: {config.name} refuses {config.options}: {error}") from error
-    clip = optax.clip_by_global_norm(config.max_gradient_norm) if config.max_gradient_norm else optax.identity()
-    return optax.chain(clip, optimizer)
+    return optax.GradientTransformationExtraArgs(init, update)
+
+
+def learning_rate_at(config: OptimizerConfig, progress: float) -> float:
+    """The learning rate where ``progress``, in [0, 1], is the share of the schedule that is over."""
+    end = config.final_learning_rate_fraction
+    share = {
+        "constant": 1.0,
+        "linear": 1 + (end - 1) * progress,
+        "cosine": end + (1 - end) * (1 + math.cos(math.pi * progress)) / 2,
+    }[config.schedule]
+    return config.learning_rate * share

@@ -49,6 +49,9 @@ def _orthogonal(scale: float) -> nnx.Initializer:
 RELU_GAIN = 2**0.5
 """Orthogonal gain that keeps the variance through ReLU layers (Saxe et al. 2014; He et al. 2015)."""
 
+MOST_DEVIATIONS = 10.0
+"""Standardised inputs are clipped to so many standard deviations: a rare flash must not outshout all else."""
+
 
 class Heads(nnx.Module):
     """Linear heads: logits almost 0 at the start, so that the first policy is near uniform, and a value."""
@@ -241,7 +244,9 @@ def make_policy(config: PolicyConfig, shape: tuple[int, ...], num_actions: int, 
 
 
 def with_normalizer(policy: PolicyFunctions, shape: tuple[int, ...]) -> PolicyFunctions:
-    """The policy behind a standardisation of its input: ``(observation - mean) / std``.
+    """The policy behind a standardisation of its input: ``(observation - mean) / std``, clipped to [-10, 10].
+
+    What never changed so far is only shifted, to 0; where it moves for the first time, the clip bounds it.
 
     Args:
       policy: as ``make_policy`` builds it.
@@ -257,7 +262,8 @@ def with_normalizer(policy: PolicyFunctions, shape: tuple[int, ...]) -> PolicyFu
 
     def apply(params: Params, observations: jax.Array) -> tuple[jax.Array, jax.Array]:
         mean, std = jax.lax.stop_gradient((params["mean"], params["std"]))
-        return policy.apply(params["policy"], (unit_scale(observations) - mean) / std)
+        standardised = (unit_scale(observations) - mean) / std
+        return policy.apply(params["policy"], jnp.clip(standardised, -MOST_DEVIATIONS, MOST_DEVIATIONS))
 
     return PolicyFunctions(init=init, apply=apply, has_value=policy.has_value)
 

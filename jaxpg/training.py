@@ -14,7 +14,7 @@ import numpy as np
 
 from jaxpg.checkpoint import Checkpoints
 from jaxpg.clock import Seconds
-from jaxpg.config import Config
+from jaxpg.config import Config, schedule_progress
 from jaxpg.console import say
 from jaxpg.counters import WINDOW_EPISODES, Progress
 from jaxpg.errors import UserError
@@ -231,7 +231,8 @@ class Training:
         experiences, seconds = fleet.collect(players, experiment.rollout_agent_steps, key)
         played = self._everyones(experiences)
         t1 = time.perf_counter()
-        self.state, on_device = experiment.learner.tell(self.state, experiences, played.episodes)
+        scheduled = schedule_progress(self.config, progress.agent_steps)
+        self.state, on_device = experiment.learner.tell(self.state, experiences, played.episodes, scheduled)
         metrics = {name: np.asarray(value).item() for name, value in jax.device_get(on_device).items()}
         t2 = time.perf_counter()
         agent_steps_before = progress.agent_steps

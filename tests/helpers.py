@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxpg.candidates import CandidateQueue, FixedPopulation, beginning
-from jaxpg.config import Config
+from jaxpg.config import Config, schedule_progress
 from jaxpg.envs import make_env
 from jaxpg.envs.config import EnvConfig
 from jaxpg.experiment import Experiment, build, lane_seeds
@@ -70,7 +70,8 @@ def learn(experiment: Experiment, config: Config, iterations: int):
             config.reinforce.rollout_agent_steps,
             jax.random.fold_in(act_key, iteration),
         )
-        state, metrics = experiment.learner.tell(state, [experience], experience.episodes)
+        progress = schedule_progress(config, iteration * experience.reward.size)
+        state, metrics = experiment.learner.tell(state, [experience], experience.episodes, progress)
         returns += experience.episodes.episode_return.tolist()
     return state, jax.device_get(metrics), np.array(returns)
 
@@ -112,7 +113,7 @@ def play_rounds(experiment: Experiment, config: Config, num_rounds: int, enough:
         queue = CandidateQueue(beginning(learner.games(state), num_lanes, 1), partial(learner.ask, state))
         while not queue.finished:
             experience, _ = experiment.rollout.collect(queue, experiment.rollout_agent_steps, act_key)
-            state, metrics = learner.tell(state, [experience], experience.episodes)
+            state, metrics = learner.tell(state, [experience], experience.episodes, 0.0)
         if metrics.get("generation_return_mean", -np.inf) >= enough:
             break
     return state

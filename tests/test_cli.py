@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from jaxpg.cli import parse_train
-from jaxpg.config import PONG, Config, dump
+from jaxpg.config import PONG, Config, dump, with_schedule
 from jaxpg.errors import UserError, run_command
 from jaxpg.train import main
 
@@ -79,8 +79,8 @@ def run_folder(tmp_path):
 
 def test_without_arguments_the_run_is_the_default():
     assert parse_train([]).config == PONG
-    assert parse_train(["--env.game", "Breakout"]).config == dataclasses.replace(
-        Config(), env=dataclasses.replace(Config().env, game="Breakout")
+    assert parse_train(["--env.game", "Breakout"]).config == with_schedule(
+        dataclasses.replace(Config(), env=dataclasses.replace(Config().env, game="Breakout"))
     )
 
 
@@ -92,7 +92,7 @@ def test_flags_go_over_the_recipe_and_the_recipe_over_the_defaults(tmp_path):
     assert (config.env.game, config.env.num_lanes, config.env.actions) == ("Breakout", 16, (0, 1))
     assert (config.policy.hidden, config.policy.bias) == ((64, 64), True)
     assert config.optimizer.options == {"eps": 1e-5}
-    assert config.run == Config().run
+    assert config.run == with_schedule(Config()).run
 
 
 def test_a_flag_can_go_back_to_the_default_that_the_recipe_changed(tmp_path):
@@ -110,6 +110,23 @@ def test_flags_go_over_the_configuration_of_a_resumed_run(tmp_path):
     arguments = parse_train(["--resume", str(tmp_path), "--run.seed", "7"])
     assert arguments.resume == str(tmp_path)
     assert (arguments.config.env.num_lanes, arguments.config.run.seed) == (8, 7)
+
+
+def test_the_schedules_keep_the_length_that_they_had_when_the_run_was_created(tmp_path):
+    """An older version left 0 for the budget in config.yaml."""
+
+    def length(*argv):
+        return parse_train(argv).config.run.schedule_agent_steps
+
+    new, longer = ("--run.budget-agent-steps", "1000"), ("--run.budget-agent-steps", "2000")
+    assert length(*new) == 1000
+    for kept in (0, 1000):
+        config = parse_train(new).config
+        run = dataclasses.replace(config.run, schedule_agent_steps=kept)
+        (tmp_path / "config.yaml").write_text(dump(dataclasses.replace(config, run=run)))
+        resumed = ("--resume", str(tmp_path))
+        assert length(*resumed) == length(*resumed, *longer) == 1000
+        assert length(*resumed, *longer, "--run.schedule-agent-steps", "500") == 500, "the user's choice"
 
 
 def test_every_setting_has_a_flag_and_its_docstring_as_help(capsys):

@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import rlax
+from scipy.special import rel_entr
 
 from jaxpg import losses
 
@@ -95,6 +96,45 @@ def test_standardise_gives_mean_0_and_deviation_1() -> None:
     assert result.mean() == pytest.approx(0, abs=1e-5)
     assert result.std() == pytest.approx(1, rel=1e-4)
     assert not losses.standardise(jnp.full(5, 3.0), jnp.ones(5)).any(), "nothing to scale is no NaN"
+
+
+def test_what_is_constant_up_to_rounding_is_not_blown_up() -> None:
+    """The mean of so many equal numbers is off by float32's rounding, which must not become the scale."""
+    constant = jnp.full(10_000, 10_000.1)
+    assert jnp.abs(losses.standardise(constant, jnp.ones(10_000))).max() < 0.5
+
+
+def test_ratios_of_policies_far_apart_stay_finite() -> None:
+    old, new = jnp.array([-200.0, -1e-6]), jnp.array([-1e-6, -200.0])
+    for advantage in (1.0, -1.0):
+
+        def loss(log_prob, advantage=advantage):
+            return losses.clipped_ratio_loss(log_prob, old, jnp.full(2, advantage), jnp.ones(2), 0.2)
+
+        assert jnp.isfinite(loss(new))
+        assert jnp.isfinite(jax.grad(loss)(new)).all()
+    assert jnp.isfinite(losses.kl_estimate(new, old)).all()
+
+
+def test_the_kl_estimate_is_never_negative_and_its_mean_is_the_divergence() -> None:
+    near = np.linspace(-1e-3, 1e-3, 2001, dtype=np.float32)
+    assert (losses.kl_estimate(near, jnp.zeros(2001)) >= 0).all()
+    log_p, log_q = np.asarray(jax.nn.log_softmax(jnp.asarray(LOGITS[:2])))
+    expected = jnp.sum(jnp.exp(log_p) * losses.kl_estimate(log_q, log_p))
+    assert expected == pytest.approx(rel_entr(np.exp(log_p), np.exp(log_q)).sum(), rel=1e-4)
+
+
+def test_explained_variance_stays_between_minus_1_and_1() -> None:
+    target = jnp.asarray(10_000 + ADVANTAGE)
+    mean = target.mean()
+    weight = jnp.asarray(np.r_[np.ones(B - 1), 0.0], jnp.float32)  # the last one has no say, whatever it is
+    assert losses.explained_variance(target.at[-1].set(0), target, weight) == 1
+    assert losses.explained_variance(jnp.full(B, mean), target, jnp.asarray(ONES)) == pytest.approx(0, abs=1e-3)
+    assert losses.explained_variance((target + mean) / 2, target, jnp.asarray(ONES)) == pytest.approx(0.75, abs=1e-3)
+    assert losses.explained_variance(jnp.zeros(B), target, weight) == -1
+    for constant in (0.0, 10_000.1, -1e-8):  # nothing to explain
+        assert losses.explained_variance(jnp.zeros(B), jnp.full(B, constant), weight) == 0
+    assert losses.explained_variance(jnp.zeros(B), target, 0 * weight) == 0
 
 
 def test_a_clipped_probability_teaches_nothing_beyond_its_clip() -> None:

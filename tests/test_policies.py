@@ -59,6 +59,16 @@ def test_several_observations_are_judged_one_by_one(name: str, shape: tuple[int,
         np.testing.assert_allclose(value[place], one_value, rtol=1e-3, atol=1e-5)
 
 
+def test_standardised_inputs_are_clipped() -> None:
+    policy = with_normalizer(make_policy(PolicyConfig(name="linear"), VECTOR, 3, value=False), VECTOR)
+    params = jax.jit(policy.init)(jax.random.key(0))
+    params |= {"mean": jnp.full(6, 0.5), "std": jnp.full(6, 1e-4)}
+    moved = jnp.array([0.5, 0.5005, 0.4995, 1.0, 0.0, 1e30])
+    logits, _ = jax.jit(policy.apply)(params, moved)
+    by_hand = params["policy"]["kernel"] @ jnp.array([0.0, 5.0, -5.0, 10.0, -10.0, 10.0])
+    np.testing.assert_allclose(logits, by_hand, rtol=1e-2, atol=1e-4)
+
+
 @pytest.mark.parametrize(
     ("name", "parameters"),
     [

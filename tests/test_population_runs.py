@@ -16,6 +16,7 @@ import pytest
 from jaxpg.checkpoint import Checkpoints
 from jaxpg.config import load_recipe
 from jaxpg.experiment import build
+from jaxpg.optimizers import learning_rate_at
 from tests.runs import games, records, run, summary, untimed
 
 CANDIDATES = 150
@@ -165,11 +166,15 @@ def test_a_search_that_is_over_stays_over(search, capsys):
     assert (search / "episodes.csv").read_bytes() == before
 
 
-def test_a_schedule_needs_to_know_how_many_generations_there_are(tmp_path, capsys):
-    argv = ["--run.learner", "evolution", "--optimizer.schedule", "linear", "--run.dir", str(tmp_path / "run")]
-    run(*ENV, *argv, code=2)
-    assert "optimizer.schedule: 'linear' spans evolution.generations, which is 0" in capsys.readouterr().err
-    assert not (tmp_path / "run").exists()
+def test_the_rate_of_evolution_follows_the_agent_steps(tmp_path):
+    folder = tmp_path / "run"
+    schedule = ("--optimizer.schedule", "linear", "--run.schedule-agent-steps", "1000")
+    run(*ENV, *EVOLUTION, *schedule, "--run.dir", str(folder))
+    rate, start = load_recipe(folder / "config.yaml").optimizer, 0
+    for row in records(folder):
+        assert row["learning_rate"] == learning_rate_at(rate, min(start / 1000, 1.0))
+        start = row["agent_steps"]
+    assert start > 0
 
 
 @pytest.mark.parametrize("flags", [SEARCH, EVOLUTION])

@@ -1,5 +1,7 @@
 """The training command: what a run leaves, and what ends it."""
 
+import itertools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -9,6 +11,7 @@ from jaxpg.cli import parse_train
 from jaxpg.config import load_recipe
 from jaxpg.counters import Progress
 from jaxpg.experiment import lane_seeds
+from jaxpg.optimizers import learning_rate_at
 from jaxpg.resume import Metadata
 from jaxpg.rollout import Rollout
 from tests.runs import (
@@ -152,11 +155,50 @@ def test_a_run_is_saved_by_the_clock_too(tmp_path):
     assert saved(folder)[0] == [1, 2, 3]
 
 
+def test_whatever_changes_on_resume_the_schedules_go_on_from_where_they_were(tmp_path):
+    """A larger budget, more lanes, shorter rollouts, more and smaller updates: rates are functions of agent steps."""
+    folder = cartpole(tmp_path / "run", iterations=6)
+    length = 6 * PER_ITERATION
+    assert load_recipe(folder / "config.yaml").run.schedule_agent_steps == length
+    changes = (
+        ("--run.schedule-agent-steps", str(2 * length)),  # by choice, so that half of it is still to come
+        ("--env.num-lanes", "8", "--reinforce.rollout-agent-steps", "2"),
+        ("--reinforce.epochs", "2", "--reinforce.minibatch-agent-steps", "8"),
+    )
+    budget = length
+    for flags in changes:
+        budget += length // 3
+        run("--resume", str(folder), "--run.budget-agent-steps", str(budget), *flags)
+    config = load_recipe(folder / "config.yaml")
+    assert config.run.schedule_agent_steps == 2 * length
+    rows = records(folder)
+    before = [0, *(row["agent_steps"] for row in rows[:-1])]
+    spans = [length] * 6 + [2 * length] * (len(rows) - 6)
+    assert len(rows) > 12
+    for start, span, row, older in zip(before, spans, rows, [rows[0], *rows], strict=False):
+        progress = start / span
+        assert row["learning_rate"] == learning_rate_at(config.optimizer, progress)
+        bonus = config.reinforce.entropy_bonus * (1 - 0.9 * progress)
+        assert row["entropy_bonus"] == pytest.approx(bonus)
+        assert row is older or row["weight_norm"] != older["weight_norm"], "the weights move"
+
+
+def test_another_optimizer_on_resume_is_one_sentence(tmp_path, capsys):
+    folder = cartpole(tmp_path / "run", iterations=1)
+    capsys.readouterr()
+    run("--resume", str(folder), "--optimizer.name", "sgd", "--run.budget-agent-steps", "1000", code=2)
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1
+    assert "the checkpoint is of another optimizer: optimizer." in said
+
+
 def test_a_loss_that_is_no_number_ends_the_run_before_it_is_saved(tmp_path, capsys, monkeypatch):
     folder = tmp_path / "run"
 
+    iterations = itertools.count(1)
+
     def spoil_loss(state, metrics):
-        return state, {**metrics, "policy_loss": jnp.where(state.iteration == 8, jnp.nan, metrics["policy_loss"])}
+        return state, {**metrics, "policy_loss": jnp.nan if next(iterations) == 8 else metrics["policy_loss"]}
 
     change_tell(monkeypatch, spoil_loss)
     cartpole(folder, "--checkpoint.every-iterations", "4", code=2)
@@ -176,9 +218,12 @@ def test_weights_that_are_no_numbers_are_not_saved(tmp_path, capsys, monkeypatch
     """The loss of the update that breaks them is still finite."""
     folder = tmp_path / "run"
 
+    iterations = itertools.count(1)
+
     def break_weights(state, metrics):
-        params = jax.tree.map(lambda x: jnp.where(state.iteration == 8, jnp.inf, x), state.params)
-        return state._replace(params=params), metrics
+        if next(iterations) == 8:
+            state = state._replace(params=jax.tree.map(lambda x: jnp.full_like(x, jnp.inf), state.params))
+        return state, metrics
 
     change_tell(monkeypatch, break_weights)
     cartpole(folder, "--checkpoint.every-iterations", "4", code=2)

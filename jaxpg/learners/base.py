@@ -24,9 +24,10 @@ class Learner(NamedTuple):
     ask: Callable[[Any, jax.Array], Population]
     """``(state, ids i32[K]) -> population``, the weights of these candidates, leaves led by K; jitted where it
     computes anything. During a round the answer does not change."""
-    tell: Callable[[Any, Sequence[Experience], Episodes], tuple[Any, Metrics]]
-    """``(state, experiences, episodes) -> (state, metrics)``; the state is consumed. The experiences are those of this
-    process's devices, the episodes those of all lanes. Every process computes the same; where one needs what the
+    tell: Callable[[Any, Sequence[Experience], Episodes, float], tuple[Any, Metrics]]
+    """``(state, experiences, episodes, progress) -> (state, metrics)``; the state is consumed. The experiences are
+    those of this process's devices, the episodes those of all lanes, and progress is the share of the schedules that
+    was over before this iteration, in [0, 1]. Every process computes the same; where one needs what the
     others' devices hold, it asks the team. It may be plain Python around jitted pieces."""
     keeps_tape: bool
     """Whether the rollout must keep observations for ``tell``."""

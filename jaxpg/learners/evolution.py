@@ -4,7 +4,7 @@ OpenAI-ES (Salimans et al. 2017, algorithm 1 with antithetic pairs and centred r
 (Mania et al. 2018, algorithm 2). Both estimate a gradient, and the run's Optax chain makes the step.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Literal, NamedTuple
 
@@ -17,8 +17,9 @@ from pydantic import Field
 from jaxpg.errors import UserError
 from jaxpg.learners.base import Learner, Metrics
 from jaxpg.learners.scores import add_games, missing_games
-from jaxpg.moments import Statistics, add_seen, moments, no_statistics
+from jaxpg.moments import add_seen, moments
 from jaxpg.observations import Observation
+from jaxpg.statistics import Statistics, no_statistics
 from jaxpg.team import Team
 from jaxpg.types import Episodes, Experience, Params, Population
 from jaxpg.validation import STRICT, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
@@ -48,7 +49,8 @@ class EvolutionConfig:
     greedy: bool = True
     """Whether candidates take the most probable action; else they sample."""
     generations: NonNegativeInt = 0
-    """Generations after which the run ends, which a learning-rate schedule spans; 0 for as many as the budget lets."""
+    """Generations after which the run ends; 0 for as many as the budget lets. A learning-rate schedule spans
+    run.schedule_agent_steps, whatever this number."""
 
 
 class EvolutionState(NamedTuple):
@@ -67,6 +69,7 @@ def make_evolution(
     config: EvolutionConfig,
     observation: Observation,
     optimizer: optax.GradientTransformation,
+    learning_rate: Callable[[float], float],
     input_shape: tuple[int, ...],
     team: Team,
 ) -> Learner:
@@ -78,7 +81,8 @@ def make_evolution(
     Args:
       config: what the user chose.
       observation: decodes the tape, for the statistics of observations.
-      optimizer: any Optax chain.
+      optimizer: any Optax chain; its update gets the learning rate where it asks for one.
+      learning_rate: by the share of the schedule that is over.
       input_shape: shape of one policy input.
       team: whose devices have seen observations.
 
@@ -88,6 +92,7 @@ def make_evolution(
     if config.top_pairs > config.pairs:
         raise UserError(f"evolution.top_pairs: {config.top_pairs} is more than the {config.pairs} pairs there are")
     population_size = 2 * config.pairs
+    update = optax.with_extra_args_support(optimizer).update
 
     def init(key: jax.Array, params: Params) -> EvolutionState:
         shape = input_shape if config.normalize_observations else ()
@@ -117,7 +122,12 @@ def make_evolution(
 
     @jax.jit
     def step(
-        params: Params, optimizer_state: optax.OptState, key: jax.Array, generation: jax.Array, returns: jax.Array
+        params: Params,
+        optimizer_state: optax.OptState,
+        key: jax.Array,
+        generation: jax.Array,
+        returns: jax.Array,
+        rate: np.ndarray,
     ) -> tuple[Params, optax.OptState, Metrics]:
         weights = _weights(config, params)
         pair_weights = weights_of_pairs(config, returns.reshape(-1, 2))
@@ -131,7 +141,7 @@ def make_evolution(
         zero = jax.tree.map(jnp.zeros_like, weights)
         ascent, _ = jax.lax.scan(add, zero, (jnp.arange(config.pairs), pair_weights))
         gradient = jax.tree.map(lambda a, w: config.weight_decay * w - a, ascent, weights)
-        updates, optimizer_state = optimizer.update(gradient, optimizer_state, weights)
+        updates, optimizer_state = update(gradient, optimizer_state, weights, learning_rate=rate)
         metrics = {
             "generation_return_mean": returns.mean(),
             "generation_return_max": returns.max(),
@@ -142,8 +152,9 @@ def make_evolution(
         return _with_weights(config, params, optax.apply_updates(weights, updates)), optimizer_state, metrics
 
     def tell(
-        state: EvolutionState, experiences: Sequence[Experience], episodes: Episodes
+        state: EvolutionState, experiences: Sequence[Experience], episodes: Episodes, progress: float
     ) -> tuple[EvolutionState, Metrics]:
+        rate = learning_rate(progress)
         first = int(state.generation) * population_size
         sums, counts = add_games(
             state.return_sums,
@@ -157,10 +168,16 @@ def make_evolution(
         metrics: Metrics = {
             "generation": state.generation,
             "scored": np.mean(counts >= config.episodes_per_candidate),
+            "learning_rate": rate,
         }
         if (counts >= config.episodes_per_candidate).all():
             params, optimizer_state, of_generation = step(
-                state.params, state.optimizer, state.key, state.generation, jnp.asarray(sums / counts)
+                state.params,
+                state.optimizer,
+                state.key,
+                state.generation,
+                jnp.asarray(sums / counts),
+                np.asarray(rate, np.float32),
             )
             if config.normalize_observations:
                 params |= moments(state.statistics)

@@ -96,9 +96,9 @@ def make_random_search(config: RandomSearchConfig) -> Learner:
         return draw(state.params, state.key, ids)
 
     def tell(
-        state: RandomSearchState, experiences: Sequence[Experience], episodes: Episodes
+        state: RandomSearchState, experiences: Sequence[Experience], episodes: Episodes, progress: float
     ) -> tuple[RandomSearchState, Metrics]:
-        del experiences
+        del experiences, progress
         number = int(state.round)
         players, wanted = rounds[number]
         ids = np.asarray(state.ids)

@@ -4,7 +4,7 @@ With ``epochs: 1`` every agent step is used once, right after it was played, in 
 estimator: no ratio, no clipping, no replay. More epochs reuse a batch and then need the clipped ratio.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import NamedTuple
 
@@ -18,10 +18,11 @@ from jaxpg.errors import UserError
 from jaxpg.learners.base import Learner, Metrics
 from jaxpg.learners.batches import minibatches, rows_per_chunk, rows_per_update
 from jaxpg.learners.reinforce_config import ReinforceConfig
-from jaxpg.moments import Statistics, add_seen, moments, no_statistics
+from jaxpg.moments import add_seen, moments
 from jaxpg.observations import Observation
 from jaxpg.policies import on_tape
 from jaxpg.returns import credit, lambda_returns, total_minus_step, transformed
+from jaxpg.statistics import Statistics, deviation, follow, no_statistics, of_sample
 from jaxpg.team import Team
 from jaxpg.types import Episodes, Experience, Outputs, Params, PolicyFunctions, Population, Tape
 
@@ -31,8 +32,7 @@ class ReinforceState(NamedTuple):
 
     params: Params
     optimizer: optax.OptState
-    iteration: jax.Array  # shape=(), dtype=int32
-    ema: jax.Array  # shape=(2,), float32: running mean of the return and of its square
+    returns: Statistics  # of returns-to-go, where a running mean of them is used; scalars
     statistics: Statistics  # of observations; scalars where unused
     key: jax.Array  # typed PRNG key of the shuffles
 
@@ -56,7 +56,7 @@ def make_reinforce(
     optimizer: optax.GradientTransformation,
     *,
     num_lanes: int,
-    schedule_iterations: int,
+    learning_rate: Callable[[float], float],
     team: Team,
     input_shape: tuple[int, ...] = (),
 ) -> Learner:
@@ -68,9 +68,9 @@ def make_reinforce(
       config: what the user chose.
       policy: with a value head exactly when the baseline is ``value``.
       observation: decodes the tape.
-      optimizer: any Optax chain.
+      optimizer: any Optax chain; its update gets the learning rate where it asks for one.
       num_lanes: N, of all devices.
-      schedule_iterations: iterations over which the entropy bonus goes from its start to its end.
+      learning_rate: by the share of the schedule that is over.
       team: the devices, each of which differentiates what its own lanes played.
       input_shape: shape of one policy input, where inputs are standardised.
 
@@ -86,14 +86,13 @@ def make_reinforce(
         raise UserError(f"reinforce.normalize_value: needs reinforce.baseline value, not {config.baseline!r}")
     update_rows = rows_per_update(config, num_lanes)
     chunk_rows = rows_per_chunk(config, num_lanes // team.num_devices, update_rows)
-    schedule_iterations = min(max(schedule_iterations, 1), 2**31 - 1)  # the state counts to there
+    update = optax.with_extra_args_support(optimizer).update
 
     def init(key: jax.Array, params: Params) -> ReinforceState:
         return ReinforceState(
             params=params,
             optimizer=optimizer.init(params),
-            iteration=jnp.zeros((), jnp.int32),
-            ema=jnp.array([0.0, 0.0 if config.normalize_value else 1.0]),  # the value before anything is known: 0
+            returns=no_statistics(),
             statistics=no_statistics(input_shape if config.normalize_observations else ()),
             key=key,
         )
@@ -101,20 +100,21 @@ def make_reinforce(
     act = on_tape(policy, observation)
     num_updates = config.epochs * config.rollout_agent_steps // update_rows
     as_population = jax.jit(partial(jax.tree.map, lambda x: x[None]))
+    split = jax.jit(lambda key: tuple(jax.random.split(key)))
 
     def ask(state: ReinforceState, ids: jax.Array) -> Population:
         del ids  # there is one candidate
         return as_population(state.params)
 
     @partial(jax.jit, out_shardings=team.everywhere)
-    def prepare(played: jax.Array, ema: jax.Array, iteration: jax.Array) -> tuple[_Targets, jax.Array, Metrics]:
+    def prepare(played: jax.Array, running: Statistics) -> tuple[_Targets, Statistics, Metrics]:
         played = jax.lax.with_sharding_constraint(played, team.everywhere)  # so little that each device has all of it
         value, reward, *flags = played[0], *played[1:, :-1]
         terminated, truncated, life_lost, acted = (flag > 0 for flag in flags)
         weight = acted.astype(jnp.float32)
         seen_reward = config.reward_scale * transformed(reward, config.reward_transform)
         if config.normalize_value:
-            value = ema[0] + value * _deviation(ema)
+            value = running.mean + value * deviation(running)  # about 0 before anything is known
         stream = partial(
             credit,
             discount=config.discount,
@@ -127,7 +127,8 @@ def make_reinforce(
         returns = over_lanes(lambda_returns)(seen_reward, discounts, value, lambdas)
         if config.weighting == "total_minus_step":
             returns, weight = over_lanes(total_minus_step)(seen_reward, terminated | truncated, acted)
-        batch_moments = jnp.stack([losses.weighted_mean(returns, weight), losses.weighted_mean(returns**2, weight)])
+        batch = of_sample(returns, weight)
+        following = follow(running, batch, config.ema_decay)
         value_target = returns
         match config.baseline:
             case "none":
@@ -135,30 +136,25 @@ def make_reinforce(
             case "batch":
                 advantage = losses.standardise(returns, weight)
             case "ema":
-                advantage = (returns - ema[0]) / _deviation(ema)
-                ema = config.ema_decay * ema + (1 - config.ema_decay) * batch_moments
+                advantage = _advantage_over(running, following, returns, weight)
             case "value":
                 advantage = returns - value[:-1]
                 if config.normalize_advantage:
                     advantage = losses.standardise(advantage, weight)
-                if config.normalize_value:  # at first all batches weigh alike, else the scale of the first would linger
-                    decay = jnp.minimum(config.ema_decay, iteration / (iteration + 1))
-                    ema = decay * ema + (1 - decay) * batch_moments
-                    value_target = (returns - ema[0]) / _deviation(ema)
-        residual = losses.weighted_mean(jnp.square(returns - value[:-1]), weight)
-        centred = returns - batch_moments[0]
-        metrics = {
-            "return_to_go_mean": batch_moments[0],
-            "explained_variance": 1 - residual / jnp.maximum(losses.weighted_mean(centred**2, weight), 1e-8),
-        }
-        return _Targets(advantage, value_target, weight), ema, metrics
+                if config.normalize_value:
+                    value_target = (returns - following.mean) / deviation(following)
+        metrics = {"return_to_go_mean": batch.mean}
+        if policy.has_value:
+            metrics["explained_variance"] = losses.explained_variance(value[:-1], returns, weight)
+        return _Targets(advantage, value_target, weight), following, metrics
 
     def loss(
-        outputs: Outputs, chunk: Tape, targets: _Targets, total_weight: jax.Array, entropy_bonus: jax.Array
+        outputs: Outputs, chunk: Tape, targets: _Targets, total_weight: jax.Array, entropy_bonus: np.ndarray
     ) -> tuple[jax.Array, Metrics]:
         logits, value = outputs
         old_log_prob = losses.log_prob_of(chunk.logits, chunk.action)
         log_prob = losses.log_prob_of(logits, chunk.action)
+        kl = losses.kl_estimate(log_prob, old_log_prob)
         if config.probability_clip:
             log_prob = losses.clip_probability(log_prob, config.probability_clip)
         if config.epochs == 1:
@@ -175,8 +171,11 @@ def make_reinforce(
             "policy_loss": policy_loss,
             "value_loss": value_loss,
             "entropy": entropy,
-            "kl": jnp.sum(targets.weight * (old_log_prob - log_prob)),
+            "kl": jnp.sum(targets.weight * kl),
         }
+        if config.epochs > 1:
+            clipped = losses.is_clipped(log_prob, old_log_prob, config.clip_epsilon)
+            parts["clip_fraction"] = jnp.sum(targets.weight * clipped)
         parts = {name: part / total_weight for name, part in parts.items()}
         total = parts["policy_loss"] + config.value_coefficient * parts["value_loss"] - entropy_bonus * parts["entropy"]
         return total, parts
@@ -190,11 +189,9 @@ def make_reinforce(
         targets: _Targets,
         rows: np.ndarray,
         total_weight: jax.Array,
-        iteration: jax.Array,
+        bonus: np.ndarray,
     ) -> tuple[Params, Metrics]:
         """Adds the gradient of one device's ``rows``."""
-        progress = jnp.minimum(iteration / schedule_iterations, 1.0)
-        bonus = config.entropy_bonus * (1 + progress * (config.final_entropy_bonus_fraction - 1))
         own_lanes = partial(
             jax.lax.dynamic_slice_in_dim, start_index=first_lane, slice_size=tape.action.shape[1], axis=1
         )
@@ -211,10 +208,14 @@ def make_reinforce(
 
     @partial(jax.jit, donate_argnames=("params", "optimizer_state", "means"))
     def apply_gradient(
-        params: Params, optimizer_state: optax.OptState, sums: tuple[Params, Metrics], means: Metrics | None
+        params: Params,
+        optimizer_state: optax.OptState,
+        sums: tuple[Params, Metrics],
+        means: Metrics | None,
+        rate: np.ndarray,
     ) -> tuple[Params, optax.OptState, Metrics]:
         gradient, parts = sums
-        updates, optimizer_state = optimizer.update(gradient, optimizer_state, params)
+        updates, optimizer_state = update(gradient, optimizer_state, params, learning_rate=rate)
         # the barrier keeps XLA on CPU from storing the squares to share them with an optimizer that squares, too
         norm = optax.tree.norm(jax.lax.optimization_barrier(gradient))
         shares = {name: x / num_updates for name, x in (parts | {"gradient_norm": norm}).items()}
@@ -222,23 +223,26 @@ def make_reinforce(
         return optax.apply_updates(params, updates), optimizer_state, means
 
     @jax.jit
-    def advance(key: jax.Array, iteration: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
-        key, shuffle_key = jax.random.split(key)
-        return key, shuffle_key, iteration + 1
+    def weight_norm(params: Params) -> jax.Array:
+        return optax.tree.norm(params["policy"] if config.normalize_observations else params)
 
     def tell(
-        state: ReinforceState, experiences: Sequence[Experience], episodes: Episodes
+        state: ReinforceState, experiences: Sequence[Experience], episodes: Episodes, progress: float
     ) -> tuple[ReinforceState, Metrics]:
         del episodes  # their rewards are known step by step
         params, optimizer_state, statistics = state.params, state.optimizer, state.statistics
         if config.normalize_observations:  # first, because the updates consume the params, which hold the same mean
             statistics = add_seen(statistics, observation, experiences, team)
-        iteration = np.asarray(state.iteration)
+        scheduled = {
+            "learning_rate": learning_rate(progress),
+            "entropy_bonus": config.entropy_bonus * (1 + progress * (config.final_entropy_bonus_fraction - 1)),
+        }
+        rate, bonus = (np.asarray(x, np.float32) for x in scheduled.values())
         played = team.sharded([_played(experience) for experience in experiences], axis=2)
-        everywhere = prepare(played, np.asarray(state.ema), iteration)
-        _, ema, metrics = team.here(everywhere)
+        everywhere = prepare(played, jax.device_get(state.returns))
+        _, returns, metrics = team.here(everywhere)
         all_targets = [team.here(everywhere[0], device) for device in range(len(team.devices))]
-        key, shuffle_key, next_iteration = advance(state.key, state.iteration)
+        key, shuffle_key = split(state.key)
         means: Metrics | None = None
         for rows in minibatches(config, update_rows, shuffle_key):
             of_devices = []
@@ -250,16 +254,15 @@ def make_reinforce(
                 for chunk in rows.reshape(-1, chunk_rows):
                     # on CPU up to a tenth faster than handing over all chunks at once (docs/performance.md)
                     jax.block_until_ready(sums)
-                    sums = add_gradient(
-                        sums, copy, experience.tape, first_lane, targets, chunk, total_weight, iteration
-                    )
+                    sums = add_gradient(sums, copy, experience.tape, first_lane, targets, chunk, total_weight, bonus)
                 of_devices.append(sums)
             gradient = team.reduce(_sum_over_devices, of_devices)
-            params, optimizer_state, means = apply_gradient(params, optimizer_state, gradient, means)
+            params, optimizer_state, means = apply_gradient(params, optimizer_state, gradient, means, rate)
         assert means is not None
         if config.normalize_observations:
             params |= moments(statistics)
-        return ReinforceState(params, optimizer_state, next_iteration, ema, statistics, key), metrics | means
+        metrics |= means | scheduled | {"weight_norm": weight_norm(params)}
+        return ReinforceState(params, optimizer_state, returns, statistics, key), metrics
 
     return Learner(init=init, ask=ask, tell=tell, keeps_tape=True)
 
@@ -282,6 +285,17 @@ def _sum_over_devices(of_devices: tuple[Params, Metrics]) -> tuple[Params, Metri
     return jax.tree.map(lambda x: x.sum(0), of_devices)
 
 
-def _deviation(moments_of_return: jax.Array) -> jax.Array:
-    """Standard deviation from the mean and the mean square, ``f32[2]``."""
-    return jnp.sqrt(jnp.maximum(moments_of_return[1] - moments_of_return[0] ** 2, 1e-8))
+def _advantage_over(running: Statistics, following: Statistics, returns: jax.Array, weight: jax.Array) -> jax.Array:
+    """Returns minus the running mean, over the running deviation or this batch's distance from that mean, whichever is
+    larger, so that the advantages' root mean square is at most 1 even after a long time of equal returns.
+
+    Args:
+      running: before this batch, which therefore does not bias its own baseline.
+      following: with it; of use where nothing was known before.
+      returns: ``f32[T, N]``.
+      weight: ``f32[T, N]``.
+    """
+    known = jax.tree.map(partial(jnp.where, running.number > 0), running, following)
+    distance = returns - known.mean
+    of_batch = jnp.sqrt(losses.weighted_mean(jnp.square(distance), weight))
+    return distance / jnp.maximum(deviation(known), of_batch)

@@ -26,9 +26,10 @@ class ReinforceConfig:
     """Mix of full returns (1) and values (0) in the return-to-go; below 1 needs the value baseline."""
     baseline: Literal["none", "batch", "ema", "value"] = "value"
     """What is subtracted from the return: nothing, the batch's mean, a running mean, or a value network.
-    batch and ema also divide by the standard deviation."""
+    batch and ema also divide by the standard deviation; ema by the batch's own where that is larger."""
     ema_decay: Fraction = 0.99
-    """How slowly the running mean and deviation of the return forget (ema baseline, normalize_value)."""
+    """How slowly the running mean and deviation of the return forget (ema baseline, normalize_value): with each batch
+    that says anything, all before it weigh this much. The first batch starts them."""
     cut_at_reward: bool = True
     """Whether any nonzero reward ends the credit, as a point does in Pong."""
     cut_at_life_loss: bool = False
@@ -46,12 +47,12 @@ class ReinforceConfig:
     fits games that count in ones and in thousands (van Hasselt et al. 2016, without their rescaled head). The values
     that videos show are then on that scale."""
     normalize_observations: bool = False
-    """Whether inputs are standardised by the mean and standard deviation of all seen before. What is constant on the
-    screen then teaches nothing, and what moves does."""
+    """Whether inputs are standardised by the mean and standard deviation of all seen before, and clipped to [-10, 10].
+    What is constant on the screen is then 0 and teaches nothing, and what moves does."""
     entropy_bonus: NonNegativeFloat = 0.01
     """Weight of the policy's entropy at the start, against premature certainty."""
     final_entropy_bonus_fraction: Fraction = 0.1
-    """The same at the end of the schedule, as a share of the start; linear in between."""
+    """The same at the end of run.schedule_agent_steps, as a share of the start; linear in between."""
     value_coefficient: NonNegativeFloat = 0.5
     """Weight of the value loss."""
     epochs: PositiveInt = 1

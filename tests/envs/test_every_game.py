@@ -79,7 +79,7 @@ def test_one_iteration(backend: str, game: str) -> None:
     rollout.close()
     assert experience.acted.sum() >= 3
     copy = jax.tree.map(jnp.copy, state)  # the learner consumes what it is told to go on from
-    after, metrics = learner.tell(copy, [experience], experience.episodes)
+    after, metrics = learner.tell(copy, [experience], experience.episodes, 0.0)
     assert all(np.isfinite(value) for value in jax.device_get(metrics).values())
     moved = jax.tree.map(lambda a, b: bool((a != b).any()), after.params, state.params)
     is_dark = not np.any(experience.tape.observation)  # Elevator Action begins with a black screen

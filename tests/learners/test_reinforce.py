@@ -132,14 +132,19 @@ def _experience(seed: int = 0, lanes: int = LANES) -> Experience:
     return Experience(tape, reward, no, no.copy(), no.copy(), ~no, nothing)
 
 
-def _tell(config: ReinforceConfig, experience: Experience, learning_rate: float = 1.0, has_value: bool = False):
+def _learner(config: ReinforceConfig, learning_rate: float = 1.0, has_value: bool = False):
+    """A learner of plain steps, and its first state, in which all weights are 0."""
     learner = make_reinforce(
-        config, _linear_policy(has_value), _as_it_is(), optax.sgd(learning_rate), num_lanes=experience.reward.shape[1],
-        team=Team.alone(),
-        schedule_iterations=10,
+        config, _linear_policy(has_value), _as_it_is(), optax.sgd(learning_rate), num_lanes=LANES,
+        team=Team.alone(), learning_rate=lambda progress: learning_rate,
     )  # fmt: skip
     state = jax.jit(lambda key: learner.init(key, _linear_policy(has_value).init(key)))(jax.random.key(0))
-    return learner.tell(state, [experience], experience.episodes)
+    return learner, state
+
+
+def _tell(config: ReinforceConfig, experience: Experience, learning_rate: float = 1.0, has_value: bool = False):
+    learner, state = _learner(config, learning_rate, has_value)
+    return learner.tell(state, [experience], experience.episodes, 0.0)
 
 
 def _gradient_by_hand(experience: Experience, discount: float, weight: np.ndarray) -> np.ndarray:
@@ -211,31 +216,94 @@ def test_batch_baseline_standardises_over_the_batch() -> None:
     np.testing.assert_allclose(a.params["w"], b.params["w"], rtol=1e-4, atol=1e-6)
 
 
-def test_ema_baseline_follows_the_running_mean_of_returns() -> None:
-    config = replace(BARE, baseline="ema", ema_decay=0.75, discount=0.0)
+EMA = replace(BARE, baseline="ema", ema_decay=0.75, discount=0.0)
+AT_ONCE = replace(BARE, discount=0.0)
+"""Without a baseline, and a return that is the reward: what it is told is the advantage."""
+
+
+def test_the_first_batch_is_its_own_running_mean_so_that_an_average_return_has_no_advantage() -> None:
+    experience = _experience()._replace(reward=_experience().reward + 50)
+    by_ema, _ = _tell(EMA, experience)
+    by_batch, _ = _tell(replace(EMA, baseline="batch"), experience)
+    np.testing.assert_allclose(by_ema.params["w"], by_batch.params["w"], rtol=1e-4, atol=1e-6)
+
+
+def test_later_batches_have_the_running_mean_and_deviation_of_those_before() -> None:
+    first, second = _experience(), _experience(seed=1)
+    second = second._replace(reward=second.reward / 9)  # so close together that the running deviation is the larger one
+    learner, state = _learner(EMA)
+    state, _ = learner.tell(state, [first], first.episodes, 0.0)
+    state, _ = learner.tell(
+        state._replace(params={"w": jnp.zeros_like(state.params["w"])}), [second], second.episodes, 0.0
+    )
+    advantage = (second.reward - first.reward.mean()) / first.reward.std()
+    by_hand, _ = _tell(AT_ONCE, second._replace(reward=advantage))
+    np.testing.assert_allclose(state.params["w"], by_hand.params["w"], rtol=1e-4, atol=1e-6)
+    weights = np.repeat([0.75, 1.0], STEPS * LANES)
+    mean = np.average(np.stack([first.reward, second.reward]).ravel(), weights=weights)
+    np.testing.assert_allclose(state.returns.mean, mean, rtol=1e-4)
+
+
+def test_after_a_drought_the_ema_baseline_is_sane() -> None:
+    """Equal returns for long leave no deviation; batches without weight leave what was known as it is."""
+    learner, state = _learner(EMA)
+    drought = _experience()._replace(reward=np.zeros((STEPS, LANES), np.float32))
+    for _ in range(3):
+        state, _ = learner.tell(state, [drought], drought.episodes, 0.0)
+    rain = drought._replace(reward=np.eye(STEPS, LANES, dtype=np.float32))
+    _, metrics = learner.tell(jax.tree.map(jnp.copy, state), [rain], rain.episodes, 0.0)
+    _, of_batch = _tell(replace(EMA, baseline="batch"), rain)
+    assert metrics["gradient_norm"] < 2 * of_batch["gradient_norm"]
+    known = [float(x) for x in state.returns]
+    nobody = rain._replace(acted=np.zeros((STEPS, LANES), bool))
+    for _ in range(3):
+        state, metrics = learner.tell(state, [nobody], nobody.episodes, 0.0)
+        assert [float(x) for x in state.returns] == known
+        assert metrics["gradient_norm"] == 0
+
+
+@pytest.mark.parametrize("mean", [0.0, 10_000.0])
+def test_standardised_values_keep_their_scale_whatever_the_mean(mean: float) -> None:
+    """Weights of 0 give the running mean as the value; so the value loss is half the targets' mean square, 0.5."""
+    config = replace(AT_ONCE, baseline="value", normalize_value=True, value_coefficient=0.0)
+    learner, state = _learner(config, has_value=True)
+    for seed in range(4):
+        experience = _experience(seed)
+        experience = experience._replace(reward=experience.reward + np.float32(mean))
+        state, metrics = learner.tell(state, [experience], experience.episodes, 0.0)
+    assert 0.2 < metrics["value_loss"] < 1.0
+    assert -1 <= metrics["explained_variance"] <= 1
+
+
+def test_metrics_name_the_rate_the_clipped_share_and_the_size_of_the_weights() -> None:
     experience = _experience()
-    state, _ = _tell(config, experience)
-    mean, square = experience.reward.mean(), np.square(experience.reward).mean()
-    np.testing.assert_allclose(state.ema, [0.25 * mean, 0.75 + 0.25 * square], rtol=1e-5)
+    config = replace(BARE, epochs=2, clip_epsilon=0.1, discount=0.0)
+    state, metrics = _tell(config, experience, learning_rate=0.5)
+    assert metrics["learning_rate"] == 0.5
+    assert metrics["weight_norm"] == pytest.approx(np.linalg.norm(state.params["w"]), rel=1e-5)
+    after_one, _ = _tell(AT_ONCE, experience, learning_rate=0.5)
+    log_probs = jax.nn.log_softmax(experience.tape.observation[:-1] @ after_one.params["w"])
+    ratio = ACTIONS * np.exp(np.take_along_axis(np.asarray(log_probs), experience.tape.action[:-1, :, None], -1))
+    share = (np.abs(ratio - 1) > 0.1).mean()
+    assert 0 < share < 1
+    assert metrics["clip_fraction"] == pytest.approx(share / 2, abs=1e-6), "the first pass moves from a ratio of 1"
+    assert metrics["kl"] == pytest.approx((ratio - 1 - np.log(ratio)).mean() / 2, rel=1e-3)
+    assert "clip_fraction" not in _tell(BARE, experience)[1]
 
 
 def test_entropy_bonus_shrinks_linearly_to_its_final_share() -> None:
     experience = _experience()._replace(reward=np.zeros((STEPS, LANES), np.float32))
     config = replace(BARE, entropy_bonus=1.0, final_entropy_bonus_fraction=0.5)
-    policy = _linear_policy(False)
-    learner = make_reinforce(
-        config, policy, _as_it_is(), optax.sgd(1.0), num_lanes=LANES, team=Team.alone(), schedule_iterations=10
-    )
+    learner, _ = _learner(config)
     params = {"w": jnp.asarray(np.random.default_rng(1).normal(size=(FEATURES, ACTIONS)), jnp.float32)}
     steps = {}
-    for iteration in (0, 5, 10, 20):
+    for progress in (0.0, 0.5, 1.0):
         state = learner.init(jax.random.key(0), jax.tree.map(jnp.copy, params))
-        state = state._replace(iteration=jnp.asarray(iteration))
-        moved, _ = learner.tell(state, [experience], experience.episodes)
-        steps[iteration] = np.asarray(moved.params["w"] - params["w"])
-    np.testing.assert_allclose(steps[5], 0.75 * steps[0], rtol=1e-3, atol=1e-6)
-    np.testing.assert_allclose(steps[10], 0.5 * steps[0], rtol=1e-3, atol=1e-6)
-    np.testing.assert_allclose(steps[20], steps[10], rtol=1e-3, atol=1e-6)
+        moved, metrics = learner.tell(state, [experience], experience.episodes, progress)
+        steps[progress] = np.asarray(moved.params["w"] - params["w"])
+        assert metrics["entropy_bonus"] == 1 - progress / 2
+    np.testing.assert_allclose(steps[0.5], 0.75 * steps[0.0], rtol=1e-3, atol=1e-6)
+    np.testing.assert_allclose(steps[1.0], 0.5 * steps[0.0], rtol=1e-3, atol=1e-6)
 
 
 def test_rewards_are_transformed_and_scaled_before_they_are_summed() -> None:
@@ -277,14 +345,14 @@ def test_standardised_inputs_follow_what_was_seen_and_are_not_learned() -> None:
     policy = with_normalizer(_linear_policy(False), (FEATURES,))
     learner = make_reinforce(
         replace(BARE, normalize_observations=True), policy, _as_it_is(), optax.sgd(1.0), num_lanes=LANES,
-        team=Team.alone(), schedule_iterations=10, input_shape=(FEATURES,),
+        team=Team.alone(), learning_rate=lambda progress: 1.0, input_shape=(FEATURES,),
     )  # fmt: skip
     state = learner.init(jax.random.key(0), policy.init(jax.random.key(0)))
-    state, _ = learner.tell(state, [experience], experience.episodes)
+    state, _ = learner.tell(state, [experience], experience.episodes, 0.0)
     plain, _ = _tell(BARE, experience)
     np.testing.assert_allclose(state.params["policy"]["w"], plain.params["w"], rtol=1e-5)  # nothing was known yet
     other = _experience(seed=1)
-    state, _ = learner.tell(state, [other], other.episodes)
+    state, _ = learner.tell(state, [other], other.episodes, 0.0)
     seen = np.concatenate([experience.tape.observation[:-1][acted], other.tape.observation[:-1].reshape(-1, FEATURES)])
     np.testing.assert_allclose(state.params["mean"], seen.mean(axis=0), rtol=1e-5, atol=1e-6)
     np.testing.assert_allclose(state.params["std"], seen.std(axis=0), rtol=1e-5)
@@ -338,19 +406,3 @@ def test_observations_are_decoded_for_learning_as_for_acting() -> None:
     experiment = build(config)
     _, metrics, _ = learn(experiment, config, 1)
     assert abs(metrics["kl"]) < 1e-6
-
-
-def test_schedules_span_their_own_length_or_else_the_budget() -> None:
-    """Six iterations within three budgets; the schedule, not the budget, decides what is learned."""
-    config = probe_config("Match", PLAIN)
-    per_iteration = PLAIN.rollout_agent_steps * config.env.num_lanes
-    params = []
-    for budget, schedule in ((6, 0), (60, 6), (60, 0)):
-        run = replace(
-            config.run, budget_agent_steps=budget * per_iteration, schedule_agent_steps=schedule * per_iteration
-        )
-        of_this_length = replace(config, run=run)
-        state, *_ = learn(build(of_this_length), of_this_length, 6)
-        params.append(jax.tree.leaves(state.params))
-    assert all(np.array_equal(a, b) for a, b in zip(params[0], params[1], strict=True))
-    assert not all(np.allclose(a, b) for a, b in zip(params[0], params[2], strict=True))
