@@ -34,6 +34,14 @@ def policy_gradient_loss(log_prob: jax.Array, advantage: jax.Array, weight: jax.
     return -jnp.sum(weight * log_prob * jax.lax.stop_gradient(advantage))
 
 
+def ratio_loss(log_prob: jax.Array, old_log_prob: jax.Array, advantage: jax.Array, weight: jax.Array) -> jax.Array:
+    """``−Σ w · ρA`` with ``ρ = π/π_old``: the policy gradient from actions that an older policy chose.
+
+    Where both policies are the same, ρ = 1, its gradient is that of ``policy_gradient_loss``.
+    """
+    return -jnp.sum(weight * jnp.exp(log_ratio(log_prob, old_log_prob)) * jax.lax.stop_gradient(advantage))
+
+
 def clipped_ratio_loss(
     log_prob: jax.Array, old_log_prob: jax.Array, advantage: jax.Array, weight: jax.Array, epsilon: float
 ) -> jax.Array:

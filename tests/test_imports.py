@@ -13,6 +13,8 @@ BASE = {"errors", "types", "validation"}
 MAY_IMPORT = {
     "console": set(),
     "errors": {"console"},
+    "registry": {"errors"},
+    "user_modules": {"errors"},
     "validation": set(),
     "types": set(),
     "envs": BASE,

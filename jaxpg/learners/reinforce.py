@@ -1,7 +1,11 @@
 """REINFORCE (Williams 1992), the population of one that perturbs actions.
 
-With ``epochs: 1`` every agent step is used once, right after it was played, in the plain score-function
-estimator: no ratio, no clipping, no replay. More epochs reuse a batch and then need the clipped ratio.
+An iteration is: collect (the rollout's work), then ``targets.make_targets``, ``objective.objective`` and
+``update.apply_gradient``, in that order.
+
+With ``epochs: 1`` every agent step is used once, right after it was played, in the plain score-function estimator: no
+clipping, no replay. Where a batch makes several updates, those after the first weigh each agent step by the ratio of
+the new policy to the one that acted, which keeps the estimator unbiased. More epochs clip that ratio.
 """
 
 from collections.abc import Callable, Sequence
@@ -9,22 +13,29 @@ from functools import partial
 from typing import NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import optax
 
-from jaxpg import losses
 from jaxpg.errors import UserError
 from jaxpg.learners.base import Learner, Metrics
 from jaxpg.learners.batches import minibatches, rows_per_chunk, rows_per_update
+from jaxpg.learners.objective import objective, policy_loss_for
 from jaxpg.learners.reinforce_config import ReinforceConfig
+from jaxpg.learners.targets import Targets, Transitions, make_targets, transitions_of
+from jaxpg.learners.update import (
+    Gradient,
+    add_up,
+    apply_gradient,
+    gradient_of_rows,
+    sum_over_devices,
+    weight_of_rows,
+)
 from jaxpg.moments import add_seen, moments
 from jaxpg.observations import Observation
 from jaxpg.policies import on_tape
-from jaxpg.returns import credit, lambda_returns, total_minus_step, transformed
-from jaxpg.statistics import Statistics, deviation, follow, no_statistics, of_sample
+from jaxpg.statistics import Statistics, no_statistics
 from jaxpg.team import Team
-from jaxpg.types import Episodes, Experience, Outputs, Params, PolicyFunctions, Population, Tape
+from jaxpg.types import Episodes, Experience, Params, PolicyFunctions, Population
 
 
 class ReinforceState(NamedTuple):
@@ -32,21 +43,9 @@ class ReinforceState(NamedTuple):
 
     params: Params
     optimizer: optax.OptState
-    returns: Statistics  # of returns-to-go, where a running mean of them is used; scalars
+    returns: Statistics  # of the returns-to-go of earlier batches
     statistics: Statistics  # of observations; scalars where unused
     key: jax.Array  # typed PRNG key of the shuffles
-
-
-_HAPPENED = ("reward", "terminated", "truncated", "life_lost", "acted")
-"""The fields of Experience that returns are made of."""
-
-
-class _Targets(NamedTuple):
-    """What the losses need besides the tape: ``f32[T, N]`` each."""
-
-    advantage: jax.Array
-    value_target: jax.Array
-    weight: jax.Array
 
 
 def make_reinforce(
@@ -77,6 +76,12 @@ def make_reinforce(
     Raises:
       UserError: settings that contradict each other.
     """
+    _check(config)
+    learner = _Reinforce(config, policy, observation, optimizer, num_lanes, learning_rate, team, input_shape)
+    return Learner(init=learner.init, ask=learner.ask, tell=learner.tell, keeps_tape=True)
+
+
+def _check(config: ReinforceConfig) -> None:
     if config.weighting == "total_minus_step" and config.baseline == "value":
         raise UserError(
             "reinforce.weighting: total_minus_step is no return that a value could estimate; "
@@ -84,218 +89,124 @@ def make_reinforce(
         )
     if config.normalize_value and config.baseline != "value":
         raise UserError(f"reinforce.normalize_value: needs reinforce.baseline value, not {config.baseline!r}")
-    update_rows = rows_per_update(config, num_lanes)
-    chunk_rows = rows_per_chunk(config, num_lanes // team.num_devices, update_rows)
-    update = optax.with_extra_args_support(optimizer).update
 
-    def init(key: jax.Array, params: Params) -> ReinforceState:
+
+class _Reinforce:
+    """The learner's functions, jitted for one configuration; the arguments are those of ``make_reinforce``."""
+
+    def __init__(
+        self,
+        config: ReinforceConfig,
+        policy: PolicyFunctions,
+        observation: Observation,
+        optimizer: optax.GradientTransformation,
+        num_lanes: int,
+        learning_rate: Callable[[float], float],
+        team: Team,
+        input_shape: tuple[int, ...],
+    ):
+        self._config, self._observation, self._team = config, observation, team
+        self._optimizer, self._learning_rate = optimizer, learning_rate
+        self._input_shape = input_shape if config.normalize_observations else ()
+        self._update_rows = rows_per_update(config, num_lanes)
+        self._chunk_rows = rows_per_chunk(config, num_lanes // team.num_devices, self._update_rows)
+        updates = config.epochs * config.rollout_agent_steps // self._update_rows
+        loss = partial(objective, config, policy_loss_for(config, updates))
+        self._ask = jax.jit(partial(jax.tree.map, lambda x: x[None]))
+        self._split = jax.jit(lambda key: tuple(jax.random.split(key)))
+        self._make_targets = jax.jit(partial(_targets_everywhere, config, team), out_shardings=team.everywhere)
+        self._weight_of_rows = jax.jit(weight_of_rows)
+        gradient_of = partial(gradient_of_rows, on_tape(policy, observation), loss)
+        self._add_gradient = jax.jit(
+            lambda sums, *batch: add_up(sums, gradient_of(*batch)),
+            donate_argnums=0,
+        )
+        self._apply_gradient = jax.jit(
+            partial(apply_gradient, optax.with_extra_args_support(optimizer), 1 / updates),
+            donate_argnames=("params", "optimizer_state", "means"),
+        )
+        self._weight_norm = jax.jit(
+            lambda params: optax.tree.norm(params["policy"] if config.normalize_observations else params)
+        )
+
+    def init(self, key: jax.Array, params: Params) -> ReinforceState:
         return ReinforceState(
             params=params,
-            optimizer=optimizer.init(params),
+            optimizer=self._optimizer.init(params),
             returns=no_statistics(),
-            statistics=no_statistics(input_shape if config.normalize_observations else ()),
+            statistics=no_statistics(self._input_shape),
             key=key,
         )
 
-    act = on_tape(policy, observation)
-    num_updates = config.epochs * config.rollout_agent_steps // update_rows
-    as_population = jax.jit(partial(jax.tree.map, lambda x: x[None]))
-    split = jax.jit(lambda key: tuple(jax.random.split(key)))
-
-    def ask(state: ReinforceState, ids: jax.Array) -> Population:
+    def ask(self, state: ReinforceState, ids: jax.Array) -> Population:
         del ids  # there is one candidate
-        return as_population(state.params)
-
-    @partial(jax.jit, out_shardings=team.everywhere)
-    def prepare(played: jax.Array, running: Statistics) -> tuple[_Targets, Statistics, Metrics]:
-        played = jax.lax.with_sharding_constraint(played, team.everywhere)  # so little that each device has all of it
-        value, reward, *flags = played[0], *played[1:, :-1]
-        terminated, truncated, life_lost, acted = (flag > 0 for flag in flags)
-        weight = acted.astype(jnp.float32)
-        seen_reward = config.reward_scale * transformed(reward, config.reward_transform)
-        if config.normalize_value:
-            value = running.mean + value * deviation(running)  # about 0 before anything is known
-        stream = partial(
-            credit,
-            discount=config.discount,
-            lambda_=config.td_lambda,
-            cut_at_reward=config.cut_at_reward,
-            cut_at_life_loss=config.cut_at_life_loss,
-        )
-        over_lanes = partial(jax.vmap, in_axes=1, out_axes=1)
-        discounts, lambdas = over_lanes(stream)(reward, terminated, truncated, life_lost, acted)
-        returns = over_lanes(lambda_returns)(seen_reward, discounts, value, lambdas)
-        if config.weighting == "total_minus_step":
-            returns, weight = over_lanes(total_minus_step)(seen_reward, terminated | truncated, acted)
-        batch = of_sample(returns, weight)
-        following = follow(running, batch, config.ema_decay)
-        value_target = returns
-        match config.baseline:
-            case "none":
-                advantage = returns
-            case "batch":
-                advantage = losses.standardise(returns, weight)
-            case "ema":
-                advantage = _advantage_over(running, following, returns, weight)
-            case "value":
-                advantage = returns - value[:-1]
-                if config.normalize_advantage:
-                    advantage = losses.standardise(advantage, weight)
-                if config.normalize_value:
-                    value_target = (returns - following.mean) / deviation(following)
-        metrics = {"return_to_go_mean": batch.mean}
-        if policy.has_value:
-            metrics["explained_variance"] = losses.explained_variance(value[:-1], returns, weight)
-        return _Targets(advantage, value_target, weight), following, metrics
-
-    def loss(
-        outputs: Outputs, chunk: Tape, targets: _Targets, total_weight: jax.Array, entropy_bonus: np.ndarray
-    ) -> tuple[jax.Array, Metrics]:
-        logits, value = outputs
-        old_log_prob = losses.log_prob_of(chunk.logits, chunk.action)
-        log_prob = losses.log_prob_of(logits, chunk.action)
-        kl = losses.kl_estimate(log_prob, old_log_prob)
-        if config.probability_clip:
-            log_prob = losses.clip_probability(log_prob, config.probability_clip)
-        if config.epochs == 1:
-            policy_loss = losses.policy_gradient_loss(log_prob, targets.advantage, targets.weight)
-        else:
-            policy_loss = losses.clipped_ratio_loss(
-                log_prob, old_log_prob, targets.advantage, targets.weight, config.clip_epsilon
-            )
-        entropy = jnp.sum(targets.weight * losses.entropy(logits))
-        value_loss = (
-            losses.value_loss(value, targets.value_target, targets.weight) if policy.has_value else jnp.zeros(())
-        )
-        parts = {
-            "policy_loss": policy_loss,
-            "value_loss": value_loss,
-            "entropy": entropy,
-            "kl": jnp.sum(targets.weight * kl),
-        }
-        if config.epochs > 1:
-            clipped = losses.is_clipped(log_prob, old_log_prob, config.clip_epsilon)
-            parts["clip_fraction"] = jnp.sum(targets.weight * clipped)
-        parts = {name: part / total_weight for name, part in parts.items()}
-        total = parts["policy_loss"] + config.value_coefficient * parts["value_loss"] - entropy_bonus * parts["entropy"]
-        return total, parts
-
-    @partial(jax.jit, donate_argnames="sums")
-    def add_gradient(
-        sums: tuple[Params, Metrics] | None,
-        params: Params,
-        tape: Tape,
-        first_lane: int,
-        targets: _Targets,
-        rows: np.ndarray,
-        total_weight: jax.Array,
-        bonus: np.ndarray,
-    ) -> tuple[Params, Metrics]:
-        """Adds the gradient of one device's ``rows``."""
-        own_lanes = partial(
-            jax.lax.dynamic_slice_in_dim, start_index=first_lane, slice_size=tape.action.shape[1], axis=1
-        )
-        flat = partial(jax.tree.map, lambda x: x.reshape(-1, *x.shape[2:]))
-        chunk = flat(jax.tree.map(lambda x: x[rows], tape))
-        own_targets = flat(jax.tree.map(lambda x: own_lanes(x[rows]), targets))
-        loss_of = partial(loss, chunk=chunk, targets=own_targets, total_weight=total_weight, entropy_bonus=bonus)
-        gradient, parts = jax.grad(lambda params: loss_of(act(params, chunk.observation)), has_aux=True)(params)
-        return (gradient, parts) if sums is None else jax.tree.map(jnp.add, sums, (gradient, parts))
-
-    @jax.jit
-    def total_weight_of(weight: jax.Array, rows: np.ndarray) -> jax.Array:
-        return jnp.maximum(weight[rows].sum(), 1.0)
-
-    @partial(jax.jit, donate_argnames=("params", "optimizer_state", "means"))
-    def apply_gradient(
-        params: Params,
-        optimizer_state: optax.OptState,
-        sums: tuple[Params, Metrics],
-        means: Metrics | None,
-        rate: np.ndarray,
-    ) -> tuple[Params, optax.OptState, Metrics]:
-        gradient, parts = sums
-        updates, optimizer_state = update(gradient, optimizer_state, params, learning_rate=rate)
-        # the barrier keeps XLA on CPU from storing the squares to share them with an optimizer that squares, too
-        norm = optax.tree.norm(jax.lax.optimization_barrier(gradient))
-        shares = {name: x / num_updates for name, x in (parts | {"gradient_norm": norm}).items()}
-        means = shares if means is None else jax.tree.map(jnp.add, means, shares)
-        return optax.apply_updates(params, updates), optimizer_state, means
-
-    @jax.jit
-    def weight_norm(params: Params) -> jax.Array:
-        return optax.tree.norm(params["policy"] if config.normalize_observations else params)
+        return self._ask(state.params)
 
     def tell(
-        state: ReinforceState, experiences: Sequence[Experience], episodes: Episodes, progress: float
+        self, state: ReinforceState, experiences: Sequence[Experience], episodes: Episodes, progress: float
     ) -> tuple[ReinforceState, Metrics]:
         del episodes  # their rewards are known step by step
         params, optimizer_state, statistics = state.params, state.optimizer, state.statistics
-        if config.normalize_observations:  # first, because the updates consume the params, which hold the same mean
-            statistics = add_seen(statistics, observation, experiences, team)
-        scheduled = {
-            "learning_rate": learning_rate(progress),
-            "entropy_bonus": config.entropy_bonus * (1 + progress * (config.final_entropy_bonus_fraction - 1)),
-        }
+        if self._config.normalize_observations:  # first, because the updates consume the params and the mean in them
+            statistics = add_seen(statistics, self._observation, experiences, self._team)
+        scheduled = self._scheduled(progress)
         rate, bonus = (np.asarray(x, np.float32) for x in scheduled.values())
-        played = team.sharded([_played(experience) for experience in experiences], axis=2)
-        everywhere = prepare(played, jax.device_get(state.returns))
-        _, returns, metrics = team.here(everywhere)
-        all_targets = [team.here(everywhere[0], device) for device in range(len(team.devices))]
-        key, shuffle_key = split(state.key)
+        targets, returns, metrics = self._targets(state.returns, experiences)
+        key, shuffle_key = self._split(state.key)
         means: Metrics | None = None
-        for rows in minibatches(config, update_rows, shuffle_key):
-            of_devices = []
-            for number, (device, experience) in enumerate(zip(team.devices, experiences, strict=True)):
-                copy, targets = jax.device_put(params, device), all_targets[number]
-                first_lane = (team.first_device + number) * experience.reward.shape[1]
-                total_weight = total_weight_of(targets.weight, rows)
-                sums: tuple[Params, Metrics] | None = None
-                for chunk in rows.reshape(-1, chunk_rows):
-                    # on CPU up to a tenth faster than handing over all chunks at once (docs/performance.md)
-                    jax.block_until_ready(sums)
-                    sums = add_gradient(sums, copy, experience.tape, first_lane, targets, chunk, total_weight, bonus)
-                of_devices.append(sums)
-            gradient = team.reduce(_sum_over_devices, of_devices)
-            params, optimizer_state, means = apply_gradient(params, optimizer_state, gradient, means, rate)
+        for rows in minibatches(self._config, self._update_rows, shuffle_key):
+            gradient = self._gradient(params, experiences, targets, rows, bonus)
+            params, optimizer_state, means = self._apply_gradient(params, optimizer_state, gradient, means, rate)
         assert means is not None
-        if config.normalize_observations:
+        if self._config.normalize_observations:
             params |= moments(statistics)
-        metrics |= means | scheduled | {"weight_norm": weight_norm(params)}
+        metrics |= means | scheduled | {"weight_norm": self._weight_norm(params)}
         return ReinforceState(params, optimizer_state, returns, statistics, key), metrics
 
-    return Learner(init=init, ask=ask, tell=tell, keeps_tape=True)
+    def _scheduled(self, progress: float) -> Metrics:
+        """The settings that follow the schedule, where the share ``progress`` of it is over."""
+        config = self._config
+        return {
+            "learning_rate": self._learning_rate(progress),
+            "entropy_bonus": config.entropy_bonus * (1 + progress * (config.final_entropy_bonus_fraction - 1)),
+        }
+
+    def _targets(
+        self, running: Statistics, experiences: Sequence[Experience]
+    ) -> tuple[list[Targets], Statistics, Metrics]:
+        """The targets of all lanes on each device of this process, the running statistics, and metrics."""
+        team = self._team
+        transitions = team.sharded([transitions_of(experience) for experience in experiences], axis=1)
+        everywhere = self._make_targets(transitions, jax.device_get(running))
+        _, returns, metrics = team.here(everywhere)
+        return [team.here(everywhere[0], number) for number in range(len(team.devices))], returns, metrics
+
+    def _gradient(
+        self,
+        params: Params,
+        experiences: Sequence[Experience],
+        targets: Sequence[Targets],
+        rows: np.ndarray,
+        bonus: np.ndarray,
+    ) -> Gradient:
+        """The gradient of one update, of all devices' lanes at ``rows``."""
+        team, of_devices = self._team, []
+        for number, (device, experience) in enumerate(zip(team.devices, experiences, strict=True)):
+            copy, own = jax.device_put(params, device), targets[number]
+            first_lane = (team.first_device + number) * experience.reward.shape[1]
+            total_weight = self._weight_of_rows(own.weight, rows)
+            sums: Gradient | None = None
+            for chunk in rows.reshape(-1, self._chunk_rows):
+                # on CPU up to a tenth faster than handing over all chunks at once (docs/performance.md)
+                jax.block_until_ready(sums)
+                sums = self._add_gradient(sums, copy, experience.tape, first_lane, own, chunk, total_weight, bonus)
+            of_devices.append(sums)
+        return team.reduce(sum_over_devices, of_devices)
 
 
-def _played(experience: Experience) -> jax.Array:
-    """What the returns of one device's lanes are made of, ``f32[6, T+1, N]``, where its tape is; the last row has only
-    the value.
-    """
-    assert experience.tape is not None, "REINFORCE needs the tape"
-    happened = np.stack([getattr(experience, field) for field in _HAPPENED], dtype=np.float32)
-    return _beside(experience.tape.value, np.pad(happened, ((0, 0), (0, 1), (0, 0))))
-
-
-@jax.jit
-def _beside(value: jax.Array, happened: np.ndarray) -> jax.Array:
-    return jnp.concatenate([value[None], happened])
-
-
-def _sum_over_devices(of_devices: tuple[Params, Metrics]) -> tuple[Params, Metrics]:
-    return jax.tree.map(lambda x: x.sum(0), of_devices)
-
-
-def _advantage_over(running: Statistics, following: Statistics, returns: jax.Array, weight: jax.Array) -> jax.Array:
-    """Returns minus the running mean, over the running deviation or this batch's distance from that mean, whichever is
-    larger, so that the advantages' root mean square is at most 1 even after a long time of equal returns.
-
-    Args:
-      running: before this batch, which therefore does not bias its own baseline.
-      following: with it; of use where nothing was known before.
-      returns: ``f32[T, N]``.
-      weight: ``f32[T, N]``.
-    """
-    known = jax.tree.map(partial(jnp.where, running.number > 0), running, following)
-    distance = returns - known.mean
-    of_batch = jnp.sqrt(losses.weighted_mean(jnp.square(distance), weight))
-    return distance / jnp.maximum(deviation(known), of_batch)
+def _targets_everywhere(
+    config: ReinforceConfig, team: Team, transitions: Transitions, running: Statistics
+) -> tuple[Targets, Statistics, Metrics]:
+    """``make_targets`` on each device for all lanes; the transitions are so few numbers that all devices have all."""
+    transitions = jax.tree.map(lambda x: jax.lax.with_sharding_constraint(x, team.everywhere), transitions)
+    return make_targets(config, transitions, running)

@@ -10,6 +10,7 @@ import pytest
 
 from jaxpg.errors import UserError
 from jaxpg.experiment import build
+from jaxpg.learners.batches import minibatches
 from jaxpg.learners.reinforce import make_reinforce
 from jaxpg.learners.reinforce_config import ReinforceConfig
 from jaxpg.observations import Observation
@@ -104,7 +105,7 @@ STEPS, LANES, FEATURES, ACTIONS = 4, 3, 5, 3
 
 def _linear_policy(has_value: bool) -> PolicyFunctions:
     def apply(params, x):
-        return x @ params["w"], (x @ params["v"] if has_value else jnp.zeros(()))
+        return x @ params["w"], (x @ params["v"] if has_value else jnp.zeros(x.shape[:-1]))
 
     def init(key):
         del key
@@ -169,6 +170,32 @@ def test_one_pass_is_the_plain_score_function_estimator() -> None:
     np.testing.assert_allclose(state.params["w"], by_hand, rtol=1e-5)  # plain SGD, rate 1, from weights 0
     assert metrics["gradient_norm"] == pytest.approx(np.linalg.norm(by_hand), rel=1e-5)
     assert metrics["entropy"] == pytest.approx(np.log(ACTIONS), rel=1e-5)
+
+
+def test_later_updates_of_a_batch_weigh_what_an_older_policy_did_by_the_ratio() -> None:
+    """Two updates of two rows, the second of which finds other weights than those that acted."""
+    config, rate = replace(BARE, minibatch_agent_steps=2 * LANES), 3.0
+    experience = _experience()
+    learner, state = _learner(config, rate)
+    shuffle_key = jax.jit(lambda key: tuple(jax.random.split(key)))(state.key)[1]
+    first, second = minibatches(config, 2, shuffle_key)
+    told, _ = learner.tell(state, [experience], experience.episodes, 0.0)
+    returns = np.zeros((STEPS, LANES))
+    following = np.zeros(LANES)
+    for t in reversed(range(STEPS)):
+        returns[t] = following = experience.reward[t] + 0.9 * following
+    weights = np.zeros((FEATURES, ACTIONS))
+    for rows in (first, second):
+        step = np.zeros_like(weights)
+        for t in rows:
+            for lane in range(LANES):
+                seen, action = np.asarray(experience.tape.observation[t, lane]), experience.tape.action[t, lane]
+                probabilities = np.exp(seen @ weights) / np.exp(seen @ weights).sum()
+                ratio = probabilities[action] * ACTIONS
+                score = np.outer(seen, np.eye(ACTIONS)[action] - probabilities)
+                step += ratio * returns[t, lane] * score / (2 * LANES)
+        weights += rate * step
+    np.testing.assert_allclose(told.params["w"], weights, rtol=1e-4, atol=1e-5)
 
 
 def test_autoreset_steps_have_no_weight_whatever_they_hold() -> None:

@@ -1,0 +1,76 @@
+"""What REINFORCE minimises over a chunk of a batch: the policy's loss, the value's, and the entropy bonus."""
+
+from collections.abc import Callable
+from functools import partial
+
+import chex
+import jax
+import jax.numpy as jnp
+
+from jaxpg import losses
+from jaxpg.learners.base import Metrics
+from jaxpg.learners.reinforce_config import ReinforceConfig
+from jaxpg.learners.targets import Targets
+from jaxpg.types import Outputs, Tape
+
+PolicyLoss = Callable[[jax.Array, jax.Array, jax.Array, jax.Array], jax.Array]
+"""``(log_prob, old_log_prob, advantage, weight), each f32[B] -> f32[]``"""
+
+
+def policy_loss_for(config: ReinforceConfig, updates_per_batch: int) -> PolicyLoss:
+    """The estimator of the policy gradient that is unbiased, or clipped, for so many updates a batch.
+
+    One update learns from the policy that acted: the score-function estimator. Further updates of a single pass learn
+    from what a slightly older policy did, so that each agent step weighs its ratio. Several passes clip that ratio.
+    """
+    if updates_per_batch == 1:
+        return lambda log_prob, old_log_prob, advantage, weight: losses.policy_gradient_loss(
+            log_prob, advantage, weight
+        )
+    if config.epochs == 1:
+        return losses.ratio_loss
+    return partial(losses.clipped_ratio_loss, epsilon=config.clip_epsilon)
+
+
+def objective(
+    config: ReinforceConfig,
+    policy_loss: PolicyLoss,
+    outputs: Outputs,
+    chunk: Tape,
+    targets: Targets,
+    total_weight: jax.Array,
+    entropy_bonus: jax.Array,
+) -> tuple[jax.Array, Metrics]:
+    """The loss of B agent steps as their share of an update of ``total_weight``.
+
+    Args:
+      config: the weights of its parts.
+      policy_loss: from ``policy_loss_for``.
+      outputs: logits ``f32[B, A]`` and values ``f32[B]`` of the weights that learn.
+      chunk: the tape's ``[B, ...]`` agent steps, with the logits of the weights that acted.
+      targets: ``f32[B]`` each.
+      total_weight: ``f32[]``, of all agent steps of the update, of which these are a part.
+      entropy_bonus: ``f32[]``.
+
+    Returns:
+      ``f32[]`` to minimise, and its parts as metrics, each a share likewise.
+    """
+    logits, value = outputs
+    chex.assert_equal_shape((logits, chunk.logits))
+    chex.assert_equal_shape((value, chunk.action, *targets))
+    old_log_prob = losses.log_prob_of(chunk.logits, chunk.action)
+    log_prob = losses.log_prob_of(logits, chunk.action)
+    parts = {"kl": jnp.sum(targets.weight * losses.kl_estimate(log_prob, old_log_prob))}
+    if config.probability_clip:
+        log_prob = losses.clip_probability(log_prob, config.probability_clip)
+    if config.epochs > 1:
+        is_clipped = losses.is_clipped(log_prob, old_log_prob, config.clip_epsilon)
+        parts["clip_fraction"] = jnp.sum(targets.weight * is_clipped)
+    parts["policy_loss"] = policy_loss(log_prob, old_log_prob, targets.advantage, targets.weight)
+    parts["value_loss"] = jnp.zeros(())
+    if config.baseline == "value":
+        parts["value_loss"] = losses.value_loss(value, targets.value_target, targets.weight)
+    parts["entropy"] = jnp.sum(targets.weight * losses.entropy(logits))
+    parts = {name: part / total_weight for name, part in parts.items()}
+    total = parts["policy_loss"] + config.value_coefficient * parts["value_loss"] - entropy_bonus * parts["entropy"]
+    return total, parts
