@@ -54,8 +54,8 @@ def _of_rows(observation: Observation, encoded: jax.Array, acted: jax.Array) -> 
 
 @jax.jit
 def moments(statistics: Statistics) -> dict[str, jax.Array]:
-    """``mean`` and ``std`` as ``policies.with_normalizer`` has them in its params."""
-    return {"mean": statistics.mean, "std": deviation(statistics)}
+    """``mean`` and ``std`` as ``policies.with_normalizer`` has them in its params; 0 and 1 before anything is seen."""
+    return {"mean": statistics.mean, "std": jnp.where(statistics.number > 0, deviation(statistics), 1.0)}
 
 
 _merged = jax.jit(merge)

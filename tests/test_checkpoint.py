@@ -153,6 +153,17 @@ def test_another_architecture_is_refused_with_the_array_and_both_shapes(checkpoi
     assert "\n" not in sentence
 
 
+def test_a_state_of_other_parts_is_refused_as_another_optimizers_or_learners(checkpoints):
+    checkpoints.save(2, state(), METADATA)
+    other = {
+        "optimizer": state()._replace(optimizer=optax.sgd(1.0, momentum=0.9).init(jnp.zeros(3))),
+        "learner, or of another version of jaxpg": state()._replace(iteration=jnp.zeros(2, jnp.int32)),
+    }
+    for whose, like in other.items():
+        with pytest.raises(UserError, match=f"the checkpoint is of another {whose}: "):
+            checkpoints.restore(2, like)
+
+
 def test_an_array_that_is_absent_on_one_side_is_named(checkpoints):
     checkpoints.save(2, state(), METADATA)
     more = state()._replace(params={**state().params, "value": jnp.zeros(3)})

@@ -118,10 +118,12 @@ def test_the_schedules_keep_the_length_that_they_had_when_the_run_was_created(tm
     def length(*argv):
         return parse_train(argv).config.run.schedule_agent_steps
 
-    new, longer = ("--run.budget-agent-steps", "1000"), ("--run.budget-agent-steps", "2000")
-    assert length(*new) == 1000
+    recipe, longer = tmp_path / "recipe.yaml", ("--run.budget-agent-steps", "2000")
+    recipe.write_text("run: {budget_agent_steps: 1000}\n")
+    assert length(str(recipe)) == 1000
+    assert length(str(recipe), *longer) == 2000, "nothing has begun yet"
     for kept in (0, 1000):
-        config = parse_train(new).config
+        config = parse_train([str(recipe)]).config
         run = dataclasses.replace(config.run, schedule_agent_steps=kept)
         (tmp_path / "config.yaml").write_text(dump(dataclasses.replace(config, run=run)))
         resumed = ("--resume", str(tmp_path))
