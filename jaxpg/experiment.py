@@ -26,6 +26,7 @@ from jaxpg.observations import Observation, encoded_shape, input_shape, make_obs
 from jaxpg.optimizers import make_optimizer
 from jaxpg.policies import make_policy, with_normalizer
 from jaxpg.rollout import AGENT_STEPS_PER_LOOK, Rollout
+from jaxpg.task import Task
 from jaxpg.team import Team
 from jaxpg.types import EmulatorNeeds, EnvSpec, PolicyFunctions
 
@@ -43,6 +44,10 @@ class Experiment(NamedTuple):
     """T, the most agent steps in every lane in one iteration."""
     lane_groups: int
     """Groups of lanes that each have candidates of their own (G)."""
+    task: Task
+    """What inputs and actions mean, and what scores depend on."""
+    remarks: tuple[str, ...] = ()
+    """What a user should know before the work begins, in sentences."""
 
     @property
     def rollout(self) -> Rollout:
@@ -139,7 +144,17 @@ def build(config: Config, player: Player | None = None, team: Team | None = None
         )
         for number, device in enumerate(team.devices, start=team.first_device)
     ]
-    return Experiment(observation, policy, learner, Fleet(rollouts), spec.frame_skip, rollout_agent_steps, lane_groups)
+    return Experiment(
+        observation=observation,
+        policy=policy,
+        learner=learner,
+        fleet=Fleet(rollouts),
+        frame_skip=spec.frame_skip,
+        rollout_agent_steps=rollout_agent_steps,
+        lane_groups=lane_groups,
+        task=Task.of(env, config.observation, observation.needs, spec),
+        remarks=tuple(remark for remark in (spec.remark,) if remark),
+    )
 
 
 def _check_training(config: Config, team: Team) -> None:

@@ -59,6 +59,8 @@ def train_together(arguments: TrainArguments, team: Team, stop: Stop) -> int:
             team.lead(lambda: write_config(folder, config))
         if team.leads:
             say(_introduction(config, team, folder))
+            for remark in experiment.remarks:
+                say(f"jaxpg: {remark}")
         training = Training(config, folder, experiment, team, resume=bool(arguments.resume))
         if arguments.resume:
             team.lead(lambda: write_config(folder, config))  # with the new flags, now that they fit the checkpoint

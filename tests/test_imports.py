@@ -32,9 +32,10 @@ MAY_IMPORT = {
     "moments": BASE | {"observations", "team"},
     "learners": BASE | {"activations", "moments", "observations", "returns", "losses", "team"},
     "fleet": {"candidates", "clock", "rollout", "types"},
+    "task": BASE | {"envs", "observations"},
     "durable": {"errors"},
     "counters": {"validation"},
-    "resume": BASE | {"candidates", "counters", "envs"},
+    "resume": BASE | {"candidates", "counters", "envs", "task"},
     "checkpoint": BASE | {"durable", "resume", "team"},
     "metrics": BASE | {"durable"},
     "progress": {"metrics"},
@@ -42,7 +43,7 @@ MAY_IMPORT = {
     "sizes": BASE | {"envs"},
     "experiment": BASE
     | {"activations", "config", "envs", "fleet", "learners", "observations", "optimizers", "policies", "rollout"}
-    | {"sizes", "team"},
+    | {"sizes", "task", "team"},
     "segments": BASE | {"candidates", "config", "experiment", "fleet", "resume", "rollout", "team"},
     "distributed": {"errors", "team"},
     "children": {"errors"},
@@ -53,7 +54,7 @@ MAY_IMPORT = {
     "watchdog": {"fleet"},
     "compiled": set(),
     "memory": set(),
-    "saved": BASE | {"checkpoint", "cli", "config", "counters", "experiment"},
+    "saved": BASE | {"checkpoint", "cli", "config", "counters", "experiment", "resume", "task"},
     "human_scores": set(),
     "panel": set(),
     "grid": {"panel"},
@@ -63,7 +64,7 @@ MAY_IMPORT = {
     "recorder": BASE | {"envs", "video"},
     "training": BASE
     | {"checkpoint", "clock", "config", "counters", "experiment", "metrics", "progress", "recorder", "resume"}
-    | {"segments", "stop", "team"},
+    | {"segments", "stop", "task", "team"},
     "summary": {"human_scores"},
     "evaluations": {"durable", "errors"},
     "runlog": {"checkpoint", "config", "counters", "errors", "evaluations", "metrics", "saved"},

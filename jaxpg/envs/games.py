@@ -1,8 +1,9 @@
 """What Atari games and their actions are called: EnvPool and ALE share ROM ids and the numbers of actions."""
 
 import functools
-from typing import Any
+from typing import Any, NamedTuple
 
+from jaxpg.envs.actions import ActionTable
 from jaxpg.envs.config import EnvConfig
 from jaxpg.errors import UserError
 
@@ -29,11 +30,6 @@ def rom_ids_by_game() -> dict[str, str]:
     return {game: rom_id for game, rom_id in rom_ids.items() if ALEInterface.isSupportedROM(roms.get_rom_path(rom_id))}
 
 
-def most_frames(config: EnvConfig) -> int:
-    """Frames until a game is truncated, in the range of ALE's integers."""
-    return min(config.max_episode_agent_steps * config.frame_skip, 2**31 - 1)
-
-
 def quiet_console() -> Any:
     """A new ``ale_py.ALEInterface`` without a game; ALE's banner is not printed."""
     import ale_py
@@ -42,18 +38,45 @@ def quiet_console() -> Any:
     return ale_py.ALEInterface()
 
 
+SHORT_PICTURE_ROWS = 210
+"""Rows of most games' pictures; a few have more."""
+
+
+class Cartridge(NamedTuple):
+    """What ALE says of a game that it has loaded."""
+
+    minimal_actions: tuple[str, ...]
+    """Names of the actions that change anything in this game."""
+    all_actions: tuple[str, ...]
+    picture_rows: int
+
+
+@functools.cache  # loading takes a fifth of a second
+def cartridge(game: str) -> Cartridge:
+    """Facts about an Atari game that ALE knows."""
+    from ale_py import roms
+
+    console = quiet_console()
+    console.loadROM(roms.get_rom_path(rom_ids_by_game()[game]))
+    minimal, legal = (
+        tuple(action.name for action in actions)
+        for actions in (console.getMinimalActionSet(), console.getLegalActionSet())
+    )
+    return Cartridge(minimal, legal, console.getScreenDims()[0])
+
+
+def offered_actions(config: EnvConfig) -> tuple[str, ...]:
+    """The names of the actions that the emulator offers in an Atari game; ``config.actions`` chooses among them."""
+    game = cartridge(config.game)
+    return game.all_actions if config.full_action_space else game.minimal_actions
+
+
 def action_names(config: EnvConfig) -> list[str]:
     """The names of the A actions, such as ``UP``.
 
     Raises:
       UserError: the game is not on Atari.
     """
-    from ale_py import roms
-
-    rom_ids = rom_ids_by_game()
-    if config.game not in rom_ids:
+    if config.game not in rom_ids_by_game():
         raise UserError(f"env.game: only Atari games have a picture and named actions, {config.game} has not")
-    console = quiet_console()
-    console.loadROM(roms.get_rom_path(rom_ids[config.game]))
-    actions = console.getLegalActionSet() if config.full_action_space else console.getMinimalActionSet()
-    return [actions[i].name for i in config.actions or range(len(actions))]
+    return list(ActionTable(offered_actions(config), config.actions, 1).names)
