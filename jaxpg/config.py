@@ -106,23 +106,8 @@ class Config:
     checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
 
 
-PONG = Config(
-    run=RunConfig(budget_agent_steps=3_500_000, schedule_agent_steps=2_200_000, target_return=18.0),
-    env=EnvConfig(game="Pong", num_lanes=32, actions=(2, 3)),
-    policy=PolicyConfig(hidden=(400,)),
-    reinforce=ReinforceConfig(
-        rollout_agent_steps=64,
-        minibatch_agent_steps=512,
-        discount=0.98,
-        td_lambda=0.95,
-        normalize_advantage=False,
-        entropy_bonus=0.006,
-        final_entropy_bonus_fraction=0.25,
-        value_coefficient=0.25,
-    ),
-    optimizer=OptimizerConfig(learning_rate=6e-4, final_learning_rate_fraction=0.15),
-)
-"""What ``python -m jaxpg.train`` does without a recipe; configs/pong_reinforce.yaml says the same and why."""
+RECIPES = Path(__file__).parent / "recipes"
+"""The recipes that come with the package."""
 
 _ADAPTER = TypeAdapter(Config)
 _STARTS = (BlockMappingStartToken, BlockSequenceStartToken, FlowMappingStartToken, FlowSequenceStartToken)
@@ -169,6 +154,12 @@ def load_recipe(path: Path) -> Config:
         kind = "list" if isinstance(data, list) else "single value"
         raise UserError(f"{path}: a recipe is a mapping of sections such as 'env:', not a {kind}")
     return _validate(data, str(path))
+
+
+def packaged_recipes() -> dict[str, Path]:
+    """The package's recipes by their names, such as ``pong`` and ``notebooks/n2_pong_mlp``."""
+    paths = sorted(RECIPES.rglob("*.yaml"))
+    return {str(path.relative_to(RECIPES).with_suffix("")): path for path in paths}
 
 
 def check(config: Config) -> Config:

@@ -85,8 +85,10 @@ def build(config: Config, player: Player | None = None, team: Team | None = None
       UserError: a name is unknown, two settings contradict each other, or the run is too large for this machine.
     """
     team = team or Team.alone()
+    remarks: list[str] = []
     if player is None:
         _check_training(config, team)
+        config, remarks = _with_fitting_minibatch(config)
     else:
         config = _for_playing(config, player.env)
     env = config.env
@@ -153,7 +155,7 @@ def build(config: Config, player: Player | None = None, team: Team | None = None
         rollout_agent_steps=rollout_agent_steps,
         lane_groups=lane_groups,
         task=Task.of(env, config.observation, observation.needs, spec),
-        remarks=tuple(remark for remark in (spec.remark,) if remark),
+        remarks=(*remarks, *([spec.remark] if spec.remark else [])),
     )
 
 
@@ -183,6 +185,26 @@ def _check_training(config: Config, team: Team) -> None:
             f"optimizer.schedule: {config.optimizer.schedule!r} spans evolution.generations, which is 0; "
             "set it or use the schedule 'constant'"
         )
+
+
+def _with_fitting_minibatch(config: Config) -> tuple[Config, list[str]]:
+    """The configuration with minibatches that divide the batch, the nearest to those that were asked for, and a remark
+    where these are others: one recipe serves any number of lanes.
+    """
+    lanes, steps = config.env.num_lanes, config.reinforce.rollout_agent_steps
+    asked = config.reinforce.minibatch_agent_steps
+    if config.run.learner != "reinforce" or not 0 < asked < steps * lanes:
+        return config, []
+    small = [rows for rows in range(1, math.isqrt(steps) + 1) if steps % rows == 0]
+    divisors = small + [steps // rows for rows in small]
+    fitting = lanes * min(divisors, key=lambda rows: (abs(math.log(rows * lanes / asked)), rows))
+    if fitting == asked:
+        return config, []
+    reinforce = dataclasses.replace(config.reinforce, minibatch_agent_steps=fitting)
+    return dataclasses.replace(config, reinforce=reinforce), [
+        f"updates learn from {fitting} agent steps, which divide a batch of {lanes} lanes x {steps} agent steps; "
+        f"reinforce.minibatch_agent_steps asks for {asked}"
+    ]
 
 
 def _for_playing(config: Config, env: EnvConfig) -> Config:

@@ -47,7 +47,7 @@ MAY_IMPORT = {
     "segments": BASE | {"candidates", "config", "experiment", "fleet", "resume", "rollout", "team"},
     "distributed": {"errors", "team"},
     "children": {"errors"},
-    "cli": {"config", "distributed", "errors"},
+    "cli": {"config", "distributed", "envs", "errors"},
     "lock": {"durable", "errors"},
     "runfolder": {"config", "durable", "errors", "lock"},
     "stop": set(),

@@ -4,10 +4,10 @@ import numpy as np
 
 from jaxpg.envs.actions import ActionTable
 from jaxpg.envs.config import EnvConfig
-from jaxpg.envs.games import SHORT_PICTURE_ROWS, cartridge, offered_actions, rom_ids_by_game
+from jaxpg.envs.games import SHORT_PICTURE_ROWS, cartridge, check_game, offered_actions, rom_ids_by_game
 from jaxpg.envs.seeds import check_seeds
 from jaxpg.envs.threads import affinity_offset
-from jaxpg.errors import UserError, check_name
+from jaxpg.errors import UserError
 from jaxpg.types import EmulatorNeeds, EnvSpec, TimeStep
 
 NO_LIMIT = 2**31 - 1
@@ -29,7 +29,7 @@ class Ale:
         from ale_py.vector_env import AtariVectorEnv  # here, because a run on another backend does not need ALE
 
         rom_ids = rom_ids_by_game()
-        check_name("env.game", config.game, rom_ids)
+        check_game(config.game, rom_ids, "ale")
         if needs.kind != "pixels":
             raise UserError(
                 f"observation.name: the ale backend gives pixels or ram, not a {needs.kind}; use --env.backend envpool"

@@ -6,9 +6,8 @@ import numpy as np
 
 from jaxpg.envs.actions import ActionTable
 from jaxpg.envs.config import EnvConfig
-from jaxpg.envs.games import offered_actions, quiet_console, rom_ids_by_game
+from jaxpg.envs.games import check_game, offered_actions, quiet_console, rom_ids_by_game
 from jaxpg.envs.seeds import check_seeds
-from jaxpg.errors import check_name
 from jaxpg.types import EnvSpec, TimeStep
 
 MEMORY_BYTES = 128
@@ -30,7 +29,7 @@ class AleRam:
         from ale_py import roms
 
         rom_ids = rom_ids_by_game()
-        check_name("env.game", config.game, rom_ids)
+        check_game(config.game, rom_ids, "ale")
         self.num_lanes = num_lanes
         self._config = config
         self._rom = roms.get_rom_path(rom_ids[config.game])

@@ -10,10 +10,10 @@ import numpy as np
 
 from jaxpg.envs.actions import ActionTable, numbered
 from jaxpg.envs.config import EnvConfig
-from jaxpg.envs.games import SHORT_PICTURE_ROWS, cartridge, game_name, offered_actions
+from jaxpg.envs.games import SHORT_PICTURE_ROWS, cartridge, check_game, game_name, offered_actions
 from jaxpg.envs.seeds import check_seeds
 from jaxpg.envs.threads import affinity_offset
-from jaxpg.errors import UserError, check_name
+from jaxpg.errors import UserError
 from jaxpg.types import CompiledEmulators, EmulatorNeeds, EnvSpec, RawAnswers, TimeStep
 
 CLASSIC = {"CartPole-v1": 500, "Acrobot-v1": 500, "MountainCar-v0": 200}
@@ -38,7 +38,7 @@ class EnvPool:
         self._is_atari = config.game not in CLASSIC
         self._ram = needs.kind == "ram"
         if self._is_atari:
-            check_name("env.game", config.game, [*map(game_name, atari_game_list), *CLASSIC])
+            check_game(config.game, map(game_name, atari_game_list), "envpool", list(CLASSIC))
             self._task = f"{config.game}-v5"
             self._options = _atari_options(config, needs)
         else:

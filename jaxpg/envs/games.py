@@ -1,6 +1,9 @@
 """What Atari games and their actions are called: EnvPool and ALE share ROM ids and the numbers of actions."""
 
+import difflib
 import functools
+import re
+from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
 from jaxpg.envs.actions import ActionTable
@@ -28,6 +31,34 @@ def rom_ids_by_game() -> dict[str, str]:
 
     rom_ids = {game_name(rom_id): rom_id for rom_id in roms.get_all_rom_ids()}
     return {game: rom_id for game, rom_id in rom_ids.items() if ALEInterface.isSupportedROM(roms.get_rom_path(rom_id))}
+
+
+def check_game(game: str, games: Iterable[str], backend: str, classic: Sequence[str] = ()) -> None:
+    """Raises UserError where a backend has no such game, with a name that means the same or with what it offers.
+
+    Args:
+      game: what the user asked for.
+      games: the Atari games that the backend offers.
+      backend: its name.
+      classic: its other environments.
+    """
+    atari = list(games)
+    if game in atari or game in classic:
+        return
+    known = {_plain(name): name for name in (*atari, *classic)}
+    near = difflib.get_close_matches(_plain(game), known, n=1, cutoff=0.7)
+    others = f", and {', '.join(classic)}" if classic else ""
+    offer = f"{backend} offers {len(atari)} Atari games, such as Pong and Breakout{others}"
+    raise UserError(f"env.game: unknown name {game!r}; " + (f"did you mean {known[near[0]]!r}?" if near else offer))
+
+
+def _plain(game: str) -> str:
+    """A game's name without what other libraries put around it.
+
+    >>> _plain("ALE/Pong-v5"), _plain("PongNoFrameskip-v4")
+    ('pong', 'pong')
+    """
+    return re.sub(r"(NoFrameskip|Deterministic)?(-v\d+)?$", "", game.removeprefix("ALE/")).casefold()
 
 
 def quiet_console() -> Any:
