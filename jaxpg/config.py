@@ -204,6 +204,8 @@ def _validate(data: dict[str, Any], source: str) -> Config:
             place = source or "command line"
             raise UserError(f"{place}: a text is not Unicode, or values are nested too deep") from error
         keys = first["loc"]
+        if len(keys) > 1 and isinstance(keys[-2], int) and isinstance(keys[-1], str):
+            keys = keys[:-1]  # pydantic's word for the kind of a list's item, where there are several
         place = f"{source}{_position(data, keys)}: " if source else ""
         raise UserError(f"{place}{'.'.join(map(str, keys))}: {_sentence(first)}") from error
     except (TypeError, ValueError, RecursionError) as error:

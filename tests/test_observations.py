@@ -191,7 +191,7 @@ def test_ram_and_vector() -> None:
     ("name", "dtype", "shape"),
     [
         ("stack84", np.uint8, (84, 84, 4)),
-        ("gray_difference", np.int8, (53, 32)),
+        ("gray_difference", np.int8, (70, 40)),
         ("red_difference", np.int16, (80, 80)),
         ("flat_gray", np.uint8, (33_600,)),
         ("ram", np.uint8, (128,)),

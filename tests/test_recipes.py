@@ -146,7 +146,10 @@ def test_what_is_given_as_a_flag_is_meant_for_the_game() -> None:
 
 @pytest.mark.parametrize(
     ("lanes", "asked", "used_agent_steps"),
-    [(32, 512, 512), (12, 512, 384), (24, 512, 384), (48, 512, 384), (7, 512, 448), (1024, 512, 1024), (32, 100, 128)],
+    [
+        *((32, 512, 512), (12, 512, 384), (24, 512, 384), (48, 512, 384), (1024, 512, 1024)),
+        *((7, 512, 512), (7, 200, 224), (32, 100, 128)),
+    ],
 )
 def test_any_number_of_lanes_gets_minibatches_that_divide_the_batch(
     lanes: int, asked: int, used_agent_steps: int
