@@ -18,8 +18,8 @@ from jaxpg.errors import UserError
 from jaxpg.fleet import Fleet
 from jaxpg.learners.base import Learner
 from jaxpg.learners.batches import agent_steps_per_update, one_update
-from jaxpg.learners.evolution import EvolutionConfig, make_evolution
-from jaxpg.learners.random_search import RandomSearchConfig, make_random_search, rounds_of
+from jaxpg.learners.evolution import make_evolution
+from jaxpg.learners.random_search import make_random_search, rounds_of
 from jaxpg.learners.reinforce import make_reinforce
 from jaxpg.learners.reinforce_config import ReinforceConfig
 from jaxpg.observations import Observation, encoded_shape, input_shape, make_observation
@@ -210,9 +210,9 @@ def _with_fitting_minibatch(config: Config) -> tuple[Config, list[str]]:
 def _for_playing(config: Config, env: EnvConfig) -> Config:
     """The configuration with what only learning needs at its defaults, so that no rule for training refuses a player.
 
-    What shapes the learner's state stays, because a checkpoint holds the whole state.
+    What shapes and explains the learner's state stays, because a checkpoint holds the whole state.
     """
-    baseline = config.reinforce.baseline
+    baseline, search, evolution = config.reinforce.baseline, config.random_search, config.evolution
     return dataclasses.replace(
         config,
         env=env,
@@ -222,14 +222,8 @@ def _for_playing(config: Config, env: EnvConfig) -> Config:
             normalize_value=config.reinforce.normalize_value and baseline == "value",
             normalize_observations=config.reinforce.normalize_observations,
         ),
-        random_search=RandomSearchConfig(
-            candidates=config.random_search.candidates, greedy=config.random_search.greedy, finalists=0
-        ),
-        evolution=EvolutionConfig(
-            pairs=config.evolution.pairs,
-            greedy=config.evolution.greedy,
-            normalize_observations=config.evolution.normalize_observations,
-        ),
+        random_search=dataclasses.replace(search, finalists=min(search.finalists, search.candidates)),
+        evolution=dataclasses.replace(evolution, top_pairs=min(evolution.top_pairs, evolution.pairs)),
     )
 
 

@@ -82,7 +82,7 @@ class Training:
             self.progress, self._games = metadata.progress, metadata.games
             if metadata.task and (changes := check_resumed(metadata.task, experiment.task)):
                 self._say(f"{'; '.join(changes)}; the mean return of the last 100 games begins anew")
-                self.progress.last_returns.clear()
+                self.progress.forget_returns()
         self._logs, self._writers = team.together(self._open_logs)
 
     def run(self, stop: Stop, recorder: Recorder) -> str:
