@@ -31,7 +31,7 @@ RUN groupadd --gid 1000 jaxpg \
 COPY --from=build /opt/jaxpg /opt/jaxpg
 ENV PATH="/opt/jaxpg/bin:${PATH}"
 WORKDIR /jaxpg
-COPY configs configs
+COPY jaxpg/recipes configs
 # As a number, so that Kubernetes can see that it is not root.
 USER 1000:1000
 ENTRYPOINT ["python", "-m", "jaxpg.train"]

@@ -68,6 +68,8 @@ def main() -> None:
 def recipe_flags(name: str, game: str) -> list[str]:
     """What the training command needs for a network of ``NETWORKS`` and a game."""
     recipe, *flags = NETWORKS[name]
+    if recipe == "pong_reinforce.yaml" and game != "Pong":
+        recipe = "atari_fast.yaml"
     return [str(CONFIGS / recipe), *flags, "--env.game", game]
 
 

@@ -12,7 +12,7 @@ import re
 import shutil
 import sys
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
@@ -112,16 +112,22 @@ class Checkpoints:
             raise
         self._prune()
 
-    def restore(self, iteration: int, like: Any) -> tuple[Any, Metadata]:
+    def restore(
+        self, iteration: int, like: Any, check: Callable[[Metadata], None] | None = None
+    ) -> tuple[Any, Metadata]:
         """Reads the checkpoint of ``iteration`` into the structure of ``like`` (arrays or their shapes).
 
         The arrays come onto this process's first device, whatever devices they were saved from: a run on an
         accelerator can be looked at on a CPU.
 
+        ``check`` raises UserError where the checkpoint is of no use; it is asked before the arrays' shapes are.
+
         Raises:
           UserError: there is none, it is damaged, or it holds arrays of another architecture, optimizer or learner.
         """
         metadata = self.metadata(iteration)
+        if check:
+            check(metadata)
         path = self.folder / str(iteration)
         team = self._team
         like = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=team.everywhere), like)
@@ -150,8 +156,8 @@ class Checkpoints:
         except (ValueError, OSError) as error:
             raise _unreadable(path, error) from error
 
-    def newest_whole(self, like: Any) -> tuple[Any, Metadata] | None:
-        """The newest checkpoint that is not damaged; None where there is none at all.
+    def newest_whole(self, like: Any, check: Callable[[Metadata], None] | None = None) -> tuple[Any, Metadata] | None:
+        """The newest checkpoint that is not damaged, as ``restore`` has it; None where there is none at all.
 
         The damaged ones after it, and what a save that was broken off left, are named on stderr and set aside.
 
@@ -159,7 +165,7 @@ class Checkpoints:
           UserError: all are damaged, or the newest whole one is of another architecture.
         """
         iteration = self._team.lead(self._set_damaged_aside)
-        return None if iteration is None else self.restore(iteration, like)
+        return None if iteration is None else self.restore(iteration, like, check)
 
     def _set_damaged_aside(self) -> int | None:
         """The newest whole checkpoint's iteration."""

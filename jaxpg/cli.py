@@ -12,11 +12,17 @@ from typing import Annotated, Any, ClassVar, TypeVar
 
 import tyro
 
-from jaxpg.config import PONG, Config, check, load_recipe, with_schedule
+from jaxpg.config import RECIPES, Config, check, load_recipe, packaged_recipes, with_schedule
 from jaxpg.distributed import DistributedConfig
+from jaxpg.envs import ATARI_BACKENDS
+from jaxpg.envs.config import EnvConfig
+from jaxpg.envs.envpool import CLASSIC
 from jaxpg.errors import UserError, nearest
 
 Arguments = TypeVar("Arguments")
+NO_FLAG = {"is_flag": False}
+CROP = ("first_row", "end_row", "first_column", "end_column", "background")
+"""Settings of an observation that suit one game only."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,11 +31,14 @@ class TrainArguments:
 
     POSITIONAL: ClassVar[str] = "recipe"
     recipe: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="[RECIPE.yaml]")] = ""
-    """YAML recipe that the flags override."""
+    """YAML recipe that the flags override, a file or the name of one that comes with jaxpg, such as pong; without one,
+    the recipe for env.game."""
     resume: Annotated[str, tyro.conf.arg(metavar="RUN_DIR")] = ""
     """Run folder to go on with; its own configuration is the recipe."""
     config: Annotated[Config, tyro.conf.arg(name="")] = dataclasses.field(default_factory=Config)
     distributed: DistributedConfig = dataclasses.field(default_factory=DistributedConfig)
+    about: tyro.conf.Suppress[tuple[str, ...]] = dataclasses.field(default=(), metadata=NO_FLAG)
+    """Which recipe was taken, and then what should be known about it, in sentences without their full stop."""
 
 
 def parse_train(argv: Sequence[str]) -> TrainArguments:
@@ -41,18 +50,80 @@ def parse_train(argv: Sequence[str]) -> TrainArguments:
     first = parse("train", argv, TrainArguments())
     if first.recipe and first.resume:
         raise UserError("a recipe and --resume exclude each other: a resumed run has its own configuration")
-    recipe: Path | None = None
     if first.resume:
         recipe = Path(first.resume) / "config.yaml"
         if not os.path.isfile(recipe):  # unlike Path.is_file, also False where the folder cannot be read
             raise UserError(f"{first.resume}: no run to resume: it has no config.yaml")
-    elif first.recipe:
-        recipe = Path(first.recipe)
-    loaded = load_recipe(recipe) if recipe else PONG if first.config.env.game == PONG.env.game else Config()
-    if first.resume:
-        loaded = with_schedule(loaded)  # where an older version left 0, before a flag makes the budget larger
+        loaded = with_schedule(
+            load_recipe(recipe)
+        )  # before a flag makes the budget larger
+        arguments = parse("train", argv, dataclasses.replace(first, config=loaded, about=("resumed",)))
+        return dataclasses.replace(arguments, config=check(arguments.config))
+    if first.recipe:
+        loaded, about = load_recipe(_recipe_path(first.recipe)), f"recipe {first.recipe}"
+    else:
+        loaded, about = _recipe_for(first.config.env)
     arguments = parse("train", argv, dataclasses.replace(first, config=loaded))
-    return dataclasses.replace(arguments, config=with_schedule(check(arguments.config)))
+    config, remarks = _fitted_to_game(about, loaded, check(arguments.config), argv)
+    return dataclasses.replace(arguments, config=with_schedule(config), about=(about, *remarks))
+
+
+def _recipe_path(recipe: str) -> Path:
+    """A file of the user's, or the packaged recipe of that name."""
+    if os.path.isfile(recipe):
+        return Path(recipe)
+    packaged = packaged_recipes()
+    if recipe in packaged:
+        return packaged[recipe]
+    if not Path(recipe).suffix:
+        raise UserError(f"{recipe}: neither a file nor a recipe that comes with jaxpg{nearest(recipe, packaged)}")
+    return Path(recipe)
+
+
+def _recipe_for(env: EnvConfig) -> tuple[Config, str]:
+    """The recipe of the package for a game, and how it is called; one for any game stands for it."""
+    if env.backend not in ATARI_BACKENDS:
+        return Config(), "no recipe"
+    name = "pong_reinforce" if env.game == "Pong" else "cartpole" if env.game in CLASSIC else "atari_fast"
+    config = load_recipe(RECIPES / f"{name}.yaml")
+    if config.env.game != env.game:  # a target is a score of one game
+        config = dataclasses.replace(config, run=dataclasses.replace(config.run, target_return=None))
+    config = dataclasses.replace(config, env=dataclasses.replace(config.env, game=env.game))
+    return config, f"recipe {name}, chosen for {env.game}"
+
+
+def _fitted_to_game(recipe: str, loaded: Config, config: Config, argv: Sequence[str]) -> tuple[Config, list[str]]:
+    """The configuration without what belongs to the recipe's own game, and what to say about it.
+
+    Args:
+      recipe: how the recipe is called.
+      loaded: the recipe.
+      config: the recipe with the flags over it.
+      argv: the flags; what they set is meant.
+
+    Raises:
+      UserError: the policy's actions or inputs are those of another game.
+    """
+    game, other = loaded.env.game, config.env.game
+    if game == other:
+        return config, []
+    given = {word[2:].partition("=")[0].replace("-", "_") for word in argv if word.startswith("--")}
+    theirs = ["its env.actions"] if config.env.actions and "env.actions" not in given else []
+    seen = config.observation
+    crop = (seen.first_row, seen.end_row or seen.height, seen.first_column, seen.end_column or seen.width)
+    if seen.name == "gray_difference" and not given.intersection(f"observation.{name}" for name in CROP):
+        theirs += ["its crop, observation.first_row to end_column"] if crop != (0, seen.height, 0, seen.width) else []
+        theirs += ["its observation.background"] if seen.background else []
+    if theirs:
+        raise UserError(
+            f"{recipe}: {' and '.join(theirs)} belong to {game} and not to {other}; give them as flags, "
+            f"or train without a recipe, which chooses one for {other}"
+        )
+    target = config.run.target_return
+    if target is None or "run.target_return" in given:
+        return config, []
+    run = dataclasses.replace(config.run, target_return=None)
+    return dataclasses.replace(config, run=run), [f"the target of {game}, {target:g}, is left out for {other}"]
 
 
 def parse(command: str, argv: Sequence[str], default: Arguments) -> Arguments:
@@ -94,6 +165,8 @@ def _is_frame(line: str) -> bool:
 def _flags(section: Any, prefix: str) -> list[str]:
     flags = []
     for field in dataclasses.fields(section):
+        if not field.metadata.get("is_flag", True):
+            continue
         kind: Any = getattr(field.type, "__origin__", field.type)  # of an Annotated type
         if kind is Config:  # whose sections are flags themselves
             flags += _flags(kind, prefix)

@@ -107,23 +107,8 @@ class Config:
     checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
 
 
-PONG = Config(
-    run=RunConfig(budget_agent_steps=3_500_000, schedule_agent_steps=2_200_000, target_return=18.0),
-    env=EnvConfig(game="Pong", num_lanes=32, actions=(2, 3)),
-    policy=PolicyConfig(hidden=(400,)),
-    reinforce=ReinforceConfig(
-        rollout_agent_steps=64,
-        minibatch_agent_steps=512,
-        discount=0.98,
-        td_lambda=0.95,
-        normalize_advantage=False,
-        entropy_bonus=0.006,
-        final_entropy_bonus_fraction=0.25,
-        value_coefficient=0.25,
-    ),
-    optimizer=OptimizerConfig(learning_rate=6e-4, final_learning_rate_fraction=0.15),
-)
-"""What ``python -m jaxpg.train`` does without a recipe; configs/pong_reinforce.yaml says the same and why."""
+RECIPES = Path(__file__).parent / "recipes"
+"""The recipes that come with the package."""
 
 _ADAPTER = TypeAdapter(Config)
 _STARTS = (BlockMappingStartToken, BlockSequenceStartToken, FlowMappingStartToken, FlowSequenceStartToken)
@@ -170,6 +155,12 @@ def load_recipe(path: Path) -> Config:
         kind = "list" if isinstance(data, list) else "single value"
         raise UserError(f"{path}: a recipe is a mapping of sections such as 'env:', not a {kind}")
     return _validate(data, str(path))
+
+
+def packaged_recipes() -> dict[str, Path]:
+    """The package's recipes by their names, such as ``pong`` and ``notebooks/n2_pong_mlp``."""
+    paths = sorted(RECIPES.rglob("*.yaml"))
+    return {str(path.relative_to(RECIPES).with_suffix("")): path for path in paths}
 
 
 def check(config: Config) -> Config:
@@ -226,6 +217,8 @@ def _validate(data: dict[str, Any], source: str) -> Config:
             place = source or "command line"
             raise UserError(f"{place}: a text is not Unicode, or values are nested too deep") from error
         keys = first["loc"]
+        if len(keys) > 1 and isinstance(keys[-2], int) and isinstance(keys[-1], str):
+            keys = keys[:-1]  # pydantic's word for the kind of a list's item, where there are several
         place = f"{source}{_position(data, keys)}: " if source else ""
         raise UserError(f"{place}{'.'.join(map(str, keys))}: {_sentence(first)}") from error
     except (TypeError, ValueError, RecursionError) as error:

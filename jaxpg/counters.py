@@ -40,5 +40,9 @@ class Progress:
         """Mean return of the last 100 games, of fewer at the start."""
         return sum(self.last_returns) / len(self.last_returns) if self.last_returns else None
 
+    def forget_returns(self) -> None:
+        """Begins what is told of returns anew, because they would no longer be alike."""
+        self.last_returns.clear()
+
     def to_json(self) -> dict[str, Any]:
         return {**vars(self), "last_returns": list(self.last_returns)}

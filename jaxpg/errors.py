@@ -61,6 +61,10 @@ def run_command(command: Callable[[Sequence[str]], int], argv: Sequence[str] | N
     sys.exit(code)
 
 
+CUTOFF = 0.6
+"""Least similarity of a name that is suggested (``difflib``'s ratio)."""
+
+
 def nearest(name: str, names: Iterable[str]) -> str:
     """Ends an error sentence with the nearest valid name, or with all of them when they are few.
 
@@ -68,7 +72,7 @@ def nearest(name: str, names: Iterable[str]) -> str:
     "; did you mean 'Pong'?"
     """
     by_folded = {n.casefold(): n for n in names}
-    close = difflib.get_close_matches(name.casefold(), by_folded, n=1, cutoff=0.5)
+    close = difflib.get_close_matches(name.casefold(), by_folded, n=1, cutoff=CUTOFF)
     if close:
         return f"; did you mean {by_folded[close[0]]!r}?"
     if 0 < len(by_folded) <= 12:

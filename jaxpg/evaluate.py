@@ -39,7 +39,7 @@ class EvaluateArguments:
     actions: Actions = "trained"
     """Sampled from the policy, greedy for the most probable one, or as the learner took them."""
     seed: int = 0
-    """The games are a function of this number and the policy."""
+    """The games are a function of this number, the policy, the number of lanes and the other settings of env."""
     env: EnvConfig = dataclasses.field(default_factory=EnvConfig)
 
 
@@ -59,6 +59,8 @@ def evaluate(argv: Sequence[str]) -> int:
         f"jaxpg: {folder}, checkpoint {iteration}: {arguments.episodes} games of {env.game} on {env.backend}, "
         f"{actions} actions, {env.num_lanes} lanes"
     )
+    for remark in experiment.remarks:
+        say(f"jaxpg: {remark}")
     experiment.rollout.reset(lane_seeds(arguments.seed, SEGMENT, env.num_lanes))
     start = time.perf_counter()
     with count_up("games", arguments.episodes) as ended:

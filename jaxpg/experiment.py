@@ -21,10 +21,12 @@ from jaxpg.learners.batches import agent_steps_per_update
 from jaxpg.learners.evolution import make_evolution
 from jaxpg.learners.random_search import make_random_search, rounds_of
 from jaxpg.learners.reinforce import make_reinforce
+from jaxpg.learners.reinforce_config import ReinforceConfig
 from jaxpg.observations import Observation, encoded_shape, input_shape, make_observation
 from jaxpg.optimizers import learning_rate_at, make_optimizer
 from jaxpg.policies import make_policy, with_normalizer
 from jaxpg.rollout import AGENT_STEPS_PER_LOOK, Rollout
+from jaxpg.task import Task
 from jaxpg.team import Team
 from jaxpg.types import EmulatorNeeds, EnvSpec, PolicyFunctions
 
@@ -42,6 +44,10 @@ class Experiment(NamedTuple):
     """T, the most agent steps in every lane in one iteration."""
     lane_groups: int
     """Groups of lanes that each have candidates of their own (G)."""
+    task: Task
+    """What inputs and actions mean, and what scores depend on."""
+    remarks: tuple[str, ...] = ()
+    """What a user should know before the work begins, in sentences."""
 
     @property
     def rollout(self) -> Rollout:
@@ -78,30 +84,19 @@ def build(config: Config, player: Player | None = None, team: Team | None = None
     Raises:
       UserError: a name is unknown, two settings contradict each other, or the run is too large for this machine.
     """
-    if player is None and config.checkpoint.segment_agent_steps < config.env.max_episode_agent_steps:
-        raise UserError(
-            f"checkpoint.segment_agent_steps: {config.checkpoint.segment_agent_steps} is less than "
-            f"env.max_episode_agent_steps, {config.env.max_episode_agent_steps}; some games would never end"
-        )
-    observation = make_observation(config.observation)
-    env = player.env if player else config.env
     team = team or Team.alone()
-    num_lanes, rest = divmod(env.num_lanes, team.num_devices)
-    if rest:
-        raise UserError(
-            f"env.num_lanes: {team.num_devices} devices cannot share {env.num_lanes} lanes evenly; use another number, "
-            "or fewer devices with --distributed.devices"
-        )
-    num_pools = env.num_pools or _default_num_pools(num_lanes, learns=player is None)
-    if num_lanes % num_pools:
-        raise UserError(f"env.num_pools: {num_pools} pools cannot share {num_lanes} lanes evenly")
+    remarks: list[str] = []
+    if player is None:
+        _check_training(config, team)
+        config, remarks = _with_fitting_minibatch(config)
+    else:
+        config = _for_playing(config, player.env)
+    env = config.env
+    observation = make_observation(config.observation)
+    num_lanes = env.num_lanes // team.num_devices
+    num_pools = _num_pools(env, num_lanes, learns=player is None)
     sizes.check_threads(env, num_pools * len(team.devices), num_lanes // num_pools)
     lane_groups = config.run.lane_groups or team.num_devices
-    if lane_groups % team.num_devices or env.num_lanes % lane_groups:
-        raise UserError(
-            f"run.lane_groups: {lane_groups} must be a multiple of the {team.num_devices} devices and divide the "
-            f"{env.num_lanes} lanes"
-        )
     spec = _spec(env, observation.needs)
     shape = input_shape(observation, spec)
     has_value = config.run.learner == "reinforce" and config.reinforce.baseline == "value"
@@ -146,7 +141,85 @@ def build(config: Config, player: Player | None = None, team: Team | None = None
         )
         for number, device in enumerate(team.devices, start=team.first_device)
     ]
-    return Experiment(observation, policy, learner, Fleet(rollouts), spec.frame_skip, rollout_agent_steps, lane_groups)
+    return Experiment(
+        observation=observation,
+        policy=policy,
+        learner=learner,
+        fleet=Fleet(rollouts),
+        frame_skip=spec.frame_skip,
+        rollout_agent_steps=rollout_agent_steps,
+        lane_groups=lane_groups,
+        task=Task.of(env, config.observation, observation.needs, spec),
+        remarks=(*remarks, *([spec.remark] if spec.remark else [])),
+    )
+
+
+def _check_training(config: Config, team: Team) -> None:
+    """The rules for training that do not depend on what the emulators give."""
+    env, devices, lane_groups = config.env, team.num_devices, config.run.lane_groups or team.num_devices
+    if config.checkpoint.segment_agent_steps < env.max_episode_agent_steps:
+        raise UserError(
+            f"checkpoint.segment_agent_steps: {config.checkpoint.segment_agent_steps} is less than "
+            f"env.max_episode_agent_steps, {env.max_episode_agent_steps}; some games would never end"
+        )
+    if env.num_lanes % devices:
+        below = env.num_lanes // devices * devices
+        near = f"{below} and {below + devices} can" if below else f"{devices} can"
+        raise UserError(
+            f"env.num_lanes: {devices} devices cannot share {env.num_lanes} lanes evenly, {near}; use another number, "
+            "or fewer devices with --distributed.devices"
+        )
+    if lane_groups % devices or env.num_lanes % lane_groups:
+        raise UserError(
+            f"run.lane_groups: {lane_groups} must be a multiple of the {devices} devices and divide the "
+            f"{env.num_lanes} lanes"
+        )
+    generations = config.evolution.generations
+    if config.run.learner == "evolution" and config.optimizer.schedule != "constant" and not generations:
+        raise UserError(
+            f"optimizer.schedule: {config.optimizer.schedule!r} spans evolution.generations, which is 0; "
+            "set it or use the schedule 'constant'"
+        )
+
+
+def _with_fitting_minibatch(config: Config) -> tuple[Config, list[str]]:
+    """The configuration with minibatches that divide the batch, the nearest to those that were asked for, and a remark
+    where these are others: one recipe serves any number of lanes.
+    """
+    lanes, steps = config.env.num_lanes, config.reinforce.rollout_agent_steps
+    asked = config.reinforce.minibatch_agent_steps
+    if config.run.learner != "reinforce" or not 0 < asked < steps * lanes:
+        return config, []
+    small = [rows for rows in range(1, math.isqrt(steps) + 1) if steps % rows == 0]
+    divisors = small + [steps // rows for rows in small]
+    fitting = lanes * min(divisors, key=lambda rows: (abs(math.log(rows * lanes / asked)), rows))
+    if fitting == asked:
+        return config, []
+    reinforce = dataclasses.replace(config.reinforce, minibatch_agent_steps=fitting)
+    return dataclasses.replace(config, reinforce=reinforce), [
+        f"updates learn from {fitting} agent steps, which divide a batch of {lanes} lanes x {steps} agent steps; "
+        f"reinforce.minibatch_agent_steps asks for {asked}"
+    ]
+
+
+def _for_playing(config: Config, env: EnvConfig) -> Config:
+    """The configuration with what only learning needs at its defaults, so that no rule for training refuses a player.
+
+    What shapes and explains the learner's state stays, because a checkpoint holds the whole state.
+    """
+    baseline, search, evolution = config.reinforce.baseline, config.random_search, config.evolution
+    return dataclasses.replace(
+        config,
+        env=env,
+        run=dataclasses.replace(config.run, lane_groups=0),
+        reinforce=ReinforceConfig(
+            baseline=baseline,
+            normalize_value=config.reinforce.normalize_value and baseline == "value",
+            normalize_observations=config.reinforce.normalize_observations,
+        ),
+        random_search=dataclasses.replace(search, finalists=min(search.finalists, search.candidates)),
+        evolution=dataclasses.replace(evolution, top_pairs=min(evolution.top_pairs, evolution.pairs)),
+    )
 
 
 def _spec(env: EnvConfig, needs: EmulatorNeeds) -> EnvSpec:
@@ -185,7 +258,7 @@ def _check_memory(
         sizes.Part(
             "policy.hidden" if config.policy.name == "mlp" else "policy.name",
             f"a network of {weights // 4} weights, its optimizer and its gradient",
-            state + 2 * weights,
+            state + (2 if learns else 1) * weights,
         ),
     ]
     if learns_from_tape:
@@ -209,15 +282,26 @@ def _most_games(config: Config) -> int:
     return max(candidates * episodes for candidates, episodes in rounds_of(config.random_search))
 
 
-def _default_num_pools(num_lanes: int, *, learns: bool) -> int:
+def _num_pools(env: EnvConfig, num_lanes: int, *, learns: bool) -> int:
     """Into how many groups the lanes are divided; see docs/results.md for what it gains.
 
     A learner's lanes all play all the time, and only an accelerator has work to overlap with the emulators'. Where
-    a number of games is played, groups of at least four come to rest one by one as the last games end.
+    a number of games is played, groups of at least four come to rest one by one as the last games end; no game depends
+    on the groups, so a number that was meant for other lanes becomes one that divides these.
+
+    Raises:
+      UserError: a learner's lanes cannot be divided as ``env.num_pools`` says.
     """
-    if learns:
+    if not learns:
+        if env.num_pools:
+            return math.gcd(env.num_pools, num_lanes)
+        groups = math.gcd(8, max(num_lanes // 4, 1), num_lanes)
+        return 1 if sizes.too_many_threads(env, groups, num_lanes // groups) else groups
+    if not env.num_pools:
         return 1 if jax.default_backend() == "cpu" else math.gcd(2, num_lanes)
-    return math.gcd(8, max(num_lanes // 4, 1), num_lanes)
+    if num_lanes % env.num_pools:
+        raise UserError(f"env.num_pools: {env.num_pools} pools cannot share {num_lanes} lanes evenly")
+    return env.num_pools
 
 
 def _compiles_rollouts(config: Config) -> bool:

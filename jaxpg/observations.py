@@ -19,6 +19,7 @@ from jaxpg.validation import STRICT, Fraction, PositiveFloat
 
 Byte = Annotated[int, Field(ge=0, le=255)]
 Pixels = Annotated[int, Field(ge=1, le=1024)]
+End = Annotated[int, Field(ge=0, le=1024)]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,16 +34,16 @@ class ObservationConfig:
     """Rows that the emulator scales a frame to."""
     width: Pixels = 40
     """Columns that the emulator scales a frame to."""
-    first_row: Annotated[int, Field(ge=0)] = 11
-    """First row kept (Pong: below the score)."""
-    end_row: Pixels = 64
-    """Row after the last one kept (Pong: above the lower border)."""
-    first_column: Annotated[int, Field(ge=0)] = 4
-    """First column kept (Pong: the opponent's paddle)."""
-    end_column: Pixels = 36
-    """Column after the last one kept (Pong: the player's paddle)."""
-    background: Annotated[tuple[Byte, ...], Field(max_length=8)] = (87, 107)
-    """Gray values set to 0 before the difference (Pong's field is 87, and 107 in the first frame of a game)."""
+    first_row: Annotated[int, Field(ge=0)] = 0
+    """First row kept."""
+    end_row: End = 0
+    """Row after the last one kept; 0 keeps all."""
+    first_column: Annotated[int, Field(ge=0)] = 0
+    """First column kept."""
+    end_column: End = 0
+    """Column after the last one kept; 0 keeps all."""
+    background: Annotated[tuple[Byte, ...], Field(max_length=8)] = ()
+    """Gray values set to 0 before the difference, such as those of a game's field."""
     memory: Fraction = 1.0
     """Share of the previous frame that is subtracted; below 1, things that stand still stay visible."""
     gain: PositiveFloat = 8.0
@@ -81,15 +82,16 @@ def gray_difference(config: ObservationConfig) -> Observation:
     Frames are scaled by the emulator and halved so that the difference fits a signed byte. On an
     episode's first step both frames are equal, so that with ``memory`` 1 the input is 0.
     """
+    end_row, end_column = config.end_row or config.height, config.end_column or config.width
     for side, first, end, most in (
-        ("row", config.first_row, config.end_row, config.height),
-        ("column", config.first_column, config.end_column, config.width),
+        ("row", config.first_row, end_row, config.height),
+        ("column", config.first_column, end_column, config.width),
     ):
         if not first < end <= most:
             raise UserError(f"observation.first_{side}: {side}s {first} to {end} are not inside 0 to {most}")
 
     def encode(raw: jax.Array) -> jax.Array:
-        frames = raw[:, config.first_row : config.end_row, config.first_column : config.end_column]
+        frames = raw[:, config.first_row : end_row, config.first_column : end_column]
         for gray in config.background:
             frames = jnp.where(frames == gray, 0, frames)
         newest = (frames[1] >> 1).astype(jnp.int8)

@@ -50,7 +50,7 @@ class RecordArguments:
     actions: Actions = "trained"
     """Sampled from the policy, greedy for the most probable one, or as the learner took them."""
     seed: int = 0
-    """The games are a function of this number and the policy."""
+    """The games are a function of this number, the policy and the settings of env."""
     env: EnvConfig = dataclasses.field(default_factory=EnvConfig)
 
 
@@ -63,6 +63,8 @@ def record(argv: Sequence[str]) -> int:
     use_fast_convolutions()
     experiment = build(config, Player(arguments.env, GREEDY[arguments.actions], keeps_tape=True))
     restored = [restore_params(Path(arguments.run), experiment, which) for which in arguments.checkpoint]
+    for remark in experiment.remarks:
+        say(f"jaxpg: {remark}")
     if arguments.grid:
         _record_grid(arguments, experiment, restored)
     else:

@@ -14,6 +14,7 @@ from pydantic import Field, TypeAdapter, ValidationError
 from jaxpg.candidates import QueueSnapshot
 from jaxpg.counters import Progress
 from jaxpg.envs.config import EnvConfig
+from jaxpg.task import Task
 from jaxpg.validation import STRICT, NonNegativeInt, PositiveInt
 
 WITHOUT_INFLUENCE = ("num_pools", "num_threads", "timeout_seconds")
@@ -75,10 +76,13 @@ class Metadata:
     progress: Progress
     games: Games | None
     """None between two segments."""
+    task: Task | None = None
+    """What the positions of inputs and actions mean; None in checkpoints of older versions."""
 
     def to_json(self) -> bytes:
-        games = dataclasses.asdict(self.games) if self.games else None
-        return json.dumps({"progress": self.progress.to_json(), "games": games}, allow_nan=False).encode()
+        games, task = (dataclasses.asdict(x) if x else None for x in (self.games, self.task))
+        content = {"progress": self.progress.to_json(), "games": games, "task": task}
+        return json.dumps(content, allow_nan=False).encode()
 
     @classmethod
     def from_json(cls, text: bytes) -> "Metadata":

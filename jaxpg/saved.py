@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +11,11 @@ import jax
 from jaxpg.checkpoint import Checkpoints
 from jaxpg.cli import Arguments, parse
 from jaxpg.config import Config, check, load_recipe
+from jaxpg.console import say
 from jaxpg.errors import UserError
 from jaxpg.experiment import Experiment
+from jaxpg.resume import Metadata
+from jaxpg.task import Task, check_player
 from jaxpg.types import Params
 
 
@@ -75,10 +79,16 @@ def restore_params(folder: Path, experiment: Experiment, which: str) -> tuple[Pa
         iteration = _choose(checkpoints, folder, which)
         key = jax.random.key(0)
         like = jax.eval_shape(lambda: experiment.learner.init(key, experiment.policy.init(key)))
-        state, _ = checkpoints.restore(iteration, like)
+        state, _ = checkpoints.restore(iteration, like, partial(_check_player, folder, iteration, experiment.task))
     finally:
         checkpoints.close()
     return state.params, iteration
+
+
+def _check_player(folder: Path, iteration: int, played: Task, metadata: Metadata) -> None:
+    """Refuses what the policy cannot play, and says what it sees otherwise than in training."""
+    for difference in check_player(metadata.task, played) if metadata.task else []:
+        say(f"jaxpg: {folder}, checkpoint {iteration}: {difference}", error=True)
 
 
 def _choose(checkpoints: Checkpoints, folder: Path, which: str) -> int:

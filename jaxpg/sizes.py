@@ -54,16 +54,18 @@ def num_bytes(tree: Any) -> int:
     return sum(math.prod(leaf.shape) * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree))
 
 
-def check_threads(env: EnvConfig, num_pools: int, lanes_per_pool: int) -> None:
-    """Raises UserError where the pools would start more threads than a machine can use."""
+def too_many_threads(env: EnvConfig, num_pools: int, lanes_per_pool: int) -> str:
+    """What the pools would start, in words, where it is more threads than a machine can use; else nothing."""
     cores = os.cpu_count() or 1
     a_pool = min(env.num_threads or cores, lanes_per_pool)
     most = max(MAX_THREADS, 8 * cores)  # eight pools of a thread a core are a default
-    if num_pools * a_pool > most:
-        raise UserError(
-            f"env.num_pools: {num_pools} pools of {a_pool} threads are more than {most} threads; use fewer pools, "
-            "or set env.num_threads lower"
-        )
+    return f"{num_pools} pools of {a_pool} threads are more than {most} threads" if num_pools * a_pool > most else ""
+
+
+def check_threads(env: EnvConfig, num_pools: int, lanes_per_pool: int) -> None:
+    """Raises UserError where the pools would start more threads than a machine can use."""
+    if what := too_many_threads(env, num_pools, lanes_per_pool):
+        raise UserError(f"env.num_pools: {what}; use fewer pools, or set env.num_threads lower")
 
 
 def check_memory(parts: Iterable[Part]) -> None:

@@ -58,7 +58,10 @@ def train_together(arguments: TrainArguments, team: Team, stop: Stop) -> int:
         if not arguments.resume:
             team.lead(lambda: write_config(folder, config))
         if team.leads:
-            say(_introduction(config, team, folder))
+            recipe, *about_recipe = arguments.about or ("no recipe",)
+            say(_introduction(config, team, recipe, folder))
+            for remark in (*about_recipe, *experiment.remarks):
+                say(f"jaxpg: {remark}")
         training = Training(config, folder, experiment, team, resume=bool(arguments.resume))
         if arguments.resume:
             team.lead(lambda: write_config(folder, config))  # with the new flags, now that they fit the checkpoint
@@ -90,13 +93,14 @@ def _cannot_save() -> bool:
     return False
 
 
-def _introduction(config: Config, team: Team, folder: Path) -> str:
+def _introduction(config: Config, team: Team, recipe: str, folder: Path) -> str:
     device = team.devices[0]
     kind = f"{device.platform} ({device.device_kind})"
     if team.num_devices > 1:
         kind = f"{team.num_devices} devices in {team.num_processes} processes, each {kind}"
     return (
-        f"jaxpg: {config.env.game} on {config.env.backend}, {config.env.num_lanes} lanes, {kind}, run folder {folder}"
+        f"jaxpg: {config.env.game} on {config.env.backend}, {config.env.num_lanes} lanes, {kind}, {recipe}, "
+        f"run folder {folder}"
     )
 
 

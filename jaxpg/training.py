@@ -25,6 +25,7 @@ from jaxpg.recorder import Recorder
 from jaxpg.resume import Games, Metadata
 from jaxpg.segments import Segments
 from jaxpg.stop import Stop
+from jaxpg.task import check_resumed
 from jaxpg.team import Team
 from jaxpg.types import Episodes, Experience
 
@@ -76,9 +77,12 @@ class Training:
             keep_every=(config.checkpoint.keep_every, config.run.record_every),
         )
         self._games: Games | None = None  # unfinished ones of the run that is resumed
-        if restored := self.checkpoints.newest_whole(self.state) if resume else None:
+        if restored := self.checkpoints.newest_whole(self.state, self._check_task) if resume else None:
             self.state, metadata = restored
             self.progress, self._games = metadata.progress, metadata.games
+            if metadata.task and (changes := check_resumed(metadata.task, experiment.task)):
+                self._say(f"{'; '.join(changes)}; the mean return of the last 100 games begins anew")
+                self.progress.forget_returns()
         self._logs, self._writers = team.together(self._open_logs)
 
     def run(self, stop: Stop, recorder: Recorder) -> str:
@@ -124,7 +128,8 @@ class Training:
         games = self._segments.unfinished()
         try:
             self.team.together(self._sync_logs)
-            self.checkpoints.save(self.progress.iteration, self.state, Metadata(progress=self.progress, games=games))
+            metadata = Metadata(progress=self.progress, games=games, task=self.experiment.task)
+            self.checkpoints.save(self.progress.iteration, self.state, metadata)
         except OSError as error:
             self.unsaved = f"iteration {self.progress.iteration} was not saved: {error}"
             self._say(f"{self.unsaved}; the training goes on, and the next save tries again")
@@ -140,6 +145,10 @@ class Training:
                 self.unsaved = str(error)
         self.checkpoints.close()
         self.experiment.fleet.close()
+
+    def _check_task(self, metadata: Metadata) -> None:
+        if metadata.task:
+            check_resumed(metadata.task, self.experiment.task)
 
     def _open_logs(self) -> tuple[list[JsonLines | EpisodesCsv], list[Writer]]:
         """What is written, by the process that leads; lines after the checkpoint go."""

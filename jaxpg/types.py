@@ -55,6 +55,10 @@ class EnvSpec:
     """Transposition of one raw observation into ``[stack, H, W]``, ``[stack, 3, H, W]`` or ``[D]``."""
     frame_skip: int = 1
     """Emulator frames per agent step."""
+    action_names: tuple[str, ...] = ()
+    """Of the policy's actions, such as ``UP``, or their numbers where the emulator has no names."""
+    remark: str = ""
+    """What a user should know about these emulators, a sentence."""
 
 
 class TimeStep(NamedTuple):

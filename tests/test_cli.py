@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from jaxpg.cli import parse_train
-from jaxpg.config import PONG, Config, dump, with_schedule
+from jaxpg.config import Config, dump, with_schedule
 from jaxpg.errors import UserError, run_command
 from jaxpg.train import main
 
@@ -75,13 +75,6 @@ def run_folder(tmp_path):
         main([*SMALL, "--run.dir", str(folder)])
     assert end.value.code == 0
     return folder
-
-
-def test_without_arguments_the_run_is_the_default():
-    assert parse_train([]).config == PONG
-    assert parse_train(["--env.game", "Breakout"]).config == with_schedule(
-        dataclasses.replace(Config(), env=dataclasses.replace(Config().env, game="Breakout"))
-    )
 
 
 def test_flags_go_over_the_recipe_and_the_recipe_over_the_defaults(tmp_path):
@@ -179,7 +172,7 @@ WRONG = [
     (["--optimizer.learning-rate", "nan"], "optimizer.learning_rate: input should be a finite number, not nan"),
     (["--observation.name", "vector"], "observation.name: 'vector' needs a classic environment, but Pong is an Atari"),
     (
-        ["--env.game", "CartPole-v1"],
+        ["--env.game", "CartPole-v1", "--observation.name", "ram"],
         "observation.name: CartPole-v1 gives a vector of numbers; use --observation.name v",
     ),
     (
@@ -187,11 +180,17 @@ WRONG = [
         "observation.name: the ale backend gives pixels or ram, not a vector;",
     ),
     (["--env.backend", "probe", "--env.game", "Count"], "observation.name: a probe gives a vector, not pixels;"),
-    (["--reinforce.minibatch-agent-steps", "100"], "reinforce.minibatch_agent_steps: 100 must be a multiple of the 32"),
-    (["--reinforce.minibatch-agent-steps", "192"], "must be a multiple of the 32 lanes and divide the batch of 2048"),
     (["--reinforce.td-lambda", "0.9", "--reinforce.baseline", "ema"], "reinforce.td_lambda: 0.9 needs reinforce.basel"),
     (["--env.num-pools", "3"], "env.num_pools: 3 pools cannot share 32 lanes evenly"),
-    (["--env.actions", "0", "9"], "env.actions: 9 is no action of this game, which has 0 to 5"),
+    (["--env.actions", "0", "9"], "env.actions: 9 is no action of this game, which has 0 to 5: NOOP, FIRE, RIGHT"),
+    (["--env.actions", "UP", "LEFT"], "env.actions: UP is no action of this game, which has 0 to 5: NOOP, FIRE, RI"),
+    (["--env.game", "LunarLander-v2"], "unknown name 'LunarLander-v2'; envpool offers 104 Atari games, such as Pong"),
+    (["--env.game", "LunarLander-v2"], "and CartPole-v1, Acrobot-v1, MountainCar-v0"),
+    (
+        ["--env.game", "Hopper-v4", "--env.backend", "ale"],
+        "'Hopper-v4'; ale offers 104 Atari games, such as Pong",
+    ),
+    (["--env.game", "ALE/Pong-v5"], "env.game: unknown name 'ALE/Pong-v5'; did you mean 'Pong'?"),
     (["--env.actions", "2", "2"], "env.actions: [2, 2] names an action twice"),
     (["--observation.first-row", "64"], "observation.first_row: rows 64 to 64 are not inside 0 to 70"),
     (["--env.noop-max", "0"], "env.noop_max: EnvPool needs at least 1"),

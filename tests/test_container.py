@@ -68,7 +68,7 @@ def test_the_user_has_a_number_and_is_not_root():
 def test_runs_are_kept_in_a_folder_of_the_users():
     assert last_stage()["WORKDIR"] == ["/jaxpg"]
     assert "install --directory --owner jaxpg --group jaxpg /jaxpg /jaxpg/runs" in last_stage()["RUN"][-1]
-    assert "configs configs" in last_stage()["COPY"]
+    assert "jaxpg/recipes configs" in last_stage()["COPY"]
 
 
 def test_it_trains():

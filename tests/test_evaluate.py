@@ -165,3 +165,14 @@ def test_flags_are_read_over_the_runs_own_protocol(folder: Path) -> None:
     assert (arguments.env.game, arguments.env.num_lanes) == ("CartPole-v1", 2)
     with pytest.raises(UserError, match="did you mean '--env.game'"):
         parse("evaluate", ["x", "--env.gmae", "Pong"], EvaluateArguments(env=env))
+
+
+def test_a_run_of_many_lane_groups_and_pools_is_evaluated_with_fewer_lanes(folder: Path) -> None:
+    written = (folder / "config.yaml").read_text()
+    for name, value in (("lane_groups", 4), ("num_pools", 2)):
+        assert f"  {name}: 0\n" in written
+        written = written.replace(f"  {name}: 0\n", f"  {name}: {value}\n")
+    (folder / "config.yaml").write_text(written)
+    _evaluate(folder, "--episodes", "1")
+    _evaluate(folder, "--episodes", "3")
+    assert [entry["episodes"] for entry in _entries(folder)] == [1, 3]

@@ -1,5 +1,6 @@
 """Each observation against a plain numpy computation, on random and on real frames."""
 
+import dataclasses
 from typing import Any
 
 import jax
@@ -7,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from jaxpg.config import load_recipe, packaged_recipes
 from jaxpg.envs import make_env
 from jaxpg.envs.config import EnvConfig
 from jaxpg.errors import UserError
@@ -19,6 +21,8 @@ from jaxpg.observations import (
     make_observation,
     unit_scale,
 )
+
+PONG = load_recipe(packaged_recipes()["pong"]).observation
 
 
 def _see(observation: Observation, raw: np.ndarray) -> np.ndarray:
@@ -97,7 +101,7 @@ def test_gray_difference_in_numpy(memory: float) -> None:
 
 
 def test_gray_difference_sees_the_ball_and_the_paddles_of_pong() -> None:
-    observation = make_observation(ObservationConfig(name="gray_difference", gain=1.0))
+    observation = make_observation(dataclasses.replace(PONG, gain=1.0))
     seen = _see(observation, _real_frames(observation, "Pong", 60))
     moved = (seen != 0).sum(axis=(1, 2))
     assert (moved > 0).all()
@@ -107,8 +111,8 @@ def test_gray_difference_sees_the_ball_and_the_paddles_of_pong() -> None:
 
 def test_a_game_of_pong_does_not_begin_with_a_flash() -> None:
     """Its first frame has a field of its own, which a game with few no-ops shows."""
-    for background, flashes in (((87,), True), (ObservationConfig().background, False)):
-        observation = make_observation(ObservationConfig(background=background))
+    for background, flashes in (((87,), True), (PONG.background, False)):
+        observation = make_observation(dataclasses.replace(PONG, background=background))
         env = make_env(EnvConfig(game="Pong", noop_max=1), observation.needs, 2)
         env.reset(np.array([1, 2]))
         changed = []
@@ -121,8 +125,8 @@ def test_a_game_of_pong_does_not_begin_with_a_flash() -> None:
 
 
 def test_gray_difference_keeps_both_paddles_of_pong_and_what_is_between() -> None:
-    config = ObservationConfig()
-    whole = make_observation(ObservationConfig(first_column=0, end_column=40))
+    config = PONG
+    whole = make_observation(dataclasses.replace(PONG, first_column=0, end_column=40))
     frames = _real_frames(whole, "Pong", num_agent_steps=79, num_last=20)
     still = frames[:, 0, config.first_row : config.end_row] != 87
     columns = np.flatnonzero(still.mean(axis=(0, 1)) > 0.1)  # a paddle stands in its column all the time
@@ -187,7 +191,7 @@ def test_ram_and_vector() -> None:
     ("name", "dtype", "shape"),
     [
         ("stack84", np.uint8, (84, 84, 4)),
-        ("gray_difference", np.int8, (53, 32)),
+        ("gray_difference", np.int8, (70, 40)),
         ("red_difference", np.int16, (80, 80)),
         ("flat_gray", np.uint8, (33_600,)),
         ("ram", np.uint8, (128,)),

@@ -20,6 +20,7 @@ BACKENDS: dict[str, Callable[[EnvConfig, EmulatorNeeds, int], VectorEnv]] = {
     "ale": _ale,
     "probe": Probe,
 }
+ATARI_BACKENDS = ("envpool", "ale")
 
 
 def make_env(config: EnvConfig, needs: EmulatorNeeds, num_lanes: int) -> VectorEnv:

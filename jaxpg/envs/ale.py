@@ -4,11 +4,14 @@ import numpy as np
 
 from jaxpg.envs.actions import ActionTable
 from jaxpg.envs.config import EnvConfig
-from jaxpg.envs.games import most_frames, rom_ids_by_game
+from jaxpg.envs.games import SHORT_PICTURE_ROWS, cartridge, check_game, offered_actions, rom_ids_by_game
 from jaxpg.envs.seeds import check_seeds
 from jaxpg.envs.threads import affinity_offset
-from jaxpg.errors import UserError, check_name
+from jaxpg.errors import UserError
 from jaxpg.types import EmulatorNeeds, EnvSpec, TimeStep
+
+NO_LIMIT = 2**31 - 1
+"""Frames. Where ALE itself cuts a game, it counts no-ops too and leaves out the last picture."""
 
 
 class Ale:
@@ -26,7 +29,7 @@ class Ale:
         from ale_py.vector_env import AtariVectorEnv  # here, because a run on another backend does not need ALE
 
         rom_ids = rom_ids_by_game()
-        check_name("env.game", config.game, rom_ids)
+        check_game(config.game, rom_ids, "ale")
         if needs.kind != "pixels":
             raise UserError(
                 f"observation.name: the ale backend gives pixels or ram, not a {needs.kind}; use --env.backend envpool"
@@ -39,7 +42,7 @@ class Ale:
             num_lanes,
             num_threads=config.num_threads,
             thread_affinity_offset=affinity_offset(config.num_threads, num_lanes),
-            max_num_frames_per_episode=most_frames(config),
+            max_num_frames_per_episode=NO_LIMIT,
             repeat_action_probability=config.sticky_action_probability,
             full_action_space=config.full_action_space,
             img_height=needs.height,
@@ -53,16 +56,20 @@ class Ale:
             reward_clipping=False,
             episodic_life=False,
         )
-        self._actions = ActionTable(int(self._env.single_action_space.n), config.actions, num_lanes)
+        self._actions = ActionTable(offered_actions(config), config.actions, num_lanes)
         self.spec = EnvSpec(
             num_actions=len(self._actions),
             observation_shape=self._env.single_observation_space.shape,
             observation_dtype=np.dtype(np.uint8),
             axes=(0, 1, 2) if needs.color == "gray" else (0, 3, 1, 2),
             frame_skip=config.frame_skip,
+            action_names=self._actions.names,
+            remark=_remark(config, needs),
         )
+        self._limit = config.max_episode_agent_steps
         self._lives = np.zeros(num_lanes, np.int32)
         self._ended = np.ones(num_lanes, bool)
+        self._cut = np.zeros(num_lanes, bool)  # whose game the limit ended, so that ALE does not begin another
         self._age = np.zeros(num_lanes, int)  # agent steps since the lane's episode began
         self._first: TimeStep | None = None
 
@@ -71,34 +78,49 @@ class Ale:
         observation, info = self._env.reset(seed=np.asarray(seeds, np.int64))
         none, no = np.zeros(self.num_lanes, np.float32), np.zeros(self.num_lanes, bool)
         self._ended[:] = False
+        self._cut = np.zeros(self.num_lanes, bool)
         self._age[:] = 0
         self._lives = info["lives"]
         self._first = TimeStep(_fill_stack(observation, self._age), none, no, no, no, acted=no)
 
     def send(self, actions: np.ndarray) -> None:
-        self._env.send(self._actions.translate(actions))
+        sent = self._actions.translate(actions)
+        sent[self._cut] = 0  # such an action is ignored
+        self._env.send(sent)
 
     def recv(self) -> TimeStep:
         if self._first is not None:
             first, self._first = self._first, None
             return first
-        observation, reward, terminated, truncated, info = self._env.recv()
+        observation, reward, terminated, _, info = self._env.recv()
+        if self._cut.any():
+            go_on = np.full(np.count_nonzero(self._cut), -1)  # in place of seeds: the emulators' luck goes on
+            observation, info = self._env.reset(seed=go_on, options={"reset_mask": self._cut})
         acted = ~self._ended
-        self._ended = terminated | truncated
         self._age = np.where(acted, self._age + 1, 0)
+        terminated = terminated & acted
+        self._cut = acted & ~terminated & (self._age >= self._limit)
+        self._ended = terminated | self._cut
         life_lost = (info["lives"] < self._lives) & acted & ~self._ended
         self._lives = info["lives"]
         return TimeStep(
             observation=_fill_stack(observation, self._age),
             reward=np.where(acted, reward, 0).astype(np.float32),
-            terminated=terminated & acted,
-            truncated=truncated & ~terminated & acted,
+            terminated=terminated,
+            truncated=self._cut,
             life_lost=life_lost,
             acted=acted,
         )
 
     def close(self) -> None:
         self._env.close()
+
+
+def _remark(config: EnvConfig, needs: EmulatorNeeds) -> str:
+    rows = cartridge(config.game).picture_rows
+    if rows <= SHORT_PICTURE_ROWS:
+        return ""
+    return f"{config.game}'s picture has {rows} rows, which ALE squeezes into {needs.height}"
 
 
 def _fill_stack(observation: np.ndarray, age: np.ndarray) -> np.ndarray:

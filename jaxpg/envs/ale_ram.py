@@ -6,9 +6,8 @@ import numpy as np
 
 from jaxpg.envs.actions import ActionTable
 from jaxpg.envs.config import EnvConfig
-from jaxpg.envs.games import most_frames, quiet_console, rom_ids_by_game
+from jaxpg.envs.games import check_game, offered_actions, quiet_console, rom_ids_by_game
 from jaxpg.envs.seeds import check_seeds
-from jaxpg.errors import check_name
 from jaxpg.types import EnvSpec, TimeStep
 
 MEMORY_BYTES = 128
@@ -30,30 +29,31 @@ class AleRam:
         from ale_py import roms
 
         rom_ids = rom_ids_by_game()
-        check_name("env.game", config.game, rom_ids)
+        check_game(config.game, rom_ids, "ale")
         self.num_lanes = num_lanes
         self._config = config
         self._rom = roms.get_rom_path(rom_ids[config.game])
         self._lanes: list[Any] = [quiet_console() for _ in range(num_lanes)]
         for lane in self._lanes:
             lane.setFloat("repeat_action_probability", config.sticky_action_probability)
-            lane.setInt("max_num_frames_per_episode", most_frames(config))
         self._lanes[0].loadROM(self._rom)
         legal, minimal = self._lanes[0].getLegalActionSet(), self._lanes[0].getMinimalActionSet()
         self._emulator_actions = legal if config.full_action_space else minimal
         self._noop, self._fire = ale_py.Action.NOOP, ale_py.Action.FIRE
         self._presses_fire = config.fire_reset and self._fire in minimal
-        self._actions = ActionTable(len(self._emulator_actions), config.actions, num_lanes)
+        self._actions = ActionTable(offered_actions(config), config.actions, num_lanes)
         self.spec = EnvSpec(
             num_actions=len(self._actions),
             observation_shape=(MEMORY_BYTES,),
             observation_dtype=np.dtype(np.uint8),
             axes=(0,),
             frame_skip=config.frame_skip,
+            action_names=self._actions.names,
         )
         self._noops: list[np.random.Generator] = []
         self._lives = np.zeros(num_lanes, np.int32)
         self._ended = np.ones(num_lanes, bool)
+        self._age = np.zeros(num_lanes, int)  # agent steps since the lane's game began
         self._sent: np.ndarray | None = None
 
     def reset(self, seeds: np.ndarray) -> None:
@@ -81,8 +81,9 @@ class AleRam:
             else:
                 self._start_game(i)
             lane.getRAM(memory[i])
-            terminated[i] = lane.game_over(with_truncation=False)
-            truncated[i] = lane.game_truncated() and not terminated[i]
+            self._age[i] = self._age[i] + 1 if acted[i] else 0
+            terminated[i] = acted[i] and lane.game_over(with_truncation=False)
+            truncated[i] = self._age[i] >= self._config.max_episode_agent_steps and not terminated[i]
             lives = lane.lives()
             life_lost[i] = acted[i] and lives < self._lives[i] and not (terminated[i] or truncated[i])
             self._lives[i] = lives

@@ -7,6 +7,8 @@ from pydantic import Field
 
 from jaxpg.validation import STRICT, Fraction, PositiveFloat, PositiveInt
 
+ActionName = Annotated[str, Field(max_length=32)]
+
 
 @dataclass(frozen=True, kw_only=True)
 class EnvConfig:
@@ -41,7 +43,9 @@ class EnvConfig:
     """How EnvPool scales frames (ALE always uses area)."""
     full_action_space: bool = False
     """Whether all 18 actions are offered (Machado et al. 2018, section 5.4) or the game's minimal set."""
-    actions: Annotated[tuple[int, ...], Field(max_length=18)] = ()
-    """Actions of the emulator that the policy may choose, in this order; empty for all."""
+    actions: Annotated[tuple[int | ActionName, ...], Field(max_length=18)] = ()
+    """Actions that the policy may choose, in this order, by name (NOOP, FIRE, UP, RIGHT, LEFT, DOWN, UPRIGHT, ...,
+    DOWNLEFTFIRE) or by their number among those that are offered; empty for all."""
     max_episode_agent_steps: PositiveInt = 27_000
-    """Agent steps until a game is truncated (30 minutes at 60 frames/s and frame skip 4)."""
+    """Agent steps until a game is truncated (30 minutes at 60 frames/s and frame skip 4); no-ops at its start are not
+    counted."""

@@ -8,12 +8,12 @@ from typing import Any
 
 import numpy as np
 
-from jaxpg.envs.actions import ActionTable
+from jaxpg.envs.actions import ActionTable, numbered
 from jaxpg.envs.config import EnvConfig
-from jaxpg.envs.games import game_name
+from jaxpg.envs.games import SHORT_PICTURE_ROWS, cartridge, check_game, game_name, offered_actions
 from jaxpg.envs.seeds import check_seeds
 from jaxpg.envs.threads import affinity_offset
-from jaxpg.errors import UserError, check_name
+from jaxpg.errors import UserError
 from jaxpg.types import CompiledEmulators, EmulatorNeeds, EnvSpec, RawAnswers, TimeStep
 
 CLASSIC = {"CartPole-v1": 500, "Acrobot-v1": 500, "MountainCar-v0": 200}
@@ -38,7 +38,7 @@ class EnvPool:
         self._is_atari = config.game not in CLASSIC
         self._ram = needs.kind == "ram"
         if self._is_atari:
-            check_name("env.game", config.game, [*map(game_name, atari_game_list), *CLASSIC])
+            check_game(config.game, map(game_name, atari_game_list), "envpool", list(CLASSIC))
             self._task = f"{config.game}-v5"
             self._options = _atari_options(config, needs)
         else:
@@ -49,7 +49,9 @@ class EnvPool:
             "thread_affinity_offset": affinity_offset(config.num_threads, num_lanes),
         }
         num_actions, space = _spaces(self._task, tuple(self._options.items()))
-        self._actions = ActionTable(num_actions, config.actions, num_lanes)
+        offered = offered_actions(config) if self._is_atari else numbered(num_actions)
+        assert len(offered) == num_actions, "EnvPool's action set is ALE's"
+        self._actions = ActionTable(offered, config.actions, num_lanes)
         shape, dtype = _raw_layout(needs, space)
         self.spec = EnvSpec(
             num_actions=len(self._actions),
@@ -57,6 +59,8 @@ class EnvPool:
             observation_dtype=dtype,
             axes=tuple(range(len(shape))),
             frame_skip=config.frame_skip if self._is_atari else 1,
+            action_names=self._actions.names,
+            remark=_remark(config) if needs.kind == "pixels" else "",
         )
         self._pool: Any = None
         self._lives = np.zeros(num_lanes, np.int32)
@@ -169,6 +173,16 @@ def _atari_options(config: EnvConfig, needs: EmulatorNeeds) -> dict[str, Any]:
         "reward_clip": False,
         "episodic_life": False,
     }
+
+
+def _remark(config: EnvConfig) -> str:
+    rows = cartridge(config.game).picture_rows
+    if rows <= SHORT_PICTURE_ROWS:
+        return ""
+    return (
+        f"{config.game}'s picture has {rows} rows, of which EnvPool gives the upper {SHORT_PICTURE_ROWS}; "
+        "--env.backend ale shows all"
+    )
 
 
 def _classic_options(config: EnvConfig, needs: EmulatorNeeds) -> dict[str, Any]:

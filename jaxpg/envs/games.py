@@ -1,8 +1,12 @@
 """What Atari games and their actions are called: EnvPool and ALE share ROM ids and the numbers of actions."""
 
+import difflib
 import functools
-from typing import Any
+import re
+from collections.abc import Iterable, Sequence
+from typing import Any, NamedTuple
 
+from jaxpg.envs.actions import ActionTable
 from jaxpg.envs.config import EnvConfig
 from jaxpg.errors import UserError
 
@@ -29,9 +33,32 @@ def rom_ids_by_game() -> dict[str, str]:
     return {game: rom_id for game, rom_id in rom_ids.items() if ALEInterface.isSupportedROM(roms.get_rom_path(rom_id))}
 
 
-def most_frames(config: EnvConfig) -> int:
-    """Frames until a game is truncated, in the range of ALE's integers."""
-    return min(config.max_episode_agent_steps * config.frame_skip, 2**31 - 1)
+def check_game(game: str, games: Iterable[str], backend: str, classic: Sequence[str] = ()) -> None:
+    """Raises UserError where a backend has no such game, with a name that means the same or with what it offers.
+
+    Args:
+      game: what the user asked for.
+      games: the Atari games that the backend offers.
+      backend: its name.
+      classic: its other environments.
+    """
+    atari = list(games)
+    if game in atari or game in classic:
+        return
+    known = {_plain(name): name for name in (*atari, *classic)}
+    near = difflib.get_close_matches(_plain(game), known, n=1, cutoff=0.7)
+    others = f", and {', '.join(classic)}" if classic else ""
+    offer = f"{backend} offers {len(atari)} Atari games, such as Pong and Breakout{others}"
+    raise UserError(f"env.game: unknown name {game!r}; " + (f"did you mean {known[near[0]]!r}?" if near else offer))
+
+
+def _plain(game: str) -> str:
+    """A game's name without what other libraries put around it.
+
+    >>> _plain("ALE/Pong-v5"), _plain("PongNoFrameskip-v4")
+    ('pong', 'pong')
+    """
+    return re.sub(r"(NoFrameskip|Deterministic)?(-v\d+)?$", "", game.removeprefix("ALE/")).casefold()
 
 
 def quiet_console() -> Any:
@@ -42,18 +69,45 @@ def quiet_console() -> Any:
     return ale_py.ALEInterface()
 
 
+SHORT_PICTURE_ROWS = 210
+"""Rows of most games' pictures; a few have more."""
+
+
+class Cartridge(NamedTuple):
+    """What ALE says of a game that it has loaded."""
+
+    minimal_actions: tuple[str, ...]
+    """Names of the actions that change anything in this game."""
+    all_actions: tuple[str, ...]
+    picture_rows: int
+
+
+@functools.cache  # loading takes a fifth of a second
+def cartridge(game: str) -> Cartridge:
+    """Facts about an Atari game that ALE knows."""
+    from ale_py import roms
+
+    console = quiet_console()
+    console.loadROM(roms.get_rom_path(rom_ids_by_game()[game]))
+    minimal, legal = (
+        tuple(action.name for action in actions)
+        for actions in (console.getMinimalActionSet(), console.getLegalActionSet())
+    )
+    return Cartridge(minimal, legal, console.getScreenDims()[0])
+
+
+def offered_actions(config: EnvConfig) -> tuple[str, ...]:
+    """The names of the actions that the emulator offers in an Atari game; ``config.actions`` chooses among them."""
+    game = cartridge(config.game)
+    return game.all_actions if config.full_action_space else game.minimal_actions
+
+
 def action_names(config: EnvConfig) -> list[str]:
     """The names of the A actions, such as ``UP``.
 
     Raises:
       UserError: the game is not on Atari.
     """
-    from ale_py import roms
-
-    rom_ids = rom_ids_by_game()
-    if config.game not in rom_ids:
+    if config.game not in rom_ids_by_game():
         raise UserError(f"env.game: only Atari games have a picture and named actions, {config.game} has not")
-    console = quiet_console()
-    console.loadROM(roms.get_rom_path(rom_ids[config.game]))
-    actions = console.getLegalActionSet() if config.full_action_space else console.getMinimalActionSet()
-    return [actions[i].name for i in config.actions or range(len(actions))]
+    return list(ActionTable(offered_actions(config), config.actions, 1).names)

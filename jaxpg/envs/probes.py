@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from jaxpg.envs.actions import ActionTable
+from jaxpg.envs.actions import ActionTable, numbered
 from jaxpg.envs.config import EnvConfig
 from jaxpg.envs.seeds import check_seeds
 from jaxpg.errors import UserError, check_name
@@ -45,12 +45,13 @@ class Probe:
             )
         self.num_lanes = num_lanes
         self._problem = PROBLEMS[config.game]
-        self._actions = ActionTable(2, config.actions, num_lanes)
+        self._actions = ActionTable(numbered(2), config.actions, num_lanes)
         self.spec = EnvSpec(
             num_actions=len(self._actions),
             observation_shape=(2,),
             observation_dtype=np.dtype(np.float32),
             axes=(0,),
+            action_names=self._actions.names,
         )
         self._rng: list[np.random.Generator] = []
         self._pending: TimeStep | None = None

@@ -30,8 +30,8 @@ class ReinforceConfig:
     ema_decay: Fraction = 0.99
     """How slowly the running mean and deviation of the return forget (ema baseline, normalize_value): with each batch
     that says anything, all before it weigh this much. The first batch starts them."""
-    cut_at_reward: bool = True
-    """Whether any nonzero reward ends the credit, as a point does in Pong."""
+    cut_at_reward: bool = False
+    """Whether any nonzero reward ends the credit, as suits a game of points such as Pong."""
     cut_at_life_loss: bool = False
     """Whether a lost life ends the credit."""
     reward_transform: RewardTransform = "none"
@@ -58,7 +58,8 @@ class ReinforceConfig:
     epochs: PositiveInt = 1
     """Passes over each batch; 1 is the plain score-function estimator, more use the clipped ratio."""
     minibatch_agent_steps: NonNegativeInt = 0
-    """Agent steps in one update, a multiple of the lanes that divides the batch; 0 or more than there are for all."""
+    """Agent steps in one update; 0 or more than there are for all. The nearest number that is a multiple of the lanes
+    and divides the batch is taken."""
     clip_epsilon: Annotated[float, Field(gt=0, lt=1)] = 0.2
     """Half-width of the ratio's interval when epochs > 1."""
     probability_clip: Annotated[float, Field(ge=0, lt=0.5)] = 0.0

@@ -111,9 +111,7 @@ def test_a_stack_of_four_moves_down_by_one_and_never_reaches_back_before_the_gam
 
 @pytest.mark.parametrize(("backend", "needs"), LANES)
 def test_the_time_limit_truncates_and_does_not_terminate(backend: str, needs: EmulatorNeeds) -> None:
-    config = EnvConfig(
-        game="Pong", backend=backend, max_episode_agent_steps=30, noop_max=FEWEST_NO_OPS[backend], fire_reset=False
-    )
+    config = EnvConfig(game="Pong", backend=backend, max_episode_agent_steps=30)  # not counting the no-ops before it
     env = make_env(config, needs, 2)
     env.reset(np.array([1, 2]))
     steps = _steps(env, _random_actions(env, 80))
@@ -124,6 +122,57 @@ def test_the_time_limit_truncates_and_does_not_terminate(backend: str, needs: Em
     assert truncated.sum() == 4
     assert not np.array([step.terminated for step in steps]).any()
     assert np.array_equal(acted[1:], ~truncated[:-1])
+
+
+@pytest.mark.parametrize(("backend", "needs"), LANES)
+def test_the_last_observation_of_a_truncated_game_is_its_last(backend: str, needs: EmulatorNeeds) -> None:
+    config = EnvConfig(game="Pong", backend=backend, sticky_action_probability=0.25)
+    whole, cut = make_env(config, needs, 2), make_env(replace(config, max_episode_agent_steps=30), needs, 2)
+    actions = _random_actions(whole, 45)
+    streams = []
+    for env in (whole, cut, cut):
+        env.reset(np.array([1, 2]))
+        streams.append(_steps(env, actions))
+        actions[30] = 5 - actions[30]  # which is ignored where a game has been cut
+    whole.close()
+    cut.close()
+    for before, after, other in zip(*(stream[:31] for stream in streams), strict=True):
+        assert np.array_equal(before.observation, after.observation)
+        assert np.array_equal(before.reward, after.reward)
+        assert np.array_equal(after.observation, other.observation)
+    assert not streams[1][31].acted.any()
+    assert streams[1][32].acted.all()
+    for one, again in zip(streams[1][31:], streams[2][31:], strict=True):
+        assert all(np.array_equal(a, b) for a, b in zip(one, again, strict=True)), "a new game after an ignored action"
+
+
+@pytest.mark.parametrize("needs", [GRAY, RAM])
+def test_a_game_that_the_limit_cuts_just_before_its_end_is_followed_by_a_whole_one(needs: EmulatorNeeds) -> None:
+    def ends(max_episode_agent_steps: int) -> list[tuple[int, bool]]:
+        config = EnvConfig(game="Breakout", backend="ale", max_episode_agent_steps=max_episode_agent_steps, noop_max=0)
+        env = make_env(config, needs, 1)
+        env.reset(np.array([1]))
+        steps = _steps(env, np.ones((420, 1), int))
+        env.close()
+        return [(t, bool(step.terminated[0])) for t, step in enumerate(steps) if step.terminated[0] | step.truncated[0]]
+
+    (length, over), (second, _) = ends(27_000)[:2]
+    assert over
+    assert second == 2 * length + 1
+    assert ends(length - 1)[:2] == [(length - 1, False), (2 * length - 1, False)]
+
+
+@pytest.mark.parametrize(
+    ("backend", "remark"),
+    [("envpool", "of which EnvPool gives the upper 210; --env.backend ale"), ("ale", "which ALE squeezes into 84")],
+)
+def test_a_picture_of_more_than_210_rows_is_remarked_on(backend: str, remark: str) -> None:
+    tall, usual = (make_env(EnvConfig(game=game, backend=backend), GRAY, 1) for game in ("AirRaid", "Pong"))
+    tall.close()
+    usual.close()
+    assert tall.spec.remark.startswith("AirRaid's picture has 250 rows, ")
+    assert remark in tall.spec.remark
+    assert not usual.spec.remark
 
 
 @pytest.mark.parametrize(("backend", "needs"), LANES)
