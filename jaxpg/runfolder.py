@@ -10,6 +10,9 @@ from jaxpg.durable import write_text
 from jaxpg.errors import UserError
 from jaxpg.lock import LOCK, TRAINER
 
+SUMMARY = "summary.json"
+"""How a run ended; it is there only while nobody trains in the folder."""
+
 
 def new_run_folder(config: Config) -> Path:
     """The folder that a new run will use; nothing is made yet.
@@ -36,6 +39,11 @@ def new_run_folder(config: Config) -> Path:
     if there - {LOCK, TRAINER}:  # which a start that was broken off leaves
         raise UserError(f"run.dir: {folder} is not empty; choose another folder")
     return folder
+
+
+def take_end_away(folder: Path) -> None:
+    """Takes away what says how the run ended, because it goes on."""
+    (folder / SUMMARY).unlink(missing_ok=True)
 
 
 def write_config(folder: Path, config: Config) -> None:

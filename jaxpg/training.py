@@ -28,6 +28,9 @@ from jaxpg.stop import Stop
 from jaxpg.team import Team
 from jaxpg.types import Episodes, Experience
 
+SECONDS_BETWEEN_BEST = 10.0
+"""Least seconds from a save to one that keeps a better policy; saves have no influence on the games."""
+
 
 class _Agreed(NamedTuple):
     """What all processes act on after an iteration."""
@@ -84,15 +87,15 @@ class Training:
     def run(self, stop: Stop, recorder: Recorder) -> str:
         """Trains until the budget, the target or a signal ends it; returns why it ended."""
         progress, checkpoint = self.progress, self.config.checkpoint
-        saved_iteration, saved_at = max(self.checkpoints.iterations(), default=-1), time.monotonic()
+        saved_iteration = max(self.checkpoints.iterations(), default=-1)
+        saved_at, save_seconds = time.monotonic(), 0.0
         if self._reason_to_end(self._agreed(stop)) is None:
             self._go_on_with_games(stop)
         agreed = self._agreed(stop)
         while (reason := self._reason_to_end(agreed)) is None:
             self._iterate()
-            late = bool(checkpoint.every_seconds) and time.monotonic() - saved_at >= checkpoint.every_seconds
             began = time.perf_counter()
-            agreed = self._agreed(stop, late=late)
+            agreed = self._agreed(stop, late=self._is_late(time.monotonic() - saved_at, save_seconds))
             progress.wall_seconds += time.perf_counter() - began
             if agreed.segment_ends:
                 progress.segment += 1
@@ -100,9 +103,11 @@ class Training:
             due = _is_multiple(progress.iteration, checkpoint.every_iterations)
             recorded = _is_multiple(progress.iteration, self.config.run.record_every)
             if due or recorded or agreed.late:
-                saved_at = time.monotonic()
+                began_save = time.monotonic()
                 if self.save():
                     saved_iteration = progress.iteration
+                saved_at = time.monotonic()
+                save_seconds = saved_at - began_save
             if recorded and saved_iteration == progress.iteration and self.team.leads:
                 recorder.add(progress.iteration)
             recorder.poll()
@@ -121,16 +126,33 @@ class Training:
         if not _all_finite(self.state):
             raise self._not_finite("a weight became infinite or NaN")
         self.team.check_alike(self.state, "learner's state")
-        games = self._segments.unfinished()
+        progress, games = self.progress, self._segments.unfinished()
+        best_before = progress.best_iteration, progress.best_score
+        progress.note_best(self.experiment.learner.score)
         try:
             self.team.together(self._sync_logs)
-            self.checkpoints.save(self.progress.iteration, self.state, Metadata(progress=self.progress, games=games))
+            self.checkpoints.save(progress.iteration, self.state, Metadata(progress=progress, games=games))
         except OSError as error:
-            self.unsaved = f"iteration {self.progress.iteration} was not saved: {error}"
+            progress.best_iteration, progress.best_score = best_before
+            self.unsaved = f"iteration {progress.iteration} was not saved: {error}"
             self._say(f"{self.unsaved}; the training goes on, and the next save tries again")
             return False
         self.unsaved = None
         return True
+
+    def _is_late(self, seconds: float, save_seconds: float) -> bool:
+        """Whether a save is due by the clock: the last one is long ago, or the policy is notably better than at any.
+
+        Args:
+          seconds: since the last save.
+          save_seconds: that it took; saves at better scores take a hundredth of the time at most.
+        """
+        every_seconds = self.config.checkpoint.every_seconds
+        if not every_seconds:
+            return False
+        may_keep_best = seconds >= max(SECONDS_BETWEEN_BEST, 100 * save_seconds)
+        better = may_keep_best and self.progress.is_notably_best(self.experiment.learner.score)
+        return better or seconds >= every_seconds
 
     def close(self) -> None:
         for writer in self._writers:
@@ -243,6 +265,7 @@ class Training:
         progress.agent_steps += played.agent_steps
         progress.episodes += len(played.episodes.lane)
         progress.last_returns.extend(played.episodes.episode_return.tolist())
+        progress.last_lengths.extend(played.episodes.length_agent_steps.tolist())
         self._check_finite(metrics)
         wall = t2 - t0
         progress.wall_seconds += wall

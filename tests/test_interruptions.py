@@ -11,7 +11,10 @@ from jaxpg.config import load_recipe
 from jaxpg.experiment import lane_seeds
 from jaxpg.metrics import JsonLines
 from jaxpg.rollout import Rollout
+from jaxpg.runlog import read_run
+from jaxpg.tables import runs_table
 from jaxpg.train import main
+from jaxpg.views import number_runs
 from tests.runs import (
     CARTPOLE,
     LANES,
@@ -47,7 +50,8 @@ def check_same(folder: Path, uninterrupted: Path) -> None:
     assert untimed(games(folder)) == untimed(games(uninterrupted))
     ours, theirs = saved(folder), saved(uninterrupted)
     assert ours[1] == theirs[1]
-    assert replace(ours[2], wall_seconds=0) == replace(theirs[2], wall_seconds=0)
+    of_saves = {"wall_seconds": 0, "best_iteration": None, "best_score": None}
+    assert replace(ours[2], **of_saves) == replace(theirs[2], **of_saves)
 
 
 @pytest.mark.parametrize(("number", "name", "code"), [(signal.SIGTERM, "SIGTERM", 143), (signal.SIGINT, "SIGINT", 130)])
@@ -172,8 +176,26 @@ def test_resuming_a_finished_run_changes_nothing(tmp_path):
     assert (records(folder), games(folder), saved(folder)[:2], summary(folder)) == before
 
 
-def test_a_resumed_run_can_be_given_a_larger_budget_and_keeps_it(tmp_path):
+def test_while_a_run_goes_on_with_a_larger_budget_and_after_it_was_killed_nothing_says_that_it_ended(
+    tmp_path, monkeypatch
+):
     folder = cartpole(tmp_path / "run", iterations=3)
-    run("--resume", str(folder), "--run.budget-agent-steps", str(5 * PER_ITERATION))
-    check_whole(folder, iterations=5)
+    assert read_run(str(folder)).ended == "budget of agent steps used"
+    ended = []
+
+    def look_and_die(writer, record, episodes):
+        ended.append(read_run(str(folder)).ended)
+        raise Killed
+
+    with monkeypatch.context() as patch:
+        patch.setattr(JsonLines, "write", look_and_die)
+        with pytest.raises(Killed):
+            main(["--resume", str(folder), "--run.budget-agent-steps", str(5 * PER_ITERATION)])
+    assert ended == [None]
+    assert not (folder / "summary.json").exists()
+    assert read_run(str(folder)).ended is None
+    assert runs_table(number_runs([read_run(str(folder))])).rows[0][-1] == "not yet, or broken off"
     assert load_recipe(folder / "config.yaml").run.budget_agent_steps == 5 * PER_ITERATION
+    run("--resume", str(folder))
+    assert summary(folder)["iteration"] == 5
+    check_whole(folder, iterations=5)
