@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -13,15 +14,20 @@ MANIFEST = "manifest.json"
 
 def write_text(path: Path, text: str) -> None:
     """Writes a text file so that it is either old or new, never half, even where the power fails."""
+    write_parts(path, [text])
+
+
+def write_parts(path: Path, parts: Iterable[str]) -> None:
+    """Writes a text file likewise, of parts that are made one by one, so that memory need not hold them all."""
     temporary = path.with_name(path.name + ".tmp")
     temporary.unlink(missing_ok=True)  # which a killed process left, or a stranger as a link to elsewhere
     try:
         with temporary.open("x", encoding="utf-8") as file:
-            file.write(text)
+            file.writelines(parts)
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)
-    except OSError:
+    except BaseException:
         temporary.unlink(missing_ok=True)
         raise
     sync_folder(path.parent)

@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+import os
 import sys
 from contextlib import closing
 from typing import Literal, NamedTuple
@@ -21,6 +22,7 @@ from jaxpg.learners.batches import agent_steps_per_update, one_update
 from jaxpg.learners.evolution import make_evolution
 from jaxpg.learners.random_search import make_random_search, rounds_of
 from jaxpg.learners.reinforce import make_reinforce
+from jaxpg.machine import usable_cores
 from jaxpg.observations import Observation, encoded_shape, input_shape, make_observation
 from jaxpg.optimizers import make_optimizer
 from jaxpg.policies import make_policy, with_normalizer
@@ -78,11 +80,6 @@ def build(config: Config, player: Player | None = None, team: Team | None = None
     Raises:
       UserError: a name is unknown, two settings contradict each other, or the run is too large for this machine.
     """
-    if player is None and config.checkpoint.segment_agent_steps < config.env.max_episode_agent_steps:
-        raise UserError(
-            f"checkpoint.segment_agent_steps: {config.checkpoint.segment_agent_steps} is less than "
-            f"env.max_episode_agent_steps, {config.env.max_episode_agent_steps}; some games would never end"
-        )
     observation = make_observation(config.observation)
     env = player.env if player else config.env
     team = team or Team.alone()
@@ -95,6 +92,8 @@ def build(config: Config, player: Player | None = None, team: Team | None = None
     num_pools = env.num_pools or _default_num_pools(num_lanes, learns=player is None)
     if num_lanes % num_pools:
         raise UserError(f"env.num_pools: {num_pools} pools cannot share {num_lanes} lanes evenly")
+    if not env.num_threads and usable_cores() < (os.cpu_count() or 1):  # which the emulators' libraries do not see
+        env = dataclasses.replace(env, num_threads=usable_cores())
     sizes.check_threads(env, num_pools * len(team.devices), num_lanes // num_pools)
     lane_groups = config.run.lane_groups or team.num_devices
     if lane_groups % team.num_devices or env.num_lanes % lane_groups:

@@ -15,6 +15,7 @@ from jaxpg.console import say
 from jaxpg.counters import WINDOW_EPISODES
 from jaxpg.errors import UserError
 from jaxpg.experiment import Experiment
+from jaxpg.sizes import check_memory, games
 from jaxpg.types import Params
 
 
@@ -51,6 +52,7 @@ def parse_play(command: str, argv: Sequence[str], default: Arguments) -> tuple[A
     arguments: Any = parse(command, argv, dataclasses.replace(first, env=config.env))
     if arguments.episodes < 1:
         raise UserError(f"episodes: at least 1, not {arguments.episodes}")
+    check_memory([games("episodes", arguments.episodes)])
     if not 0 <= arguments.seed < 2**31:
         raise UserError(f"seed: from 0 to {2**31 - 1}, not {arguments.seed}")
     env = check(dataclasses.replace(config, env=arguments.env)).env

@@ -17,7 +17,7 @@ from jaxpg.experiment import build
 from jaxpg.lock import only_trainer
 from jaxpg.memory import keep_freed_memory
 from jaxpg.recorder import Recorder, check_recordable
-from jaxpg.runfolder import SUMMARY, new_run_folder, take_end_away, write_config
+from jaxpg.runfolder import SUMMARY, new_run_folder, take_end_away, write_config, write_resumed_config
 from jaxpg.stop import Stop
 from jaxpg.team import Team
 from jaxpg.training import Training
@@ -61,7 +61,8 @@ def train_together(arguments: TrainArguments, team: Team, stop: Stop) -> int:
             say(_introduction(config, team, folder))
         training = Training(config, folder, experiment, team, resume=bool(arguments.resume))
         if arguments.resume:
-            team.lead(lambda: write_config(folder, config))  # with the new flags, now that they fit the checkpoint
+            agent_steps = training.progress.agent_steps  # the new flags fit the checkpoint
+            team.lead(lambda: write_resumed_config(folder, config, agent_steps))
             team.lead(lambda: take_end_away(folder))
         fault: FaultError | None = None
         save = training.save if team.num_processes == 1 else _cannot_save

@@ -23,7 +23,7 @@ from jaxpg.metrics import EpisodeRow, EpisodesCsv, JsonLines, Record, TensorBoar
 from jaxpg.progress import count_up, make_progress
 from jaxpg.recorder import Recorder
 from jaxpg.resume import Games, Metadata
-from jaxpg.segments import Segments
+from jaxpg.segments import Segments, segment_agent_steps
 from jaxpg.stop import Stop
 from jaxpg.team import Team
 from jaxpg.types import Episodes, Experience
@@ -78,7 +78,7 @@ class Training:
             keep_newest=config.checkpoint.keep_newest,
             keep_every=(config.checkpoint.keep_every, config.run.record_every),
         )
-        self._games: Games | None = None  # unfinished ones of the run that is resumed
+        self._games: Games | None = None  # unfinished ones of the run that is resumed, until they are played again
         if restored := self.checkpoints.newest_whole(self.state) if resume else None:
             self.state, metadata = restored
             self.progress, self._games = metadata.progress, metadata.games
@@ -126,7 +126,7 @@ class Training:
         if not _all_finite(self.state):
             raise self._not_finite("a weight became infinite or NaN")
         self.team.check_alike(self.state, "learner's state")
-        progress, games = self.progress, self._segments.unfinished()
+        progress, games = self.progress, self._games or self._segments.unfinished()
         best_before = progress.best_iteration, progress.best_score
         progress.note_best(self.experiment.learner.score)
         try:
@@ -193,11 +193,12 @@ class Training:
                 "over": bool(over),
                 "games": self._segments.has_games,
                 "agent_steps": self._segments.agent_steps,
+                "may_end": self._segments.may_end,
             }
         )
         signals = [one["signal"] for one in said if one["signal"] is not None]
         all_played = not any(one["games"] for one in said)
-        longest = max(one["agent_steps"] for one in said)
+        is_long = max(one["agent_steps"] for one in said) >= segment_agent_steps(self.config, self.progress)
         if signals:
             stop.signal = signals[0]
         return _Agreed(
@@ -205,12 +206,12 @@ class Training:
             late=said[0]["late"],
             out_of_time=said[0]["over"],
             all_played=all_played,
-            segment_ends=all_played or longest >= self.config.checkpoint.segment_agent_steps,
+            segment_ends=all_played or (is_long and all(one["may_end"] for one in said)),
         )
 
     def _go_on_with_games(self, stop: Stop) -> None:
         """Begins a segment, or plays the games of an interrupted one again up to where they were."""
-        games, self._games = self._games, None
+        games = self._games
         if games is None:
             self._segments.begin(self.state, self.progress.segment)
         elif not self.config.checkpoint.replay or not self._segments.can_bring_back(games):
@@ -219,12 +220,25 @@ class Training:
             self.progress.segment += 1
             self._segments.begin(self.state, self.progress.segment)
         else:
+            self._say_replay(games)
             own_agent_steps = games.agent_steps * self.experiment.fleet.num_lanes
             with count_up("replayed_agent_steps", own_agent_steps) as advance:
-                for agent_steps in self._segments.bring_back(self.state, self.progress.segment, games, self.folder):
+                for agent_steps in self._segments.bring_back(self.state, self.progress, games, self.folder):
                     advance(agent_steps)
                     if stop.signal is not None:
                         return
+        self._games = None
+
+    def _say_replay(self, games: Games) -> None:
+        """What going on costs, for who would rather begin new games."""
+        agent_steps, progress = games.agent_steps * games.lanes, self.progress
+        seconds = agent_steps * progress.wall_seconds / max(progress.agent_steps, 1)
+        time_text = f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.0f} min"
+        if self.team.leads:
+            say(
+                f"jaxpg: {self.folder}: {agent_steps:,} agent steps of unfinished games are played again, which takes "
+                f"at most about {time_text}; --checkpoint.no-replay begins new games instead"
+            )
 
     def _reason_to_end(self, agreed: _Agreed) -> str | None:
         run, progress = self.config.run, self.progress
