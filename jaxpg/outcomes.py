@@ -39,6 +39,8 @@ class EpisodeCounter:
         self._return = np.zeros(num_lanes, np.float64)
         self._length = np.zeros(num_lanes, np.int64)
         self._ended: list[Episodes] = []
+        self.first_is_over = np.zeros(num_lanes, bool)
+        """Whether each lane's first episode since the reset has ended."""
 
     def add(self, row: int, lanes: slice, step: TimeStep, playing: np.ndarray) -> np.ndarray:
         """Counts one agent step of ``lanes`` and returns those of them, ``i64[K]``, whose episode ended with it."""
@@ -51,6 +53,7 @@ class EpisodeCounter:
             self._ended.append(Episodes(rows, counted, playing[counted], self._return[counted], self._length[counted]))
             self._return[ended] = 0
             self._length[ended] = 0
+            self.first_is_over[ended] = True
         return ended
 
     def take(self) -> Episodes:

@@ -114,6 +114,11 @@ class Rollout:
         """Agent steps of each lane since the reset (K)."""
         return sum(len(rows) for rows in self._record)
 
+    @property
+    def first_games_are_over(self) -> np.ndarray:
+        """Whether the game with which each lane began after the reset has ended, ``bool[N]``."""
+        return self._counter.first_is_over
+
     def replay(self, seeds: np.ndarray, actions: np.ndarray) -> Iterator[int]:
         """Brings the emulators to where ``actions`` were played since a reset with ``seeds``.
 
