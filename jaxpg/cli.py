@@ -6,6 +6,7 @@ import io
 import itertools
 import os
 import re
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, TypeVar
@@ -13,6 +14,7 @@ from typing import Annotated, Any, ClassVar, TypeVar
 import tyro
 
 from jaxpg.config import PONG, Config, check, load_recipe
+from jaxpg.console import Forgiving
 from jaxpg.distributed import DistributedConfig
 from jaxpg.errors import UserError, nearest
 
@@ -61,9 +63,9 @@ def parse(command: str, argv: Sequence[str], default: Arguments) -> Arguments:
     Raises:
       UserError: a flag or a value is wrong.
     """
-    said = io.StringIO()
+    said, help_reader = io.StringIO(), Forgiving(sys.stdout)  # who may close the pipe before the help's end
     try:
-        with contextlib.redirect_stderr(said):
+        with contextlib.redirect_stderr(said), contextlib.redirect_stdout(help_reader):
             return tyro.cli(type(default), args=list(argv), default=default, prog=f"python -m jaxpg.{command}")
     except SystemExit as end:
         if end.code == 0:  # --help

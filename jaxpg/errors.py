@@ -4,7 +4,7 @@ import difflib
 import sys
 from collections.abc import Callable, Iterable, Sequence
 
-from jaxpg.console import flush, say
+from jaxpg.console import flush, open_missing, say
 
 MAX_SENTENCE = 2000
 """Characters of an error sentence; the middle of a longer one is left out."""
@@ -48,6 +48,7 @@ def run_command(command: Callable[[Sequence[str]], int], argv: Sequence[str] | N
 
     Ctrl-C is 130, as shells have it.
     """
+    open_missing()
     try:
         code = command(sys.argv[1:] if argv is None else argv)
     except UserError as error:

@@ -9,9 +9,10 @@ import jaxpg
 
 ROOT = Path(jaxpg.__file__).parent
 FILES = {str(path.relative_to(ROOT)): path for path in ROOT.rglob("*.py")}
-BASE = {"errors", "types", "validation"}
+BASE = {"console", "errors", "types", "validation"}
 MAY_IMPORT = {
-    "errors": set(),
+    "console": set(),
+    "errors": {"console"},
     "validation": set(),
     "types": set(),
     "envs": BASE,
@@ -37,20 +38,20 @@ MAY_IMPORT = {
     "resume": BASE | {"candidates", "counters", "envs"},
     "checkpoint": BASE | {"durable", "resume", "team"},
     "metrics": BASE | {"durable"},
-    "progress": {"metrics"},
+    "progress": {"console", "metrics"},
     "config": BASE | {"envs", "observations", "policies", "learners", "optimizers"},
     "sizes": BASE | {"envs"},
     "experiment": BASE
     | {"activations", "config", "envs", "fleet", "learners", "observations", "optimizers", "policies", "rollout"}
     | {"sizes", "team"},
     "segments": BASE | {"candidates", "config", "experiment", "fleet", "resume", "rollout", "team"},
-    "distributed": {"errors", "team"},
+    "distributed": {"console", "errors", "team"},
     "children": {"errors"},
-    "cli": {"config", "distributed", "errors"},
+    "cli": {"config", "console", "distributed", "errors"},
     "lock": {"durable", "errors"},
     "runfolder": {"config", "durable", "errors", "lock"},
     "stop": set(),
-    "watchdog": {"fleet"},
+    "watchdog": {"console", "fleet"},
     "compiled": set(),
     "memory": set(),
     "saved": BASE | {"checkpoint", "cli", "config", "counters", "experiment"},
