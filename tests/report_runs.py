@@ -10,7 +10,7 @@ import numpy as np
 from jaxpg.config import dump, load_recipe
 from jaxpg.evaluations import Evaluation, add_evaluation
 from jaxpg.summary import summarize
-from jaxpg.video import write_video
+from jaxpg.video import video_place, write_video
 
 CONFIG = load_recipe(Path(__file__).parents[1] / "configs" / "pong.yaml")
 
@@ -71,7 +71,8 @@ TRACE = {
 
 
 def filmed(folder: Path, name: str = "7", trace: dict | None = TRACE) -> None:
-    with write_video(folder / "videos" / f"{name}.mp4", (64, 48)) as video:
+    path = folder / "videos" / f"{name}.mp4"
+    with video_place(path), write_video(path, (64, 48)) as video:
         for i in range(60):
             video.write(np.full((48, 64, 3), 4 * i, np.uint8))
     if trace is not None:

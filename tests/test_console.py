@@ -11,6 +11,7 @@ import pytest
 from jaxpg.cli import parse_train
 from jaxpg.console import Forgiving
 from jaxpg.errors import run_command
+from tests.runs import nobody_reads_stdout
 
 SAYS = "from jaxpg.console import flush, say; [say('Bär ' * 9_000, error=e) for e in (0, 1)]; print('unsaid'); flush()"
 
@@ -85,12 +86,8 @@ def test_a_signal_handler_may_speak_while_something_is_written() -> None:
     assert Forgiving(Busy()).write("x") == 1  # type: ignore[arg-type]
 
 
-def test_help_into_a_pipe_that_closes_early_is_no_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    reader, writer = os.pipe()
-    os.close(reader)
-    with open(writer, "w", encoding="utf-8") as stream, monkeypatch.context() as patch:
-        patch.setattr(sys, "stdout", stream)
+def test_help_into_a_pipe_that_closes_early_is_no_error() -> None:
+    with nobody_reads_stdout():
         with pytest.raises(SystemExit) as end:
             run_command(lambda argv: parse_train(argv) and 0, ["--help"])
         assert end.value.code == 0
-        stream.flush()  # as Python does at its end
