@@ -97,13 +97,14 @@ def _sections(runs: Sequence[Run]) -> list[Section]:
         Section(
             "How it learned",
             "Unclipped scores of whole games as they ended in training. Of runs that differ by the seed only, the mean "
-            "is drawn as far as all of them go, with the bootstrap's 95 % interval over seeds.",
+            "is drawn as far as all of them go, from three seeds on with Student's 95 % interval over seeds.",
             [*learning_charts(runs), *_there(games)],
             [],
         ),
         Section(
             "How good it is",
-            "Whole games played after training (python -m jaxpg.evaluate); every game that was begun counts.",
+            "Whole games played after training (python -m jaxpg.evaluate); every game that was begun counts. The "
+            "interval of the mean is Student's t without the skewness; a game played several times counts once in it.",
             _there([evaluation_chart(runs)]),
             _there([checkpoints_table(runs)]),
         ),

@@ -35,18 +35,23 @@ def made_run(folder: Path, *, returns: list[float], seed: int = 1, **changes) ->
     return folder
 
 
-def evaluated(folder: Path, returns: list[float], checkpoint: int = 7) -> Evaluation:
-    evaluation = Evaluation(
+def made_evaluation(returns: list[float], checkpoint: int = 7, **games) -> Evaluation:
+    env = {"game": "Pong", "actions": [2, 3]}
+    return Evaluation(
         checkpoint=checkpoint,
         actions="sampled",
         seed=0,
-        env={"game": "Pong", "actions": [2, 3]},
-        **summarize(np.array(returns), "Pong")._asdict(),
+        env=env,
+        **summarize(np.array(returns), env, **games)._asdict(),
         seconds=1.5,
         agent_steps=100,
         returns=returns,
         lengths_agent_steps=[50] * len(returns),
     )
+
+
+def evaluated(folder: Path, returns: list[float], checkpoint: int = 7, **games) -> Evaluation:
+    evaluation = made_evaluation(returns, checkpoint, **games)
     add_evaluation(folder / "evaluation.json", evaluation)
     return evaluation
 

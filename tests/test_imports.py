@@ -66,11 +66,12 @@ MAY_IMPORT = {
     | {"checkpoint", "clock", "config", "counters", "experiment", "metrics", "progress", "recorder", "resume"}
     | {"segments", "stop", "team"},
     "summary": {"human_scores"},
-    "evaluations": {"durable", "errors"},
+    "evaluations": {"durable", "errors", "summary"},
+    "fingerprints": BASE,
     "runlog": {"checkpoint", "config", "counters", "errors", "evaluations", "metrics", "saved"},
     "charts": set(),
     "views": {"charts", "config", "evaluations", "metrics", "runlog", "summary"},
-    "tables": {"charts", "evaluations", "views"},
+    "tables": {"charts", "evaluations", "human_scores", "views"},
 }
 PICKLERS = {"pickle", "cloudpickle", "dill", "joblib", "marshal", "shelve"}  # forbidden: reading runs strangers' code
 COMMANDS = {"launch", "train", "evaluate", "record", "report"}

@@ -13,7 +13,7 @@ from jaxpg.charts import LIGHT, Chart, Series, draw_png, draw_svg, in_words
 from jaxpg.learners.random_search import RandomSearchConfig
 from jaxpg.report import main
 from jaxpg.runlog import read_run
-from jaxpg.summary import bootstrap_interval
+from jaxpg.summary import mean_interval
 from jaxpg.views import (
     evaluation_chart,
     games_chart,
@@ -64,7 +64,7 @@ def test_one_page_has_all_of_a_run_and_asks_nobody(tmp_path: Path, capsys: pytes
     loads = [a[k] for _, a in page.tags for k in ("src", "href", "xlink:href", "data", "action") if k in a]
     assert all(x.startswith(("data:", "#")) for x in loads), "nothing is loaded"
     assert not re.search(r"(?i)url\((?!#)|@import", out.read_text())
-    assert "3 [1, 6]" in page.text
+    assert "3 [-3.572, 9.572]" in page.text
     assert capsys.readouterr().out.startswith(f"jaxpg: 8 charts and 1 video of 1 run in {out}\n")
 
 
@@ -92,24 +92,30 @@ def test_seeds_become_a_mean_with_its_interval_as_far_as_all_go(tmp_path: Path) 
         made_run(tmp_path / "a", returns=[0.0, 2.0, 4.0], seed=1),
         made_run(tmp_path / "b", returns=[2.0, 4.0], seed=2),
         made_run(tmp_path / "c", returns=[9.0, 9.0, 9.0], seed=1, run={"budget_agent_steps": 5}),
+        made_run(tmp_path / "d", returns=[4.0, 9.0, 9.0], seed=3),
     ]
     runs = _logs(*folders)
     assert [(run.color, run.dash, run.group) for run in runs] == [
-        (0, 0, "Pong reinforce, seeds 1, 2"),
-        (0, 1, "Pong reinforce, seeds 1, 2"),
+        (0, 0, "Pong reinforce, seeds 1, 2, 3"),
+        (0, 1, "Pong reinforce, seeds 1, 2, 3"),
         (1, 0, "c"),
+        (0, 2, "Pong reinforce, seeds 1, 2, 3"),
     ]
     series = [one for one in learning_charts(runs)[0].series if one.kind == "line"]
     assert [(one.name, one.faint) for one in series] == [
         ("a", True),
         ("b", True),
-        ("Pong reinforce, seeds 1, 2: mean, 95 % interval", False),
+        ("d", True),
+        ("Pong reinforce, seeds 1, 2, 3: mean, 95 % interval", False),
         ("c", False),
     ]
-    mean = series[2]
+    mean = series[3]
     assert (mean.x[0], mean.x[-1]) == (2000.0, 3000.0), "b ends there"
-    assert (mean.y[0], mean.y[-1]) == (1.0, 3.0)
-    assert (mean.low[0], mean.high[0]) == bootstrap_interval(np.array([0.0, 2.0])) == (0.0, 2.0)
+    assert (mean.y[0], mean.y[-1]) == (2.0, 5.0)
+    assert (mean.low[0], mean.high[0]) == mean_interval(np.array([0.0, 2.0, 4.0]))
+    assert (mean.low[0], mean.high[0]) == pytest.approx((2 - 4.9683, 2 + 4.9683), abs=1e-3), "Student's"
+    two = [one for one in learning_charts(_logs(*folders[:2]))[0].series if one.kind == "line"][-1]
+    assert (two.name, two.low) == ("Pong reinforce, seeds 1, 2: mean", None), "too few for a band"
 
 
 def test_every_candidate_is_shown_with_what_it_did_when_it_played_again(tmp_path: Path) -> None:
@@ -128,14 +134,20 @@ def test_every_candidate_is_shown_with_what_it_did_when_it_played_again(tmp_path
 def test_each_evaluation_is_a_row_with_its_interval(tmp_path: Path) -> None:
     folder = made_run(tmp_path / "mine", returns=[1.0])
     evaluations = [evaluated(folder, [1.0, 2.0, 6.0]), evaluated(folder, [4.0, 4.0], checkpoint=9)]
+    evaluated(folder, [4.0] * 3, checkpoint=9, games=np.array([5, 5, 5]), cut=1)
     chart = evaluation_chart(_logs(folder))
-    assert chart.rows == ("mine: checkpoint 7, sampled", "mine: checkpoint 9, sampled")
+    assert chart.rows == (
+        "mine: checkpoint 7, sampled, 3 games",
+        "mine: checkpoint 9, sampled, 2 games",
+        "mine: checkpoint 9, sampled, 3 games (1 different, 1 cut by the time limit)",
+    )
     means = [one for one in chart.series if one.kind == "interval"]
     assert [(m.x[0], m.low[0], m.high[0], m.y[0]) for m in means] == [
         (e.mean, e.mean_low, e.mean_high, row) for row, e in enumerate(evaluations)
     ]
     dots = [one for one in chart.series if one.kind == "dots"]
     assert dots[0].x.tolist() == [1.0, 2.0, 6.0]
+    assert (dots[3].x.tolist(), dots[3].label) == ([4.0], "mean without an interval")
     assert np.abs(dots[1].y - 1).max() < 0.3, "in their own row"
 
 

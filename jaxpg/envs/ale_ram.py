@@ -6,7 +6,7 @@ import numpy as np
 
 from jaxpg.envs.actions import ActionTable
 from jaxpg.envs.config import EnvConfig
-from jaxpg.envs.games import most_frames, quiet_console, rom_ids_by_game
+from jaxpg.envs.games import quiet_console, rom_ids_by_game
 from jaxpg.envs.seeds import check_seeds
 from jaxpg.errors import check_name
 from jaxpg.types import EnvSpec, TimeStep
@@ -37,7 +37,7 @@ class AleRam:
         self._lanes: list[Any] = [quiet_console() for _ in range(num_lanes)]
         for lane in self._lanes:
             lane.setFloat("repeat_action_probability", config.sticky_action_probability)
-            lane.setInt("max_num_frames_per_episode", most_frames(config))
+            lane.setInt("max_num_frames_per_episode", 0)  # no limit: it would count the no-ops as well
         self._lanes[0].loadROM(self._rom)
         legal, minimal = self._lanes[0].getLegalActionSet(), self._lanes[0].getMinimalActionSet()
         self._emulator_actions = legal if config.full_action_space else minimal
@@ -53,6 +53,7 @@ class AleRam:
         )
         self._noops: list[np.random.Generator] = []
         self._lives = np.zeros(num_lanes, np.int32)
+        self._age = np.zeros(num_lanes, int)  # agent steps since the lane's game began
         self._ended = np.ones(num_lanes, bool)
         self._sent: np.ndarray | None = None
 
@@ -80,9 +81,10 @@ class AleRam:
                 reward[i] = sum(lane.act(action) for _ in range(self._config.frame_skip))
             else:
                 self._start_game(i)
+            self._age[i] = self._age[i] + 1 if acted[i] else 0
             lane.getRAM(memory[i])
-            terminated[i] = lane.game_over(with_truncation=False)
-            truncated[i] = lane.game_truncated() and not terminated[i]
+            terminated[i] = acted[i] and lane.game_over()
+            truncated[i] = self._age[i] >= self._config.max_episode_agent_steps and not terminated[i]
             lives = lane.lives()
             life_lost[i] = acted[i] and lives < self._lives[i] and not (terminated[i] or truncated[i])
             self._lives[i] = lives
@@ -99,3 +101,5 @@ class AleRam:
             self._lanes[i].act(self._noop)
         if self._presses_fire:
             self._lanes[i].act(self._fire)
+        if self._lanes[i].game_over():  # within the no-ops
+            self._lanes[i].reset_game()
