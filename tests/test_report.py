@@ -9,6 +9,7 @@ import pytest
 from PIL import Image
 
 from jaxpg import charts
+from jaxpg import report as report_module
 from jaxpg.charts import LIGHT, Chart, Series, draw_png, draw_svg, in_words
 from jaxpg.learners.random_search import RandomSearchConfig
 from jaxpg.report import main
@@ -25,7 +26,7 @@ from jaxpg.views import (
     trace_charts,
 )
 from tests.report_runs import TRACE, Page, evaluated, filmed, made_run
-from tests.runs import records
+from tests.runs import nobody_reads_stdout, records
 
 
 def _report(*argv: str | Path, code: int = 0) -> None:
@@ -220,6 +221,7 @@ def test_what_cannot_be_read_is_left_out_and_named(tmp_path: Path, capsys: pytes
     secret = tmp_path / "secret.mp4"
     secret.write_bytes(b"secret")
     filmed(folder, "7", trace={**TRACE, "games": [{}]})
+    filmed(folder, "6", trace={**TRACE, "action_names": ["\udce4", "DOWN"]})
     (folder / "videos" / "8.mp4").symlink_to(secret)
     (folder / "videos" / ".9.unfinished.mp4").write_bytes(b"half")
     with (folder / "metrics.jsonl").open("a") as file:
@@ -241,13 +243,57 @@ def test_what_cannot_be_read_is_left_out_and_named(tmp_path: Path, capsys: pytes
         "evaluation.json: damaged",
         "summary.json is damaged and left out",
         "8.mp4 is no file of this run's own",
+        "6.json is damaged and left out",
         "7.json is damaged and left out",
         "checkpoints/4: the checkpoint is damaged",
         "no checkpoint yet",
     ):
         assert remark in said
         assert remark in Page(out).text
-    assert len(Page(out).all("video")) == 1
+    assert len(Page(out).all("video")) == 2
+
+
+def test_what_is_no_run_is_named_and_left_out(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    """As in ``report runs/*``: charts, a file, and a run whose configuration is damaged."""
+    made_run(tmp_path / "mine", returns=[1.0, 2.0])
+    (tmp_path / "charts").mkdir()
+    (tmp_path / "notes.txt").touch()
+    (made_run(tmp_path / "odd", returns=[1.0]) / "config.yaml").write_text("env: [\n")
+    out = tmp_path / "page.html"
+    _report(*sorted(tmp_path.iterdir()), "--out", out)
+    said = capsys.readouterr().out.splitlines()
+    assert said[0].endswith(f"of 1 run in {out}")
+    left_out = [line for line in said if line.startswith("jaxpg: left out: ")]
+    assert [line.split(": ")[2] for line in left_out] == [
+        str(tmp_path / "charts"),
+        str(tmp_path / "notes.txt"),
+        f"{tmp_path / 'odd' / 'config.yaml'}:2:1",
+    ]
+    assert "no run: it has no config.yaml" in left_out[0]
+
+
+def test_a_report_without_readers_and_of_a_folder_with_an_odd_name_is_whole(tmp_path: Path) -> None:
+    folder = made_run(tmp_path / "B\udce4r", returns=[])
+    (filmed := folder / "videos").mkdir()
+    (filmed / "7.mp4").write_bytes(b"gone")
+    out = tmp_path / "page.html"
+    with nobody_reads_stdout(), pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Path, "read_bytes", _taken_away(Path.read_bytes))
+        _report(folder, "--out", out)
+    assert "B\\udce4r" in Page(out).text
+    assert "7.mp4 cannot be read: No such file or directory" in Page(out).text
+    assert {path.name for path in tmp_path.iterdir()} == {folder.name, "page.html"}
+
+
+def _taken_away(read_bytes):
+    """Reading a video fails, because it has been taken away."""
+
+    def read(path: Path) -> bytes:
+        if path.suffix == ".mp4":
+            raise FileNotFoundError(2, "No such file or directory")
+        return read_bytes(path)
+
+    return read
 
 
 def test_a_run_that_has_just_begun_is_shown_as_far_as_it_is(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
@@ -314,7 +360,8 @@ def test_the_page_has_the_colours_of_the_charts() -> None:
     [
         ((), "which runs? give a folder or more, such as runs/mine"),
         (("nowhere",), "nowhere: no run: it has no config.yaml"),
-        (("RUN", "nowhere"), "nowhere: no run: it has no config.yaml"),
+        (("file", "nowhere"), "file: no run: it has no config.yaml; nowhere: no run: it has no config.yaml"),
+        (("RUN", "--out", "folder.html"), "folder.html: cannot be written: a folder has this name"),
         (("RUN", "--out", "page.pdf"), "out: the name of a page ends with .html, unlike 'page.pdf'"),
         (("RUN", "--out", "file/page.html"), "file/page.html: cannot be written"),
         (("RUN", "--png", "file"), "file: cannot be written"),
@@ -327,6 +374,8 @@ def test_a_mistake_is_one_sentence(
     monkeypatch.chdir(tmp_path)
     made_run(tmp_path / "RUN", returns=[1.0])
     (tmp_path / "file").touch()
+    (tmp_path / "folder.html").mkdir()
+    monkeypatch.setattr(report_module, "read_run", None)  # all is noticed before a run is read
     _report(*argv, code=2)
     said = capsys.readouterr().err
     assert message in said
