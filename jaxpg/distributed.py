@@ -112,7 +112,7 @@ def joined_team(config: DistributedConfig) -> Iterator[Team]:
         presence.end(str(error))
     except Exception as error:
         if not presence.find_missing():
-            traceback.print_exception(error)
+            say("".join(traceback.format_exception(error)).rstrip(), error=True)
         presence.end(f"it failed: {error}")
     finally:
         presence.close()

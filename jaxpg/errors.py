@@ -46,7 +46,7 @@ def first_line(error: Exception) -> str:
 def run_command(command: Callable[[Sequence[str]], int], argv: Sequence[str] | None = None) -> None:
     """Runs a command and ends the process. A mistake of the user is one sentence on stderr and exit code 2.
 
-    Ctrl-C is 130, as shells have it.
+    An emulator that failed is one sentence and 1. Ctrl-C is 130, as shells have it.
     """
     open_missing()
     try:
@@ -54,6 +54,9 @@ def run_command(command: Callable[[Sequence[str]], int], argv: Sequence[str] | N
     except UserError as error:
         say(f"jaxpg: {error}", error=True)
         code = 2
+    except FaultError as error:
+        say(f"jaxpg: {error}", error=True)
+        code = 1
     except KeyboardInterrupt:
         say("jaxpg: interrupted", error=True)
         code = 130

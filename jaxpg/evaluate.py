@@ -42,7 +42,7 @@ class EvaluateArguments:
     actions: Actions = "trained"
     """Sampled from the policy, greedy for the most probable one, or as the learner took them."""
     seed: int = 0
-    """The games are a function of this number and the policy."""
+    """The games are a function of this number, the policy, the emulators' settings and the number of lanes."""
     env: EnvConfig = dataclasses.field(default_factory=EnvConfig)
 
 

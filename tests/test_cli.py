@@ -12,7 +12,7 @@ import pytest
 
 from jaxpg.cli import parse_train
 from jaxpg.config import PONG, Config, dump
-from jaxpg.errors import UserError, run_command
+from jaxpg.errors import FaultError, UserError, run_command
 from jaxpg.train import main
 
 SMALL = [
@@ -295,11 +295,17 @@ def test_a_real_process_trains_and_says_nothing_on_stderr(tmp_path):
     assert last.startswith("jaxpg: budget of agent steps used; 8 agent steps, ")
 
 
-def test_ctrl_c_is_one_line_and_130(capsys: pytest.CaptureFixture) -> None:
+@pytest.mark.parametrize(
+    ("error", "code", "sentence"),
+    [(KeyboardInterrupt(), 130, "interrupted"), (FaultError("an emulator failed: x"), 1, "an emulator failed: x")],
+)
+def test_ctrl_c_and_a_fault_are_one_line(
+    capsys: pytest.CaptureFixture, error: BaseException, code: int, sentence: str
+) -> None:
     def command(argv: Sequence[str]) -> int:
-        raise KeyboardInterrupt
+        raise error
 
     with pytest.raises(SystemExit) as end:
         run_command(command, [])
-    assert end.value.code == 130
-    assert capsys.readouterr().err == "jaxpg: interrupted\n"
+    assert end.value.code == code
+    assert capsys.readouterr().err == f"jaxpg: {sentence}\n"
