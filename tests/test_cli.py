@@ -14,6 +14,7 @@ from jaxpg.cli import parse_train
 from jaxpg.config import PONG, Config, dump
 from jaxpg.errors import FaultError, UserError, run_command
 from jaxpg.train import main
+from tests.runs import nobody_reads_stdout
 
 SMALL = [
     *("--env.game", "Count", "--env.backend", "probe", "--observation.name", "vector", "--policy.hidden", "4"),
@@ -71,7 +72,7 @@ def refusal(tmp_path, monkeypatch, capfd):
 def run_folder(tmp_path):
     """The folder of a finished small run."""
     folder = tmp_path / "run"
-    with pytest.raises(SystemExit) as end:
+    with nobody_reads_stdout(), pytest.raises(SystemExit) as end:
         main([*SMALL, "--run.dir", str(folder)])
     assert end.value.code == 0
     return folder

@@ -1,5 +1,6 @@
 """Statistics of games, against hand-computed numbers, SciPy, and what they promise: simulated."""
 
+import tracemalloc
 from collections.abc import Callable
 
 import numpy as np
@@ -53,6 +54,15 @@ def test_the_interval_of_games_that_repeat_covers_what_it_says() -> None:
         low, high = mean_interval(returns, independent_values(np.unique(chosen, return_counts=True)[1]))
         covers.append(low <= 0 <= high)
     assert 0.93 <= np.mean(covers) <= 0.97
+
+
+def test_the_interval_of_many_games_needs_no_more_memory_than_they_do() -> None:
+    returns = np.random.default_rng(0).normal(size=20_000)
+    tracemalloc.start()
+    mean_interval(returns)
+    peak_bytes = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak_bytes < 10 * returns.nbytes, "resampled 10,000 times they took 3.2 GB"
 
 
 def test_the_interval_of_few_values_is_students() -> None:
