@@ -4,7 +4,7 @@
 
 What stands behind ``--`` goes to every training. Called again, it goes on where it stopped: a run that was cut off
 is resumed, and one that is finished is not repeated. Each run's newest policy then plays whole games; a game's score
-is the mean of its seeds' means, with a 95 % bootstrap interval over the seeds, and human-normalised. Writes
+is the mean of its seeds' means, with Student's 95 % interval over the seeds, and human-normalised. Writes
 ``atari_suite.md`` and ``atari_suite.json`` beside the run folders.
 """
 
@@ -19,7 +19,7 @@ from trainings import call, read_summary, split_argv, train
 
 from jaxpg.evaluations import read_evaluations
 from jaxpg.saved import load_run
-from jaxpg.summary import bootstrap_interval, human_normalized
+from jaxpg.summary import mean_interval
 
 
 def main() -> None:
@@ -59,18 +59,21 @@ def _write_table(out: Path) -> None:
             game, seed = config.env.game, config.run.seed
             recipe = folder.name.removesuffix(f"-{game}-{seed}")
             numbers = {"agent_steps": summary["agent_steps"], "seconds": summary["wall_seconds"]}
-            groups.setdefault((recipe, game), []).append({"seed": seed, "mean": newest[-1].mean, **numbers})
+            most = max(newest, key=lambda e: e.episodes)
+            scores = {"mean": most.mean, "human_normalized": most.human_normalized}
+            groups.setdefault((recipe, game), []).append({"seed": seed, **scores, **numbers})
     lines = [
         "| recipe | game | seeds | mean | 95 % interval | human-normalised | agent steps | minutes |",
         "|---|---|---|---|---|---|---|---|",
     ]
     for (recipe, game), runs in groups.items():
         means, steps, seconds = (np.array([run[key] for run in runs]) for key in ("mean", "agent_steps", "seconds"))
-        low, high = bootstrap_interval(means)
-        normalized = human_normalized(float(means.mean()), game)
-        share = "-" if normalized is None else f"{normalized:.1%}"
+        interval = mean_interval(means)
+        band = "-" if interval is None else f"{interval[0]:,.1f} to {interval[1]:,.1f}"
+        normalized = [run["human_normalized"] for run in runs]
+        share = "-" if None in normalized else f"{np.mean(normalized):.1%}"
         lines.append(
-            f"| {recipe} | {game} | {len(runs)} | {means.mean():,.1f} | {low:,.1f} to {high:,.1f} | "
+            f"| {recipe} | {game} | {len(runs)} | {means.mean():,.1f} | {band} | "
             f"{share} | {steps.mean() / 1e6:.2f}M | {seconds.mean() / 60:.1f} |"
         )
     table = "\n".join(lines)

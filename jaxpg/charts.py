@@ -1,7 +1,9 @@
 """Charts as data, and Matplotlib to draw them: as SVG for a page in light or dark, and as PNG for papers."""
 
 import io
+import os
 import re
+import secrets
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -129,7 +131,12 @@ def draw_png(chart: Chart, folder: Path) -> Path:
             figure.legend(handles, labels, loc="outside lower left", frameon=False, ncols=1, fontsize=8)
             figure.set_size_inches(chart.size_inches[0], chart.size_inches[1] + 0.2 * len(chart.legend))
         FigureCanvasAgg(figure)
-        figure.savefig(path, dpi=PNG_DOTS_PER_INCH, metadata={"Software": None})
+        unfinished = folder / f".{secrets.token_hex(8)}.png"
+        try:
+            figure.savefig(unfinished, dpi=PNG_DOTS_PER_INCH, metadata={"Software": None})
+            os.replace(unfinished, path)
+        finally:
+            unfinished.unlink(missing_ok=True)
     return path
 
 

@@ -5,7 +5,6 @@ import ctypes
 import os
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -20,6 +19,7 @@ POLL_SECONDS = 0.1
 """How long the end of a process may go unnoticed."""
 READ_BYTES = 65_536
 PR_SET_PDEATHSIG = 1
+STDOUT, STDERR = 1, 2
 """Of Linux' prctl: asks for a signal to this process when its parent ends, however that ends."""
 
 
@@ -121,7 +121,7 @@ class Children:
             raise UserError(f"process {index} cannot be started: {error.strerror}") from error
         assert process.stdout is not None
         assert process.stderr is not None
-        streams = {Lines(process.stdout): sys.stdout.fileno(), Lines(process.stderr): sys.stderr.fileno()}
+        streams = {Lines(process.stdout): STDOUT, Lines(process.stderr): STDERR}
         child = Child(index, process, streams)
         self._running.append(child)
         for lines in streams:
@@ -208,7 +208,7 @@ class Children:
                 child.process.send_signal(number)
 
     def _say(self, sentence: str) -> None:
-        self._write(sys.stderr.fileno(), f"jaxpg: {sentence}\n".encode())
+        self._write(STDERR, f"jaxpg: {sentence}\n".encode())
 
     def _write(self, target: int, text: bytes) -> None:
         """Writes at once; a full disk costs the words and not the training, a reader that has gone is as SIGTERM."""

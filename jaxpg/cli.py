@@ -6,6 +6,7 @@ import io
 import itertools
 import os
 import re
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, TypeVar
@@ -13,6 +14,7 @@ from typing import Annotated, Any, ClassVar, TypeVar
 import tyro
 
 from jaxpg.config import RECIPES, Config, check, load_recipe, packaged_recipes, with_schedule
+from jaxpg.console import Forgiving
 from jaxpg.distributed import DistributedConfig
 from jaxpg.envs import ATARI_BACKENDS
 from jaxpg.envs.config import EnvConfig
@@ -133,8 +135,9 @@ def parse(command: str, argv: Sequence[str], default: Arguments) -> Arguments:
       UserError: a flag or a value is wrong.
     """
     said, words = io.StringIO(), [_with_home(word) for word in argv]
+    help_reader = Forgiving(sys.stdout)  # who may close the pipe before the help's end
     try:
-        with contextlib.redirect_stderr(said):
+        with contextlib.redirect_stderr(said), contextlib.redirect_stdout(help_reader):
             return tyro.cli(type(default), args=words, default=default, prog=f"python -m jaxpg.{command}")
     except SystemExit as end:
         if end.code == 0:  # --help

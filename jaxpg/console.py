@@ -2,7 +2,11 @@
 
 import os
 import sys
+from contextlib import suppress
 from typing import IO
+
+LOST = (OSError, ValueError, RuntimeError)
+"""What a write raises: nobody reads or the disk is full; the stream is closed; a signal came within another write."""
 
 
 def say(sentence: str, *, error: bool = False) -> None:
@@ -13,13 +17,29 @@ def say(sentence: str, *, error: bool = False) -> None:
 
 
 def flush() -> None:
-    """Writes what libraries such as the help's left in the buffers, so that Python's own end does not fail at it."""
+    """Writes what libraries left in the buffers, such as the help, so that Python's own end does not fail at it."""
     for stream in (sys.stdout, sys.stderr):
         Forgiving(stream).flush()
 
 
+def open_missing() -> None:
+    """Opens the standard streams that the process was started without (``>&-``), to nowhere.
+
+    Otherwise the next file that is opened, such as a run's metrics, would have their number, and what libraries write
+    to stdout or stderr would stand in it.
+    """
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            nowhere = os.open(os.devnull, os.O_RDWR)
+            if nowhere != number:
+                os.dup2(nowhere, number)
+                os.close(nowhere)
+
+
 class Forgiving:
-    """A text stream that is thrown away from the first error on.
+    """A text stream whose errors cost the words that could not be written; what comes later is tried again.
 
     Args:
       stream: None where the process was started without it.
@@ -35,16 +55,16 @@ class Forgiving:
                 self._stream.write(text)
         except UnicodeEncodeError:  # a locale without these letters
             return self.write(text.encode("ascii", "backslashreplace").decode())
-        except (OSError, ValueError):
-            self._throw_away()
+        except LOST:
+            self._drop()
         return len(text)
 
     def flush(self) -> None:
         try:
             if self._stream is not None:
                 self._stream.flush()
-        except (OSError, ValueError):
-            self._throw_away()
+        except LOST:
+            self._drop()
 
     def isatty(self) -> bool:
         try:
@@ -57,13 +77,21 @@ class Forgiving:
             raise OSError("no such stream")
         return self._stream.fileno()
 
-    def _throw_away(self) -> None:
-        """What is in the stream's buffer, and what comes, goes nowhere, so that no later flush fails."""
+    def _drop(self) -> None:
+        """Empties the stream's buffer into nowhere, so that no later flush fails at the same words."""
+        assert self._stream is not None, "nothing failed without a stream"
         try:
-            number = self.fileno()
-        except (OSError, ValueError):  # closed, or no file at all
-            self._stream = None
+            number = self._stream.fileno()
+            nowhere = os.open(os.devnull, os.O_WRONLY)
+        except (AttributeError, OSError, ValueError):  # closed, or no file at all
             return
-        nowhere = os.open(os.devnull, os.O_WRONLY)
+        try:
+            kept = os.dup(number)
+        except OSError:  # its number was closed; from now on it leads nowhere
+            kept = nowhere
         os.dup2(nowhere, number)
-        os.close(nowhere)
+        with suppress(*LOST):
+            self._stream.flush()
+        os.dup2(kept, number)
+        for descriptor in {kept, nowhere}:
+            os.close(descriptor)

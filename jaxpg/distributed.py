@@ -8,7 +8,6 @@ import ctypes
 import os
 import signal
 import socket
-import sys
 import threading
 import time
 import traceback
@@ -20,6 +19,7 @@ from typing import Any, NoReturn
 import jax
 from jax._src import distributed  # the runtime's key-value store has no public name (JAX 0.10 to 0.12)
 
+from jaxpg.console import flush, say
 from jaxpg.errors import FaultError, UserError
 from jaxpg.team import Team
 
@@ -112,7 +112,7 @@ def joined_team(config: DistributedConfig) -> Iterator[Team]:
         presence.end(str(error))
     except Exception as error:
         if not presence.find_missing():
-            traceback.print_exception(error)
+            say("".join(traceback.format_exception(error)).rstrip(), error=True)
         presence.end(f"it failed: {error}")
     finally:
         presence.close()
@@ -152,7 +152,7 @@ def _some(devices: Sequence[jax.Device], number: int) -> list[jax.Device]:
 @contextmanager
 def _stdout_closed() -> Iterator[None]:
     """For the first exchange, at which gloo writes to stdout how many it is connected to."""
-    sys.stdout.flush()
+    flush()
     stdout, nowhere = os.dup(1), os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, 1)
     try:
@@ -206,9 +206,9 @@ class Presence:
         missing = self._missing(SIGNS_MISSED * self._seconds_between_signs)
         if missing:
             reason = f"{', '.join(missing)} {'is' if len(missing) == 1 else 'are'} gone"
-        sentence = f"jaxpg: process {self._process} ends: {reason}; --resume goes on with the newest checkpoint\n"
-        sys.stdout.flush()
-        os.write(sys.stderr.fileno(), sentence.encode())
+        sentence = f"jaxpg: process {self._process} ends: {reason}; --resume goes on with the newest checkpoint"
+        flush()
+        say(sentence, error=True)
         if self._process == 0:
             time.sleep(2 * self._seconds_between_signs)  # with it ends what tells the others who is gone
         os._exit(code)

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import secrets
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -13,29 +14,42 @@ MANIFEST = "manifest.json"
 
 
 def write_text(path: Path, text: str) -> None:
-    """Writes a text file so that it is either old or new, never half, even where the power fails."""
+    """Writes a text file so that it is old or new, never half, even where the power fails or several write it."""
     write_parts(path, [text])
 
 
 def write_parts(path: Path, parts: Iterable[str]) -> None:
     """Writes a text file likewise, of parts that are made one by one, so that memory need not hold them all."""
-    temporary = path.with_name(path.name + ".tmp")
-    temporary.unlink(missing_ok=True)  # which a killed process left, or a stranger as a link to elsewhere
+    temporary = path.with_name(f".{secrets.token_hex(8)}.tmp")  # of this call alone
     try:
         with temporary.open("x", encoding="utf-8") as file:
             file.writelines(parts)
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)
-    except BaseException:
+    finally:
         temporary.unlink(missing_ok=True)
-        raise
     sync_folder(path.parent)
 
 
 def write_json(path: Path, content: Any) -> None:
     """Writes a JSON file likewise."""
     write_text(path, json.dumps(content, indent=2, allow_nan=False) + "\n")
+
+
+def try_to_write(folder: Path, what: Path) -> None:
+    """Makes a folder where it is missing, and a file in it that is taken away at once.
+
+    Raises:
+      UserError: ``what``, which will be written there, cannot be.
+    """
+    trial = folder / f".{secrets.token_hex(8)}.tmp"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        trial.touch(exist_ok=False)
+        trial.unlink()
+    except OSError as error:
+        raise UserError(f"{what}: cannot be written: {error.strerror}") from error
 
 
 def sync_folder(folder: Path) -> None:

@@ -4,7 +4,7 @@ import difflib
 import sys
 from collections.abc import Callable, Iterable, Sequence
 
-from jaxpg.console import flush, say
+from jaxpg.console import flush, open_missing, say
 
 MAX_SENTENCE = 2000
 """Characters of an error sentence; the middle of a longer one is left out."""
@@ -46,13 +46,17 @@ def first_line(error: Exception) -> str:
 def run_command(command: Callable[[Sequence[str]], int], argv: Sequence[str] | None = None) -> None:
     """Runs a command and ends the process. A mistake of the user is one sentence on stderr and exit code 2.
 
-    Ctrl-C is 130, as shells have it.
+    An emulator that failed is one sentence and 1. Ctrl-C is 130, as shells have it.
     """
+    open_missing()
     try:
         code = command(sys.argv[1:] if argv is None else argv)
     except UserError as error:
         say(f"jaxpg: {error}", error=True)
         code = 2
+    except FaultError as error:
+        say(f"jaxpg: {error}", error=True)
+        code = 1
     except KeyboardInterrupt:
         say("jaxpg: interrupted", error=True)
         code = 130

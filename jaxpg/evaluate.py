@@ -7,19 +7,22 @@ from pathlib import Path
 from typing import Annotated, ClassVar
 
 import jax
+import numpy as np
 import tyro
 
 from jaxpg.compiled import keep_compiled_code, use_fast_convolutions
 from jaxpg.console import say
 from jaxpg.envs.config import EnvConfig
 from jaxpg.errors import run_command
-from jaxpg.evaluations import Evaluation, add_evaluation, read_evaluations
+from jaxpg.evaluations import Evaluation, add_evaluation, only_writer, read_evaluations
 from jaxpg.experiment import GREEDY, Actions, Player, build, lane_seeds
+from jaxpg.fingerprints import Fingerprinted, games_of
+from jaxpg.human_scores import incomparable
 from jaxpg.memory import keep_freed_memory
 from jaxpg.progress import count_up
 from jaxpg.rollout import play_games
 from jaxpg.saved import parse_play, restore_params
-from jaxpg.summary import summarize
+from jaxpg.summary import Summary, summarize
 
 SEGMENT = 2**31
 """Where the seeds of evaluation games come from: a segment that no training reaches."""
@@ -48,12 +51,14 @@ def evaluate(argv: Sequence[str]) -> int:
     arguments, config = parse_play("evaluate", argv, EvaluateArguments())
     folder = Path(arguments.run)
     env = dataclasses.replace(arguments.env, num_lanes=min(arguments.env.num_lanes, arguments.episodes))
-    read_evaluations(folder / "evaluation.json")  # damaged? then before the work
     keep_freed_memory()
     keep_compiled_code()
     use_fast_convolutions()
     experiment = build(config, Player(env, GREEDY[arguments.actions]))
     params, iteration = restore_params(folder, experiment, arguments.checkpoint)
+    results = folder / "evaluation.json"
+    with only_writer(results):  # damaged, or not to be written? then before the games
+        read_evaluations(results)
     actions = "greedy" if experiment.rollout.greedy else "sampled"
     say(
         f"jaxpg: {folder}, checkpoint {iteration}: {arguments.episodes} games of {env.game} on {env.backend}, "
@@ -61,6 +66,8 @@ def evaluate(argv: Sequence[str]) -> int:
     )
     for remark in experiment.remarks:
         say(f"jaxpg: {remark}")
+    pools = [Fingerprinted(pool) for pool in experiment.rollout.pools]
+    experiment.rollout.pools = pools
     experiment.rollout.reset(lane_seeds(arguments.seed, SEGMENT, env.num_lanes))
     start = time.perf_counter()
     with count_up("games", arguments.episodes) as ended:
@@ -68,8 +75,13 @@ def evaluate(argv: Sequence[str]) -> int:
         games = play_games(experiment.rollout, params, arguments.episodes, key, ended)
     seconds = time.perf_counter() - start
     experiment.rollout.close()
-    summary = summarize(games.episode_return, env.game)
-    say(" ".join(f"{name}={_short(value)}" for name, value in summary._asdict().items()))
+    notes = games_of(games, pools)
+    summary = summarize(
+        games.episode_return,
+        dataclasses.asdict(env),
+        games=np.array([note.fingerprint for note in notes], np.uint64),
+        cut=sum(note.cut for note in notes),
+    )
     evaluation = Evaluation(
         checkpoint=iteration,
         actions=actions,
@@ -81,8 +93,25 @@ def evaluate(argv: Sequence[str]) -> int:
         returns=games.episode_return.tolist(),
         lengths_agent_steps=games.length_agent_steps.tolist(),
     )
-    add_evaluation(folder / "evaluation.json", evaluation)
+    try:
+        add_evaluation(results, evaluation)
+    finally:  # the games were played, even where the disk is full
+        _say_summary(summary, env)
     return 0
+
+
+def _say_summary(summary: Summary, env: EnvConfig) -> None:
+    say(" ".join(f"{name}={_short(value)}" for name, value in summary._asdict().items()))
+    if summary.distinct < summary.episodes:
+        say(
+            f"jaxpg: {summary.episodes} games, {summary.distinct} different: the interval counts a game that was "
+            "played several times once, with its weight in the mean"
+        )
+    if summary.cut:
+        say(f"jaxpg: the time limit cut {summary.cut} of the games")
+    reason = incomparable(dataclasses.asdict(env), summary.cut)
+    if reason:
+        say(f"jaxpg: no human-normalised score: {reason}")
 
 
 def _short(value: float | int | None) -> str:

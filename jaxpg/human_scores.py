@@ -3,6 +3,13 @@
 As they are used since Wang et al. (2016), table 2, and in Badia et al. (2020, Agent57), table H.4: 57 games.
 """
 
+from collections.abc import Mapping
+from typing import Any
+
+FRAMES_LIMIT = 108_000
+"""Of a game, 30 minutes at 60 frames a second."""
+NOOP_MAX = 30
+
 RANDOM_AND_HUMAN: dict[str, tuple[float, float]] = {
     "Alien": (227.8, 7127.7),
     "Amidar": (5.8, 1719.5),
@@ -63,3 +70,41 @@ RANDOM_AND_HUMAN: dict[str, tuple[float, float]] = {
     "Zaxxon": (32.5, 9173.3),
 }
 """Mean score of the random player and of the human, by game."""
+
+
+def human_normalized(score: float, env: Mapping[str, Any], cut: int) -> float | None:
+    """``(score - random) / (human - random)`` (Mnih et al. 2015, extended data table 2).
+
+    None where nobody measured both scores, or where ``incomparable`` says why they would say nothing.
+    """
+    scores = RANDOM_AND_HUMAN.get(env.get("game", ""))
+    if scores is None or incomparable(env, cut):
+        return None
+    random, human = scores
+    return (score - random) / (human - random)
+
+
+def incomparable(env: Mapping[str, Any], cut: int) -> str | None:
+    """Why games are none as the random player and the human played them; None where they are, or on no Atari game.
+
+    Games begin after up to 30 no-ops, or, where there are none, sticky actions make them differ (Machado et al. 2018).
+
+    Args:
+      env: the settings of the emulators; what is missing is as usual.
+      cut: how many games the time limit ended.
+    """
+    if env.get("game") not in RANDOM_AND_HUMAN:
+        return None
+    frames = env.get("max_episode_agent_steps", FRAMES_LIMIT // 4) * env.get("frame_skip", 4)
+    noop_max, sticky = env.get("noop_max", NOOP_MAX), env.get("sticky_action_probability", 0.0)
+    if not all(isinstance(number, int | float) for number in (frames, noop_max, sticky)):
+        return "the settings of the emulators cannot be read"
+    if frames != FRAMES_LIMIT:
+        return f"the time limit is {frames:,} frames, a human's {FRAMES_LIMIT:,}"
+    if cut:
+        return f"the time limit cut {cut} of the games"
+    if noop_max > NOOP_MAX:
+        return f"games begin after up to {noop_max} no-ops, a human's after up to {NOOP_MAX}"
+    if noop_max == 0 and not sticky:
+        return "all games begin alike, without no-ops and sticky actions"
+    return None

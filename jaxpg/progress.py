@@ -84,7 +84,7 @@ class LiveProgress:
 
 def make_progress(budget_agent_steps: int, done_agent_steps: int) -> PlainProgress | LiveProgress:
     """A live display where stdout is a terminal, plain lines otherwise."""
-    if sys.stdout.isatty():
+    if Forgiving(sys.stdout).isatty():
         return LiveProgress(_terminal(), budget_agent_steps, done_agent_steps)
     return PlainProgress()
 
@@ -98,7 +98,7 @@ def count_up(what: str, total: int | None = None) -> Iterator[Callable[[int], No
     """
     began = said_at = time.monotonic()
     done = 0
-    if sys.stdout.isatty():
+    if Forgiving(sys.stdout).isatty():
         columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
         with Progress(*columns, console=_terminal(), transient=True) as bar:
             task = bar.add_task(what, total=total)

@@ -27,7 +27,7 @@ from jaxpg.progress import count_up
 from jaxpg.saved import parse_play, restore_params
 from jaxpg.trace import about_video, trace_of_game, trace_path, write_trace
 from jaxpg.types import Params, VectorEnv
-from jaxpg.video import FRAMES_PER_SECOND, VideoWriter, write_video
+from jaxpg.video import FRAMES_PER_SECOND, VideoWriter, video_place, write_video
 
 
 @dataclasses.dataclass(frozen=True)
@@ -62,15 +62,23 @@ def record(argv: Sequence[str]) -> int:
     keep_compiled_code()
     use_fast_convolutions()
     experiment = build(config, Player(arguments.env, GREEDY[arguments.actions], keeps_tape=True))
-    restored = [restore_params(Path(arguments.run), experiment, which) for which in arguments.checkpoint]
+    chosen = [restore_params(Path(arguments.run), experiment, which) for which in arguments.checkpoint]
+    restored = {iteration: params for params, iteration in chosen}  # which may be the latest and the best
     for remark in experiment.remarks:
         say(f"jaxpg: {remark}")
-    if arguments.grid:
-        _record_grid(arguments, experiment, restored)
-    else:
-        with closing(_display(arguments)) as display:
-            for params, iteration in restored:
-                _record_checkpoint(arguments, config, experiment, display, names, params, iteration)
+    with ExitStack() as places:
+        if arguments.grid:
+            path = _path(arguments, "grid", alone=True)
+            places.enter_context(video_place(path))
+            _record_grid(arguments, experiment, restored, path)
+        else:
+            paths = [_path(arguments, str(one), alone=len(arguments.checkpoint) == 1) for one in restored]
+            for path in paths:  # all, before any game is played
+                places.enter_context(video_place(path))
+                trace_path(path)
+            display = places.enter_context(closing(_display(arguments)))
+            for path, (iteration, params) in zip(paths, restored.items(), strict=True):
+                _record_checkpoint(arguments, config, experiment, display, names, params, iteration, path)
     experiment.rollout.close()
     return 0
 
@@ -83,9 +91,9 @@ def _record_checkpoint(
     names: list[str],
     params: Params,
     iteration: int,
+    path: Path,
 ) -> None:
     """One checkpoint's video, and then the trace beside it."""
-    path = _path(arguments, str(iteration), alone=len(arguments.checkpoint) == 1)
     trace = trace_path(path)
     panel, games = Panel(names), []
     with write_video(path, SIZE) as video:
@@ -95,7 +103,7 @@ def _record_checkpoint(
             moves = Moves(arguments.seed + game, played.actions, played.rewards)
             _film(played, experiment, frames_of_agent_steps(display, moves, experiment.frame_skip), panel, video, title)
             games.append(trace_of_game(played, config, has_value=experiment.policy.has_value))
-            _say_game(title, moves)
+            _say_game(title, moves, arguments.env)
     greedy = experiment.rollout.greedy
     write_trace(
         trace, about_video(iteration, arguments.env, greedy=greedy, seed=arguments.seed, action_names=names), games
@@ -103,18 +111,18 @@ def _record_checkpoint(
     _say_video(video, path)
 
 
-def _record_grid(arguments: RecordArguments, experiment: Experiment, restored: list[tuple[Params, int]]) -> None:
+def _record_grid(arguments: RecordArguments, experiment: Experiment, restored: dict[int, Params], path: Path) -> None:
     """One video of all checkpoints, each with an emulator of its own, so that no frame has to be kept."""
-    grid, path = Grid(len(restored)), _path(arguments, "grid", alone=True)
+    grid = Grid(len(restored))
     with write_video(path, grid.size) as video, ExitStack() as opened:
         tiles = []
-        for params, iteration in restored:
+        for iteration, params in restored.items():
             games: dict[str, Moves] = {}
             for game in range(arguments.episodes):
                 title = _title(arguments, iteration, game)
                 played = play(experiment, params, arguments.seed + game)
                 games[title] = Moves(arguments.seed + game, played.actions, played.rewards)
-                _say_game(title, games[title])
+                _say_game(title, games[title], arguments.env)
             display = opened.enter_context(closing(_display(arguments)))
             tiles.append(_shots(games, display, experiment.frame_skip))
         with count_up("frames_filmed") as filmed:
@@ -190,8 +198,9 @@ def _title(arguments: RecordArguments, iteration: int, game: int) -> str:
     return f"{arguments.env.game}, checkpoint {iteration}, game {game + 1}"
 
 
-def _say_game(title: str, moves: Moves) -> None:
-    say(f"jaxpg: {title}: return {moves.rewards.sum():g}, {len(moves.actions)} agent steps")
+def _say_game(title: str, moves: Moves, env: EnvConfig) -> None:
+    cut = ", where the time limit cut it" if len(moves.actions) >= env.max_episode_agent_steps else ""
+    say(f"jaxpg: {title}: return {moves.rewards.sum():g}, {len(moves.actions)} agent steps{cut}")
 
 
 def _say_video(video: VideoWriter, path: Path) -> None:

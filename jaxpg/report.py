@@ -17,9 +17,10 @@ from jaxpg.charts import Chart, draw_png, draw_svg, in_words, short
 from jaxpg.cli import parse
 from jaxpg.config import dump
 from jaxpg.console import say
-from jaxpg.durable import write_text
+from jaxpg.durable import try_to_write, write_text
 from jaxpg.errors import UserError, run_command
 from jaxpg.runlog import read_run
+from jaxpg.saved import load_run
 from jaxpg.tables import Table, checkpoints_table, runs_table, settings_table, time_table
 from jaxpg.views import (
     Run,
@@ -56,20 +57,50 @@ def report(argv: Sequence[str]) -> int:
     out = Path(arguments.out)
     if out.suffix not in (".html", ".htm"):
         raise UserError(f"out: the name of a page ends with .html, unlike {arguments.out!r}")
-    runs = number_runs([read_run(folder) for folder in arguments.runs])
+    folders, remarks = _split(arguments.runs)
+    charts_folder = Path(arguments.png) if arguments.png else None
+    _try_places(out, charts_folder)
+    runs = number_runs([read_run(folder) for folder in folders])
     sections, videos = _sections(runs), _videos(runs)
     charts = [chart for section in sections for chart in section.charts]
     charts += [chart for video in videos for chart in video.charts]
     _write(out, _page(runs, sections, videos))
+    if charts_folder:
+        _write_pngs(charts_folder, charts)
     what = f"{_count(charts, 'chart')} and {_count(videos, 'video')} of {_count(runs, 'run')}"
     say(f"jaxpg: {what} in {out}")
-    if arguments.png:
-        _write_pngs(Path(arguments.png), charts)
+    if charts_folder:
         say(f"jaxpg: {_count(charts, 'PNG file')} in {arguments.png}")
-    for run in runs:
-        for remark in run.log.remarks:
-            say(f"jaxpg: {run.name}: {remark}")
+    for remark in [*remarks, *(f"{run.name}: {remark}" for run in runs for remark in run.log.remarks)]:
+        say(f"jaxpg: {remark}")
     return 0
+
+
+def _try_places(out: Path, charts_folder: Path | None) -> None:
+    """UserError where the page or its charts cannot be written, before they are made."""
+    if out.is_dir():
+        raise UserError(f"{out}: cannot be written: a folder has this name")
+    try_to_write(out.parent, out)
+    if charts_folder:
+        try_to_write(charts_folder, charts_folder)
+
+
+def _split(folders: Sequence[str]) -> tuple[list[str], list[str]]:
+    """The run folders among what ``runs/*`` stands for, and of each other one a sentence.
+
+    Raises:
+      UserError: none is a run.
+    """
+    runs, remarks = [], []
+    for folder in folders:
+        try:
+            load_run(folder)
+            runs.append(folder)
+        except UserError as error:
+            remarks.append(str(error))
+    if not runs:
+        raise UserError("; ".join(remarks))
+    return runs, [f"left out: {remark}" for remark in remarks]
 
 
 class Section(NamedTuple):
@@ -87,7 +118,7 @@ class VideoCard(NamedTuple):
     """A video on the page, with the charts of its first game."""
 
     title: str
-    path: Path
+    content: bytes
     charts: list[Chart]
 
 
@@ -97,13 +128,14 @@ def _sections(runs: Sequence[Run]) -> list[Section]:
         Section(
             "How it learned",
             "Unclipped scores of whole games as they ended in training. Of runs that differ by the seed only, the mean "
-            "is drawn as far as all of them go, with the bootstrap's 95 % interval over seeds.",
+            "is drawn as far as all of them go, from three seeds on with Student's 95 % interval over seeds.",
             [*learning_charts(runs), *_there(games)],
             [],
         ),
         Section(
             "How good it is",
-            "Whole games played after training (python -m jaxpg.evaluate); every game that was begun counts.",
+            "Whole games played after training (python -m jaxpg.evaluate); every game that was begun counts. The "
+            "interval of the mean is Student's t without the skewness; a game played several times counts once in it.",
             _there([evaluation_chart(runs)]),
             _there([checkpoints_table(runs)]),
         ),
@@ -118,13 +150,18 @@ def _videos(runs: Sequence[Run]) -> list[VideoCard]:
     for run in runs:
         for video in run.log.videos:
             name, trace = f"{run.name}: {video.path.stem}", video.trace
+            try:
+                content = video.path.read_bytes()
+            except OSError as error:  # it was taken away since the folder was read
+                run.log.remarks.append(f"{video.path.name} cannot be read: {error.strerror}")
+                continue
             if trace is None or not trace["games"]:
-                cards.append(VideoCard(name, video.path, []))
+                cards.append(VideoCard(name, content, []))
                 continue
             returns = ", ".join(short(sum(game["rewards"])) for game in trace["games"])
             title = f"{run.name}: checkpoint {trace['checkpoint']}, return {returns}"
             key = f"video_{len(cards)}"
-            cards.append(VideoCard(title, video.path, trace_charts(trace["games"][0], trace["action_names"], key)))
+            cards.append(VideoCard(title, content, trace_charts(trace["games"][0], trace["action_names"], key)))
     return cards
 
 
@@ -149,7 +186,7 @@ def _page(runs: Sequence[Run], sections: Sequence[Section], videos: Sequence[Vid
             {
                 "title": card.title,
                 "charts": [_drawn(chart) for chart in card.charts],
-                "content": base64.b64encode(card.path.read_bytes()).decode(),
+                "content": base64.b64encode(card.content).decode(),
             }
             for card in videos
         ],
@@ -181,15 +218,13 @@ def _there(found: Sequence[Any]) -> list[Any]:
 
 def _write(path: Path, text: str) -> None:
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_text(path, text)
+        write_text(path, text.encode("utf-8", "backslashreplace").decode())  # a folder's name may be any bytes
     except OSError as error:
         raise UserError(f"{path}: cannot be written: {error.strerror}") from error
 
 
 def _write_pngs(folder: Path, charts: Sequence[Chart]) -> None:
     try:
-        folder.mkdir(parents=True, exist_ok=True)
         for chart in charts:
             draw_png(chart, folder)
     except OSError as error:

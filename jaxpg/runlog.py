@@ -62,7 +62,7 @@ def read_run(folder: str) -> RunLog:
     path = Path(folder)
     remarks: list[str] = []
     return RunLog(
-        name=path.resolve().name,
+        name=path.resolve().name.encode("utf-8", "backslashreplace").decode(),  # which may be any bytes
         config=config,
         history=load_history(path / "config.yaml"),
         records=_read_records(path / "metrics.jsonl", remarks),
@@ -194,7 +194,7 @@ def _read_trace(path: Path, remarks: list[str]) -> dict[str, Any] | None:
 def _is_trace(trace: dict[str, Any]) -> bool:
     """Whether all is there that the page shows; a missing key is a KeyError."""
     names, games = trace["action_names"], trace["games"]
-    if not (isinstance(trace["checkpoint"], int) and games and all(isinstance(name, str) for name in names)):
+    if not (isinstance(trace["checkpoint"], int) and games and all(name.isprintable() for name in names)):
         return False
     for game in games:
         columns = [game["rewards"], game["returns_to_go"], *([game["values"]] if game["values"] else [])]

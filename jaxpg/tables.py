@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 from jaxpg.charts import short
 from jaxpg.evaluations import Evaluation
+from jaxpg.human_scores import incomparable
 from jaxpg.views import PHASES, Run, describe, flatten, phase_microseconds
 
 NOTHING = "–"
@@ -78,13 +79,15 @@ def checkpoints_table(runs: Sequence[Run]) -> Table | None:
 def _scores(evaluation: Evaluation | None) -> list[str]:
     if evaluation is None:
         return [NOTHING] * 6
+    low, high = evaluation.mean_low, evaluation.mean_high
+    why_no_human = incomparable(evaluation.env, evaluation.cut or 0)
     return [
-        f"{evaluation.episodes} games, {describe(evaluation).split(', ', 1)[1]}",
-        f"{short(evaluation.mean)} [{short(evaluation.mean_low)}, {short(evaluation.mean_high)}]",
+        describe(evaluation).split(", ", 1)[1],
+        short(evaluation.mean) + (f" [{short(low)}, {short(high)}]" if low is not None and high is not None else ""),
         short(evaluation.median),
         short(evaluation.iqm),
         f"{short(evaluation.min)} to {short(evaluation.max)}",
-        _or_nothing(evaluation.human_normalized),
+        f"{NOTHING} ({why_no_human})" if why_no_human else _or_nothing(evaluation.human_normalized),
     ]
 
 

@@ -13,12 +13,14 @@ from jaxpg.config import Config
 from jaxpg.evaluations import Evaluation
 from jaxpg.metrics import Record
 from jaxpg.runlog import RunLog
-from jaxpg.summary import bootstrap_interval
+from jaxpg.summary import mean_interval
 
 POINTS = 240
 """Points of a line; more of them would not be seen."""
 DOTS = 1200
 """Dots of one series."""
+FEWEST_SEEDS = 3
+"""Runs from which on a band is drawn; two runs' interval is thirteen standard errors wide and hides all lines."""
 ROUNDING = 1e-6
 """A number that is never larger, such as the divergence of a policy from itself, is nothing to look at."""
 PHASES = ("emulate", "act", "learn", "other")
@@ -97,7 +99,7 @@ def _curves(runs: Sequence[Run], key: str, divisor: float) -> list[Series]:
             for run, x, y in lines
         ]
         if several:
-            series += _mean_of([(x, y) for _, x, y in lines], f"{group[0].group}: mean, 95 % interval", color)
+            series += _mean_of([(x, y) for _, x, y in lines], f"{group[0].group}: mean", color)
     return series
 
 
@@ -108,8 +110,10 @@ def _mean_of(lines: Sequence[tuple[np.ndarray, np.ndarray]], name: str, color: i
         return []
     grid = np.linspace(first, last, POINTS // 2)
     values = np.stack([np.interp(grid, x, y) for x, y in lines])
-    low, high = np.array([bootstrap_interval(column) for column in values.T]).T
-    return [Series(name, "line", grid, values.mean(axis=0), color, low, high)]
+    mean, interval = values.mean(axis=0), mean_interval(values)
+    if len(lines) < FEWEST_SEEDS or interval is None:
+        return [Series(name, "line", grid, mean, color)]
+    return [Series(f"{name}, 95 % interval", "line", grid, mean, color, *interval)]
 
 
 def _target_levels(runs: Sequence[Run]) -> list[Series]:
@@ -168,18 +172,27 @@ def evaluation_chart(runs: Sequence[Run]) -> Chart | None:
     for run, evaluation in [(one, evaluation) for one in runs for evaluation in one.log.evaluations]:
         returns = np.array(evaluation.returns)
         row, jitter = np.array([float(len(rows))]), 0.4 * (np.random.default_rng(0).random(returns.size) - 0.5)
-        series.append(Series("one game", "dots", returns, row + jitter, run.color, faint=True))
+        series.append(Series("one game", "dots", *thin(returns, row + jitter, DOTS), run.color, faint=True))
         mean, low, high = (np.array([x]) for x in (evaluation.mean, evaluation.mean_low, evaluation.mean_high))
         rows.append(f"{run.name}: {describe(evaluation)}")
-        series.append(Series(rows[-1], "interval", mean, row, run.color, low, high))
+        if evaluation.mean_low is None:
+            series.append(Series(rows[-1], "dots", mean, row, run.color, faint=True, label="mean without an interval"))
+        else:
+            series.append(Series(rows[-1], "interval", mean, row, run.color, low, high))
     title = "Returns of evaluated games, mean and 95 % interval"
     return Chart("evaluations", title, "return", "", tuple(series), tuple(rows)) if series else None
 
 
 def describe(evaluation: Evaluation) -> str:
-    """Which policy played how."""
+    """Which policy played how, and how many games: as "checkpoint 7, greedy, 64 games (25 different, 3 cut)"."""
     seed = f", seed {evaluation.seed}" if evaluation.seed else ""
-    return f"checkpoint {evaluation.checkpoint}, {evaluation.actions}{seed}"
+    remarks = []
+    if evaluation.distinct is not None and evaluation.distinct < evaluation.episodes:
+        remarks.append(f"{evaluation.distinct} different")
+    if evaluation.cut:
+        remarks.append(f"{evaluation.cut} cut by the time limit")
+    games = f"{evaluation.episodes} games" + (f" ({', '.join(remarks)})" if remarks else "")
+    return f"checkpoint {evaluation.checkpoint}, {evaluation.actions}{seed}, {games}"
 
 
 def time_chart(runs: Sequence[Run]) -> Chart | None:

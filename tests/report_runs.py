@@ -10,7 +10,7 @@ import numpy as np
 from jaxpg.config import dump, load_recipe
 from jaxpg.evaluations import Evaluation, add_evaluation
 from jaxpg.summary import summarize
-from jaxpg.video import write_video
+from jaxpg.video import video_place, write_video
 
 CONFIG = load_recipe(Path(__file__).parents[1] / "configs" / "pong.yaml")
 
@@ -35,18 +35,23 @@ def made_run(folder: Path, *, returns: list[float], seed: int = 1, **changes) ->
     return folder
 
 
-def evaluated(folder: Path, returns: list[float], checkpoint: int = 7) -> Evaluation:
-    evaluation = Evaluation(
+def made_evaluation(returns: list[float], checkpoint: int = 7, **games) -> Evaluation:
+    env = {"game": "Pong", "actions": [2, 3]}
+    return Evaluation(
         checkpoint=checkpoint,
         actions="sampled",
         seed=0,
-        env={"game": "Pong", "actions": [2, 3]},
-        **summarize(np.array(returns), "Pong")._asdict(),
+        env=env,
+        **summarize(np.array(returns), env, **games)._asdict(),
         seconds=1.5,
         agent_steps=100,
         returns=returns,
         lengths_agent_steps=[50] * len(returns),
     )
+
+
+def evaluated(folder: Path, returns: list[float], checkpoint: int = 7, **games) -> Evaluation:
+    evaluation = made_evaluation(returns, checkpoint, **games)
     add_evaluation(folder / "evaluation.json", evaluation)
     return evaluation
 
@@ -71,7 +76,8 @@ TRACE = {
 
 
 def filmed(folder: Path, name: str = "7", trace: dict | None = TRACE) -> None:
-    with write_video(folder / "videos" / f"{name}.mp4", (64, 48)) as video:
+    path = folder / "videos" / f"{name}.mp4"
+    with video_place(path), write_video(path, (64, 48)) as video:
         for i in range(60):
             video.write(np.full((48, 64, 3), 4 * i, np.uint8))
     if trace is not None:

@@ -3,6 +3,9 @@
 import csv
 import json
 import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import jax
@@ -54,6 +57,17 @@ def cartpole(folder: Path, *argv: str, iterations: int = 12, code: int = 0) -> P
         code=code,
     )
     return folder
+
+
+@contextmanager
+def nobody_reads_stdout() -> Iterator[None]:
+    """As in ``| true``: stdout is a pipe whose reader has gone; fails where Python would end with 120."""
+    reader, writer = os.pipe()
+    os.close(reader)
+    with open(writer, "w", encoding="utf-8") as stream, pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "stdout", stream)
+        yield
+        stream.flush()
 
 
 def records(folder: Path) -> list[dict]:

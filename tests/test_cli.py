@@ -12,12 +12,13 @@ import pytest
 
 from jaxpg.cli import parse, parse_train
 from jaxpg.config import Config, RunConfig, dump, with_schedule
-from jaxpg.errors import UserError, run_command
+from jaxpg.errors import FaultError, UserError, run_command
 from jaxpg.evaluate import EvaluateArguments
 from jaxpg.record import RecordArguments
 from jaxpg.report import ReportArguments
 from jaxpg.runfolder import new_run_folder
 from jaxpg.train import main
+from tests.runs import nobody_reads_stdout
 
 SMALL = [
     *("--env.game", "Count", "--env.backend", "probe", "--observation.name", "vector", "--policy.hidden", "4"),
@@ -75,7 +76,7 @@ def refusal(tmp_path, monkeypatch, capfd):
 def run_folder(tmp_path):
     """The folder of a finished small run."""
     folder = tmp_path / "run"
-    with pytest.raises(SystemExit) as end:
+    with nobody_reads_stdout(), pytest.raises(SystemExit) as end:
         main([*SMALL, "--run.dir", str(folder)])
     assert end.value.code == 0
     return folder
@@ -317,14 +318,20 @@ def test_a_real_process_trains_and_says_nothing_on_stderr(tmp_path):
     assert last.startswith("jaxpg: budget of agent steps used; 8 agent steps, ")
 
 
-def test_ctrl_c_is_one_line_and_130(capsys: pytest.CaptureFixture) -> None:
+@pytest.mark.parametrize(
+    ("error", "code", "sentence"),
+    [(KeyboardInterrupt(), 130, "interrupted"), (FaultError("an emulator failed: x"), 1, "an emulator failed: x")],
+)
+def test_ctrl_c_and_a_fault_are_one_line(
+    capsys: pytest.CaptureFixture, error: BaseException, code: int, sentence: str
+) -> None:
     def command(argv: Sequence[str]) -> int:
-        raise KeyboardInterrupt
+        raise error
 
     with pytest.raises(SystemExit) as end:
         run_command(command, [])
-    assert end.value.code == 130
-    assert capsys.readouterr().err == "jaxpg: interrupted\n"
+    assert end.value.code == code
+    assert capsys.readouterr().err == f"jaxpg: {sentence}\n"
 
 
 def test_a_tilde_is_the_home_folder_wherever_a_folder_is_given(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from jaxpg.evaluate import EvaluateArguments, main
 from jaxpg.experiment import Player, build
 from jaxpg.rollout import play_games
 from jaxpg.saved import load_run, restore_params
-from tests.runs import games
+from tests.runs import games, nobody_reads_stdout
 
 
 @pytest.fixture
@@ -37,6 +37,7 @@ def _entries(folder: Path) -> list[dict]:
 def test_exactly_so_many_whole_games_are_played_and_summarised(folder: Path, capsys: pytest.CaptureFixture) -> None:
     _evaluate(folder, "--episodes", "30")
     [entry] = _entries(folder)
+    assert (entry["distinct"], entry["cut"]) == (30, 0)
     returns = np.array(entry["returns"])
     assert entry["episodes"] == returns.size == 30
     assert entry["lengths_agent_steps"] == entry["returns"], "CartPole gives 1 an agent step"
@@ -52,7 +53,8 @@ def test_exactly_so_many_whole_games_are_played_and_summarised(folder: Path, cap
 
 
 def test_games_are_a_function_of_seed_and_policy(folder: Path) -> None:
-    _evaluate(folder, "--episodes", "8")
+    with nobody_reads_stdout():
+        _evaluate(folder, "--episodes", "8")
     first = _entries(folder)[0]["returns"]
     _evaluate(folder, "--episodes", "8")
     assert [entry["returns"] for entry in _entries(folder)] == [first], "in place of the older one"
@@ -101,7 +103,7 @@ def test_a_run_that_is_being_written_is_left_alone(folder: Path) -> None:
     _evaluate(folder, "--episodes", "2")
     assert unfinished.is_dir()
     after = {path: path.stat().st_mtime_ns for path in folder.rglob("*") if path.is_file()}
-    assert after.keys() - before.keys() == {folder / "evaluation.json"}
+    assert after.keys() - before.keys() == {folder / "evaluation.json", folder / "evaluation.json.lock"}
     assert all(after[path] == before[path] for path in before)
 
 
@@ -157,6 +159,43 @@ def test_a_damaged_file_of_evaluations_is_not_overwritten(
     _evaluate(folder, code=2)
     assert "damaged; move it away" in capsys.readouterr().err
     assert (folder / "evaluation.json").read_text() == damage
+
+
+def test_games_that_repeat_and_games_that_are_cut_are_counted_and_named(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    """Four lanes with two seeds between them, most probable actions, and a limit that all games reach."""
+    monkeypatch.setattr(evaluate_module, "lane_seeds", lambda seed, segment, num_lanes: np.arange(num_lanes) // 2)
+    limit = ("--env.max-episode-agent-steps", "5")
+    _evaluate(folder, "--episodes", "8", "--actions", "greedy", *limit)
+    [entry] = _entries(folder)
+    assert (entry["episodes"], entry["distinct"], entry["cut"], entry["mean"]) == (8, 4, 8, 5.0)
+    said = capsys.readouterr().out.splitlines()
+    assert said[1].startswith("episodes=8 distinct=4 cut=8 mean=5 ")
+    assert said[2].startswith("jaxpg: 8 games, 4 different: ")
+    assert said[3:] == ["jaxpg: the time limit cut 8 of the games"]
+
+
+def test_a_folder_that_cannot_be_written_is_noticed_before_the_games(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    monkeypatch.setattr(evaluate_module, "play_games", None)
+    (folder / "evaluation.json.lock").mkdir()
+    _evaluate(folder, code=2)
+    assert "evaluation.json: cannot be written: Is a directory" in capsys.readouterr().err
+
+
+def test_a_disk_that_is_full_at_the_end_costs_no_words(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    def full(path: Path, evaluation: object) -> None:
+        raise UserError(f"{path}: cannot be written: No space left on device")
+
+    monkeypatch.setattr(evaluate_module, "add_evaluation", full)
+    _evaluate(folder, "--episodes", "4", code=2)
+    said = capsys.readouterr()
+    assert "mean=" in said.out
+    assert "No space left on device" in said.err
 
 
 def test_flags_are_read_over_the_runs_own_protocol(folder: Path) -> None:

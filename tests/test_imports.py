@@ -9,7 +9,7 @@ import jaxpg
 
 ROOT = Path(jaxpg.__file__).parent
 FILES = {str(path.relative_to(ROOT)): path for path in ROOT.rglob("*.py")}
-BASE = {"errors", "types", "validation"}
+BASE = {"console", "errors", "types", "validation"}
 MAY_IMPORT = {
     "console": set(),
     "errors": {"console"},
@@ -51,9 +51,9 @@ MAY_IMPORT = {
     | {"sizes", "task", "team"},
     "segments": BASE
     | {"candidates", "config", "counters", "experiment", "fleet", "resume", "rollout", "sizes", "team"},
-    "distributed": {"errors", "team"},
+    "distributed": {"console", "errors", "team"},
     "children": {"errors"},
-    "cli": {"config", "distributed", "envs", "errors"},
+    "cli": {"config", "console", "distributed", "envs", "errors"},
     "lock": {"durable", "errors"},
     "runfolder": {"config", "durable", "errors", "lock"},
     "stop": set(),
@@ -83,11 +83,12 @@ MAY_IMPORT = {
     }
     | {"segments", "stop", "task", "team"},
     "summary": {"human_scores"},
-    "evaluations": {"durable", "errors"},
+    "evaluations": {"durable", "errors", "summary"},
+    "fingerprints": BASE,
     "runlog": {"checkpoint", "config", "counters", "errors", "evaluations", "metrics", "saved"},
     "charts": set(),
     "views": {"charts", "config", "evaluations", "metrics", "runlog", "summary"},
-    "tables": {"charts", "evaluations", "views"},
+    "tables": {"charts", "evaluations", "human_scores", "views"},
 }
 PICKLERS = {"pickle", "cloudpickle", "dill", "joblib", "marshal", "shelve"}  # forbidden: reading runs strangers' code
 COMMANDS = {"launch", "train", "evaluate", "record", "report"}

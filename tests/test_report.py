@@ -9,11 +9,12 @@ import pytest
 from PIL import Image
 
 from jaxpg import charts
+from jaxpg import report as report_module
 from jaxpg.charts import LIGHT, Chart, Series, draw_png, draw_svg, in_words
 from jaxpg.learners.random_search import RandomSearchConfig
 from jaxpg.report import main
 from jaxpg.runlog import read_run
-from jaxpg.summary import bootstrap_interval
+from jaxpg.summary import mean_interval
 from jaxpg.views import (
     evaluation_chart,
     games_chart,
@@ -25,7 +26,7 @@ from jaxpg.views import (
     trace_charts,
 )
 from tests.report_runs import TRACE, Page, evaluated, filmed, made_run
-from tests.runs import records
+from tests.runs import nobody_reads_stdout, records
 
 
 def _report(*argv: str | Path, code: int = 0) -> None:
@@ -64,7 +65,7 @@ def test_one_page_has_all_of_a_run_and_asks_nobody(tmp_path: Path, capsys: pytes
     loads = [a[k] for _, a in page.tags for k in ("src", "href", "xlink:href", "data", "action") if k in a]
     assert all(x.startswith(("data:", "#")) for x in loads), "nothing is loaded"
     assert not re.search(r"(?i)url\((?!#)|@import", out.read_text())
-    assert "3 [1, 6]" in page.text
+    assert "3 [-3.572, 9.572]" in page.text
     assert capsys.readouterr().out.startswith(f"jaxpg: 8 charts and 1 video of 1 run in {out}\n")
 
 
@@ -92,24 +93,30 @@ def test_seeds_become_a_mean_with_its_interval_as_far_as_all_go(tmp_path: Path) 
         made_run(tmp_path / "a", returns=[0.0, 2.0, 4.0], seed=1),
         made_run(tmp_path / "b", returns=[2.0, 4.0], seed=2),
         made_run(tmp_path / "c", returns=[9.0, 9.0, 9.0], seed=1, run={"budget_agent_steps": 5}),
+        made_run(tmp_path / "d", returns=[4.0, 9.0, 9.0], seed=3),
     ]
     runs = _logs(*folders)
     assert [(run.color, run.dash, run.group) for run in runs] == [
-        (0, 0, "Pong reinforce, seeds 1, 2"),
-        (0, 1, "Pong reinforce, seeds 1, 2"),
+        (0, 0, "Pong reinforce, seeds 1, 2, 3"),
+        (0, 1, "Pong reinforce, seeds 1, 2, 3"),
         (1, 0, "c"),
+        (0, 2, "Pong reinforce, seeds 1, 2, 3"),
     ]
     series = [one for one in learning_charts(runs)[0].series if one.kind == "line"]
     assert [(one.name, one.faint) for one in series] == [
         ("a", True),
         ("b", True),
-        ("Pong reinforce, seeds 1, 2: mean, 95 % interval", False),
+        ("d", True),
+        ("Pong reinforce, seeds 1, 2, 3: mean, 95 % interval", False),
         ("c", False),
     ]
-    mean = series[2]
+    mean = series[3]
     assert (mean.x[0], mean.x[-1]) == (2000.0, 3000.0), "b ends there"
-    assert (mean.y[0], mean.y[-1]) == (1.0, 3.0)
-    assert (mean.low[0], mean.high[0]) == bootstrap_interval(np.array([0.0, 2.0])) == (0.0, 2.0)
+    assert (mean.y[0], mean.y[-1]) == (2.0, 5.0)
+    assert (mean.low[0], mean.high[0]) == mean_interval(np.array([0.0, 2.0, 4.0]))
+    assert (mean.low[0], mean.high[0]) == pytest.approx((2 - 4.9683, 2 + 4.9683), abs=1e-3), "Student's"
+    two = [one for one in learning_charts(_logs(*folders[:2]))[0].series if one.kind == "line"][-1]
+    assert (two.name, two.low) == ("Pong reinforce, seeds 1, 2: mean", None), "too few for a band"
 
 
 def test_every_candidate_is_shown_with_what_it_did_when_it_played_again(tmp_path: Path) -> None:
@@ -128,14 +135,20 @@ def test_every_candidate_is_shown_with_what_it_did_when_it_played_again(tmp_path
 def test_each_evaluation_is_a_row_with_its_interval(tmp_path: Path) -> None:
     folder = made_run(tmp_path / "mine", returns=[1.0])
     evaluations = [evaluated(folder, [1.0, 2.0, 6.0]), evaluated(folder, [4.0, 4.0], checkpoint=9)]
+    evaluated(folder, [4.0] * 3, checkpoint=9, games=np.array([5, 5, 5]), cut=1)
     chart = evaluation_chart(_logs(folder))
-    assert chart.rows == ("mine: checkpoint 7, sampled", "mine: checkpoint 9, sampled")
+    assert chart.rows == (
+        "mine: checkpoint 7, sampled, 3 games",
+        "mine: checkpoint 9, sampled, 2 games",
+        "mine: checkpoint 9, sampled, 3 games (1 different, 1 cut by the time limit)",
+    )
     means = [one for one in chart.series if one.kind == "interval"]
     assert [(m.x[0], m.low[0], m.high[0], m.y[0]) for m in means] == [
         (e.mean, e.mean_low, e.mean_high, row) for row, e in enumerate(evaluations)
     ]
     dots = [one for one in chart.series if one.kind == "dots"]
     assert dots[0].x.tolist() == [1.0, 2.0, 6.0]
+    assert (dots[3].x.tolist(), dots[3].label) == ([4.0], "mean without an interval")
     assert np.abs(dots[1].y - 1).max() < 0.3, "in their own row"
 
 
@@ -208,6 +221,7 @@ def test_what_cannot_be_read_is_left_out_and_named(tmp_path: Path, capsys: pytes
     secret = tmp_path / "secret.mp4"
     secret.write_bytes(b"secret")
     filmed(folder, "7", trace={**TRACE, "games": [{}]})
+    filmed(folder, "6", trace={**TRACE, "action_names": ["\udce4", "DOWN"]})
     (folder / "videos" / "8.mp4").symlink_to(secret)
     (folder / "videos" / ".9.unfinished.mp4").write_bytes(b"half")
     with (folder / "metrics.jsonl").open("a") as file:
@@ -229,13 +243,57 @@ def test_what_cannot_be_read_is_left_out_and_named(tmp_path: Path, capsys: pytes
         "evaluation.json: damaged",
         "summary.json is damaged and left out",
         "8.mp4 is no file of this run's own",
+        "6.json is damaged and left out",
         "7.json is damaged and left out",
         "checkpoints/4: the checkpoint is damaged",
         "no checkpoint yet",
     ):
         assert remark in said
         assert remark in Page(out).text
-    assert len(Page(out).all("video")) == 1
+    assert len(Page(out).all("video")) == 2
+
+
+def test_what_is_no_run_is_named_and_left_out(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    """As in ``report runs/*``: charts, a file, and a run whose configuration is damaged."""
+    made_run(tmp_path / "mine", returns=[1.0, 2.0])
+    (tmp_path / "charts").mkdir()
+    (tmp_path / "notes.txt").touch()
+    (made_run(tmp_path / "odd", returns=[1.0]) / "config.yaml").write_text("env: [\n")
+    out = tmp_path / "page.html"
+    _report(*sorted(tmp_path.iterdir()), "--out", out)
+    said = capsys.readouterr().out.splitlines()
+    assert said[0].endswith(f"of 1 run in {out}")
+    left_out = [line for line in said if line.startswith("jaxpg: left out: ")]
+    assert [line.split(": ")[2] for line in left_out] == [
+        str(tmp_path / "charts"),
+        str(tmp_path / "notes.txt"),
+        f"{tmp_path / 'odd' / 'config.yaml'}:2:1",
+    ]
+    assert "no run: it has no config.yaml" in left_out[0]
+
+
+def test_a_report_without_readers_and_of_a_folder_with_an_odd_name_is_whole(tmp_path: Path) -> None:
+    folder = made_run(tmp_path / "B\udce4r", returns=[])
+    (filmed := folder / "videos").mkdir()
+    (filmed / "7.mp4").write_bytes(b"gone")
+    out = tmp_path / "page.html"
+    with nobody_reads_stdout(), pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Path, "read_bytes", _taken_away(Path.read_bytes))
+        _report(folder, "--out", out)
+    assert "B\\udce4r" in Page(out).text
+    assert "7.mp4 cannot be read: No such file or directory" in Page(out).text
+    assert {path.name for path in tmp_path.iterdir()} == {folder.name, "page.html"}
+
+
+def _taken_away(read_bytes):
+    """Reading a video fails, because it has been taken away."""
+
+    def read(path: Path) -> bytes:
+        if path.suffix == ".mp4":
+            raise FileNotFoundError(2, "No such file or directory")
+        return read_bytes(path)
+
+    return read
 
 
 def test_a_run_that_has_just_begun_is_shown_as_far_as_it_is(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
@@ -302,7 +360,8 @@ def test_the_page_has_the_colours_of_the_charts() -> None:
     [
         ((), "which runs? give a folder or more, such as runs/mine"),
         (("nowhere",), "nowhere: no run: it has no config.yaml"),
-        (("RUN", "nowhere"), "nowhere: no run: it has no config.yaml"),
+        (("file", "nowhere"), "file: no run: it has no config.yaml; nowhere: no run: it has no config.yaml"),
+        (("RUN", "--out", "folder.html"), "folder.html: cannot be written: a folder has this name"),
         (("RUN", "--out", "page.pdf"), "out: the name of a page ends with .html, unlike 'page.pdf'"),
         (("RUN", "--out", "file/page.html"), "file/page.html: cannot be written"),
         (("RUN", "--png", "file"), "file: cannot be written"),
@@ -315,6 +374,8 @@ def test_a_mistake_is_one_sentence(
     monkeypatch.chdir(tmp_path)
     made_run(tmp_path / "RUN", returns=[1.0])
     (tmp_path / "file").touch()
+    (tmp_path / "folder.html").mkdir()
+    monkeypatch.setattr(report_module, "read_run", None)  # all is noticed before a run is read
     _report(*argv, code=2)
     said = capsys.readouterr().err
     assert message in said

@@ -36,6 +36,7 @@ class AleRam:
         self._lanes: list[Any] = [quiet_console() for _ in range(num_lanes)]
         for lane in self._lanes:
             lane.setFloat("repeat_action_probability", config.sticky_action_probability)
+            lane.setInt("max_num_frames_per_episode", 0)  # no limit: it would count the no-ops as well
         self._lanes[0].loadROM(self._rom)
         legal, minimal = self._lanes[0].getLegalActionSet(), self._lanes[0].getMinimalActionSet()
         self._emulator_actions = legal if config.full_action_space else minimal
@@ -80,8 +81,8 @@ class AleRam:
                 reward[i] = sum(lane.act(action) for _ in range(self._config.frame_skip))
             else:
                 self._start_game(i)
-            lane.getRAM(memory[i])
             self._age[i] = self._age[i] + 1 if acted[i] else 0
+            lane.getRAM(memory[i])
             terminated[i] = acted[i] and lane.game_over(with_truncation=False)
             truncated[i] = self._age[i] >= self._config.max_episode_agent_steps and not terminated[i]
             lives = lane.lives()
@@ -100,3 +101,5 @@ class AleRam:
             self._lanes[i].act(self._noop)
         if self._presses_fire:
             self._lanes[i].act(self._fire)
+        if self._lanes[i].game_over():  # within the no-ops
+            self._lanes[i].reset_game()

@@ -1,0 +1,60 @@
+"""``evaluation.json``: written by many at once, read in the form of older versions."""
+
+import dataclasses
+import json
+import threading
+from pathlib import Path
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from jaxpg.errors import UserError
+from jaxpg.evaluations import add_evaluation, only_writer, read_evaluations
+from tests.report_runs import made_evaluation
+
+
+def test_of_eight_evaluations_at_the_same_time_all_are_kept(tmp_path: Path) -> None:
+    path = tmp_path / "evaluation.json"
+    together = threading.Barrier(8)
+
+    def add(seed: int) -> None:
+        together.wait()
+        add_evaluation(path, dataclasses.replace(made_evaluation([1.0, 2.0]), seed=seed))
+
+    threads = [threading.Thread(target=add, args=(seed,)) for seed in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(one.seed for one in read_evaluations(path)) == list(range(8))
+
+
+def test_fewer_games_do_not_replace_more(tmp_path: Path) -> None:
+    path = tmp_path / "evaluation.json"
+    for returns in ([1.0] * 100, [2.0] * 32, [3.0] * 100):
+        add_evaluation(path, made_evaluation(returns))
+    assert [(one.episodes, one.mean) for one in read_evaluations(path)] == [(32, 2.0), (100, 3.0)]
+
+
+def test_an_evaluation_of_an_older_version_is_read_with_todays_statistics(tmp_path: Path) -> None:
+    """Fifty agent steps of Pong were "0.586 of a human", and the interval of three games was the bootstrap's."""
+    path = tmp_path / "evaluation.json"
+    returns = [0.0, 0.0, -1.0]
+    old = dataclasses.asdict(made_evaluation(returns))
+    old |= {"mean_low": -1.0, "mean_high": 0.0, "human_normalized": 0.586}
+    old["env"] |= {"max_episode_agent_steps": 50, "frame_skip": 4}
+    del old["distinct"], old["cut"]
+    path.write_text(json.dumps([old]))
+    [evaluation] = read_evaluations(path)
+    assert (evaluation.distinct, evaluation.cut, evaluation.human_normalized) == (None, 3, None)
+    interval = stats.t.interval(0.95, 2, np.mean(returns), stats.sem(returns))
+    assert [evaluation.mean_low, evaluation.mean_high] == pytest.approx(interval)
+    assert evaluation.mean == old["mean"]
+
+
+def test_a_file_that_cannot_be_written_is_noticed_without_waiting(tmp_path: Path) -> None:
+    path = tmp_path / "evaluation.json"
+    path.with_name("evaluation.json.lock").mkdir()
+    with pytest.raises(UserError, match=r"evaluation.json: cannot be written: Is a directory"), only_writer(path):
+        raise AssertionError
