@@ -14,7 +14,7 @@ import sys
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -23,11 +23,12 @@ import jax.numpy as jnp
 import orbax.checkpoint as ocp
 
 from jaxpg.console import say
-from jaxpg.durable import damage, seal, sync_folder
+from jaxpg.durable import damage, damage_of_file, seal, sync_folder
 from jaxpg.errors import FaultError, UserError, first_line
 from jaxpg.resume import Metadata
 from jaxpg.team import Team
 
+METADATA = "metadata.json"
 MAX_METADATA_BYTES = 1_000_000_000
 ROOM_BYTES = 1_000_000
 """What a checkpoint takes at most besides its numbers."""
@@ -45,7 +46,7 @@ class Checkpoints:
     Args:
       folder: made by the first save.
       team: whose processes save and restore together; None for one device.
-      keep_newest: how many of the newest are kept.
+      keep_newest: how many of the newest are kept, besides the best one, which a save's progress names.
       keep_every: iterations that are a multiple of one of these are kept for good; 0 stands for none.
     """
 
@@ -91,7 +92,7 @@ class Checkpoints:
             self._failed.append(unfinished)
             self._remove_failed()
             raise OSError(first_line(error)) from error
-        team.lead(lambda: self._finish(unfinished, iteration, text))
+        team.lead(lambda: self._finish(unfinished, iteration, text, metadata.progress.best_iteration))
 
     def _prepare(self, unfinished: Path, num_bytes: int) -> None:
         self._remove(unfinished)
@@ -100,9 +101,9 @@ class Checkpoints:
         _check_room(self.folder, num_bytes)
         unfinished.mkdir()
 
-    def _finish(self, unfinished: Path, iteration: int, text: bytes) -> None:
+    def _finish(self, unfinished: Path, iteration: int, text: bytes, best: int | None) -> None:
         try:
-            (unfinished / "metadata.json").write_bytes(text)
+            (unfinished / METADATA).write_bytes(text)
             seal(unfinished)
             self._remove(self.folder / str(iteration))
             unfinished.rename(self.folder / str(iteration))
@@ -110,7 +111,7 @@ class Checkpoints:
         except OSError:
             shutil.rmtree(unfinished, ignore_errors=True)
             raise
-        self._prune()
+        self._prune(best)
 
     def restore(
         self, iteration: int, like: Any, check: Callable[[Metadata], None] | None = None
@@ -125,11 +126,14 @@ class Checkpoints:
         Raises:
           UserError: there is none, it is damaged, or it holds arrays of another architecture.
         """
-        metadata = self.metadata(iteration)
+        self._check_damage(iteration, damage)
+        return self._restore(iteration, like, check)
+
+    def _restore(self, iteration: int, like: Any, check: Callable[[Metadata], None] | None) -> tuple[Any, Metadata]:
+        metadata = self._read_metadata(iteration)
         if check:
             check(metadata)
-        path = self.folder / str(iteration)
-        team = self._team
+        path, team = self.folder / str(iteration), self._team
         like = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=team.everywhere), like)
         try:
             self._check_shapes(path, like)
@@ -138,20 +142,28 @@ class Checkpoints:
             raise _unreadable(path, error) from error
 
     def metadata(self, iteration: int) -> Metadata:
-        """What was saved with ``iteration`` besides the arrays.
+        """What was saved with ``iteration`` besides the arrays, which are not looked at.
 
         Raises:
-          UserError: there is no such checkpoint, or it is damaged.
+          UserError: there is no such checkpoint, or this part of it is damaged.
         """
+        self._check_damage(iteration, partial(damage_of_file, name=METADATA))
+        return self._read_metadata(iteration)
+
+    def _check_damage(self, iteration: int, find: Callable[[Path], str | None]) -> None:
+        """UserError where there is no such checkpoint, or ``find`` says what is wrong with its folder."""
         known = self.iterations()
         if iteration not in known:
             have = f"there are {', '.join(map(str, known))}" if known else "there is none yet"
             raise UserError(f"{self.folder}: no checkpoint of iteration {iteration}; {have}")
         path = self.folder / str(iteration)
-        if found := damage(path):
+        if found := find(path):
             raise UserError(f"{path}: the checkpoint is damaged: {found}")
+
+    def _read_metadata(self, iteration: int) -> Metadata:
+        path = self.folder / str(iteration)
         try:
-            with (path / "metadata.json").open("rb") as file:
+            with (path / METADATA).open("rb") as file:
                 return Metadata.from_json(file.read(MAX_METADATA_BYTES))
         except (ValueError, OSError) as error:
             raise _unreadable(path, error) from error
@@ -165,7 +177,7 @@ class Checkpoints:
           UserError: all are damaged, or the newest whole one is of another architecture.
         """
         iteration = self._team.lead(self._set_damaged_aside)
-        return None if iteration is None else self.restore(iteration, like, check)
+        return None if iteration is None else self._restore(iteration, like, check)  # looked at just now
 
     def _set_damaged_aside(self) -> int | None:
         """The newest whole checkpoint's iteration."""
@@ -196,10 +208,9 @@ class Checkpoints:
         for path in self._failed:
             shutil.rmtree(path, ignore_errors=True)
 
-    def _prune(self) -> None:
-        iterations = self.iterations()
-        for iteration in iterations[: -self._keep_newest]:
-            if all(iteration % every for every in self._keep_every):
+    def _prune(self, best: int | None) -> None:
+        for iteration in self.iterations()[: -self._keep_newest]:
+            if iteration != best and all(iteration % every for every in self._keep_every):
                 self._remove(self.folder / str(iteration))
 
     def _remove(self, path: Path) -> None:

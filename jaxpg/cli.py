@@ -131,14 +131,24 @@ def parse(command: str, argv: Sequence[str], default: Arguments) -> Arguments:
     Raises:
       UserError: a flag or a value is wrong.
     """
-    said = io.StringIO()
+    said, words = io.StringIO(), [_with_home(word) for word in argv]
     try:
         with contextlib.redirect_stderr(said):
-            return tyro.cli(type(default), args=list(argv), default=default, prog=f"python -m jaxpg.{command}")
+            return tyro.cli(type(default), args=words, default=default, prog=f"python -m jaxpg.{command}")
     except SystemExit as end:
         if end.code == 0:  # --help
             raise
         raise UserError(_one_sentence(said.getvalue(), default)) from end
+
+
+def _with_home(word: str) -> str:
+    """The word with the home folder for a ~ at the beginning of a value; shells do not see to that behind a ``=``.
+
+    >>> _with_home("--run.dir=runs/~/x")
+    '--run.dir=runs/~/x'
+    """
+    flag, equals, value = word.partition("=") if word.startswith("--") else ("", "", word)
+    return flag + equals + os.path.expanduser(value)
 
 
 def _one_sentence(box: str, arguments: Any) -> str:

@@ -7,6 +7,7 @@ import dataclasses
 import io
 import json
 import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -78,12 +79,13 @@ class CheckpointConfig:
     every_iterations: NonNegativeInt = 0
     """Iterations from save to save besides; 0 turns it off."""
     keep_every: NonNegativeInt = 0
-    """Saves whose iteration is a multiple of this are kept for good; 0 keeps only the newest."""
+    """Saves whose iteration is a multiple of this are kept for good; 0 keeps only the newest and the best one."""
     keep_newest: PositiveInt = 2
     """Newest saves that are kept; with one, nothing is left to fall back on where it is damaged."""
-    segment_agent_steps: PositiveInt = 65_536
-    """Agent steps in each lane after which all games are begun anew, interrupted or not; a resumed run has at most
-    these to play again. At least as many as a game may have."""
+    segment_agent_steps: NonNegativeInt = 0
+    """Agent steps in each lane after which all games are begun anew, interrupted or not, as soon as those are over with
+    which they began; a resumed run has about these to play again. 0 for a minute's at 4,000 a second over all lanes, a
+    tenth of the run so far, or 4 games (32 in search and evolution, where a round's end is one), whichever is most."""
     replay: bool = True
     """Whether a resumed run plays the games of its segment again, up to where it was saved; else it begins new ones at
     once, and is from then on another run."""
@@ -106,10 +108,24 @@ class Config:
     checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
 
 
+@dataclass(frozen=True, kw_only=True)
+class Change:
+    """A setting that was changed when the run was resumed."""
+
+    __pydantic_config__ = STRICT
+
+    agent_steps: Annotated[int, Field(ge=0, le=2**53)]
+    """Of the run, when it was resumed."""
+    setting: str
+    """The key, such as ``run.budget_agent_steps``."""
+    before: Any
+    after: Any
+
+
 RECIPES = Path(__file__).parent / "recipes"
 """The recipes that come with the package."""
 
-_ADAPTER = TypeAdapter(Config)
+_ADAPTER, _HISTORY = TypeAdapter(Config), TypeAdapter(list[Change])
 _STARTS = (BlockMappingStartToken, BlockSequenceStartToken, FlowMappingStartToken, FlowSequenceStartToken)
 _ENDS = (BlockEndToken, FlowMappingEndToken, FlowSequenceEndToken)
 MAX_DEPTH = 20
@@ -124,6 +140,29 @@ def load_recipe(path: Path) -> Config:
     Raises:
       UserError: no such file, no YAML, or not a configuration.
     """
+    return _read(path)[0]
+
+
+def load_history(path: Path) -> list[Change]:
+    """What was changed whenever the run with this ``config.yaml`` was resumed, the oldest first; errors likewise."""
+    return _read(path)[1]
+
+
+def changes(before: Config, after: Config, agent_steps: int) -> list[Change]:
+    """The settings in which two configurations of a run differ, which is resumed after ``agent_steps``."""
+    old, new = _flat(before), _flat(after)
+    return [
+        Change(agent_steps=agent_steps, setting=key, before=old[key], after=new[key])
+        for key in new
+        if old[key] != new[key]
+    ]
+
+
+def _flat(config: Config) -> dict[str, Any]:
+    return {f"{key}.{name}": x for key, part in dataclasses.asdict(config).items() for name, x in part.items()}
+
+
+def _read(path: Path) -> tuple[Config, list[Change]]:
     try:
         with path.open("rb") as file:
             content = file.read(MAX_RECIPE_BYTES + 1)
@@ -153,7 +192,19 @@ def load_recipe(path: Path) -> Config:
     if not isinstance(data, dict):
         kind = "list" if isinstance(data, list) else "single value"
         raise UserError(f"{path}: a recipe is a mapping of sections such as 'env:', not a {kind}")
-    return _validate(data, str(path))
+    history = _read_history(path, data)
+    data.pop("history", None)
+    return _validate(data, str(path)), history
+
+
+def _read_history(path: Path, data: Any) -> list[Change]:
+    try:
+        return _HISTORY.validate_json(json.dumps(data.get("history") or []), strict=True)
+    except (ValidationError, TypeError, ValueError, RecursionError) as error:
+        raise UserError(
+            f"{path}{_position(data, ('history',))}: history: a list of changes, each with agent_steps, setting, "
+            "before and after; correct it or take it out"
+        ) from error
 
 
 def packaged_recipes() -> dict[str, Path]:
@@ -167,13 +218,16 @@ def check(config: Config) -> Config:
     return _validate(dataclasses.asdict(config), "")
 
 
-def dump(config: Config) -> str:
-    """The whole configuration as YAML that ``load_recipe`` reads back to the same."""
+def dump(config: Config, history: Sequence[Change] = ()) -> str:
+    """The whole configuration as YAML that ``load_recipe`` reads back to the same, and ``load_history`` the history."""
     stream = io.StringIO()
     yaml = YAML(typ="safe", pure=True)
     yaml.default_flow_style = False
     yaml.sort_base_mapping_type_on_output = False  # type: ignore[assignment]  # ruamel annotates the default
-    yaml.dump(json.loads(json.dumps(dataclasses.asdict(config))), stream)
+    content = dataclasses.asdict(config)
+    if history:
+        content["history"] = [dataclasses.asdict(change) for change in history]
+    yaml.dump(json.loads(json.dumps(content)), stream)
     return stream.getvalue()
 
 

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -13,15 +14,20 @@ MANIFEST = "manifest.json"
 
 def write_text(path: Path, text: str) -> None:
     """Writes a text file so that it is either old or new, never half, even where the power fails."""
+    write_parts(path, [text])
+
+
+def write_parts(path: Path, parts: Iterable[str]) -> None:
+    """Writes a text file likewise, of parts that are made one by one, so that memory need not hold them all."""
     temporary = path.with_name(path.name + ".tmp")
     temporary.unlink(missing_ok=True)  # which a killed process left, or a stranger as a link to elsewhere
     try:
         with temporary.open("x", encoding="utf-8") as file:
-            file.write(text)
+            file.writelines(parts)
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)
-    except OSError:
+    except BaseException:
         temporary.unlink(missing_ok=True)
         raise
     sync_folder(path.parent)
@@ -64,28 +70,45 @@ def seal(folder: Path) -> None:
 
 def damage(folder: Path) -> str | None:
     """What is wrong with a sealed folder, None where nothing is. Names that begin with a dot are not looked at."""
-    try:
-        files = json.loads((folder / MANIFEST).read_bytes())["files"]
-        expected = {str(name): tuple(size_and_hash) for name, size_and_hash in files.items()}
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+    expected = _manifest(folder)
+    if expected is None:
         return f"{MANIFEST} cannot be read"
     there = {
-        path.relative_to(folder).as_posix(): path
-        for path in folder.rglob("*")
-        if path.is_symlink() or not path.is_dir()
+        path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_symlink() or not path.is_dir()
     }
-    there.pop(MANIFEST, None)
-    for name in sorted(expected.keys() | there.keys()):
-        if name not in there:
-            return f"{name} is missing"
-        if there[name].is_symlink() or not there[name].is_file():
-            return f"{name} is no file of its own"
-        if name not in expected:
-            if not there[name].name.startswith("."):
-                return f"{name} does not belong to it"
-        elif _size_and_hash(there[name]) != expected[name]:
-            return f"{name} is not what was saved"
+    there.discard(MANIFEST)
+    for name in sorted(expected.keys() | there):
+        found = _damage_of_file(folder / name, name, expected) if name in there else f"{name} is missing"
+        if found:
+            return found
     return None
+
+
+def damage_of_file(folder: Path, name: str) -> str | None:
+    """What is wrong with one file of a sealed folder, None where nothing is; the others are not read."""
+    expected = _manifest(folder)
+    if expected is None:
+        return f"{MANIFEST} cannot be read"
+    return _damage_of_file(folder / name, name, expected)
+
+
+def _manifest(folder: Path) -> dict[str, tuple[int, str]] | None:
+    """Size and hash of each file; None where they cannot be read."""
+    try:
+        files = json.loads((folder / MANIFEST).read_bytes())["files"]
+        return {str(name): tuple(size_and_hash) for name, size_and_hash in files.items()}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        return None
+
+
+def _damage_of_file(path: Path, name: str, expected: dict[str, tuple[int, str]]) -> str | None:
+    if not os.path.lexists(path):
+        return f"{name} is missing"
+    if path.is_symlink() or not path.is_file():
+        return f"{name} is no file of its own"
+    if name not in expected:
+        return None if path.name.startswith(".") else f"{name} does not belong to it"
+    return None if _size_and_hash(path) == expected[name] else f"{name} is not what was saved"
 
 
 def _size_and_hash(path: Path) -> tuple[int, str]:

@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+import os
 import sys
 from contextlib import closing
 from typing import Literal, NamedTuple
@@ -22,6 +23,7 @@ from jaxpg.learners.evolution import make_evolution
 from jaxpg.learners.random_search import make_random_search, rounds_of
 from jaxpg.learners.reinforce import make_reinforce
 from jaxpg.learners.reinforce_config import ReinforceConfig
+from jaxpg.machine import usable_cores
 from jaxpg.observations import Observation, encoded_shape, input_shape, make_observation
 from jaxpg.optimizers import make_optimizer
 from jaxpg.policies import make_policy, with_normalizer
@@ -95,6 +97,8 @@ def build(config: Config, player: Player | None = None, team: Team | None = None
     observation = make_observation(config.observation)
     num_lanes = env.num_lanes // team.num_devices
     num_pools = _num_pools(env, num_lanes, learns=player is None)
+    if not env.num_threads and usable_cores() < (os.cpu_count() or 1):  # which the emulators' libraries do not see
+        env = dataclasses.replace(env, num_threads=usable_cores())
     sizes.check_threads(env, num_pools * len(team.devices), num_lanes // num_pools)
     lane_groups = config.run.lane_groups or team.num_devices
     spec = _spec(env, observation.needs)
@@ -162,11 +166,6 @@ def build(config: Config, player: Player | None = None, team: Team | None = None
 def _check_training(config: Config, team: Team) -> None:
     """The rules for training that do not depend on what the emulators give."""
     env, devices, lane_groups = config.env, team.num_devices, config.run.lane_groups or team.num_devices
-    if config.checkpoint.segment_agent_steps < env.max_episode_agent_steps:
-        raise UserError(
-            f"checkpoint.segment_agent_steps: {config.checkpoint.segment_agent_steps} is less than "
-            f"env.max_episode_agent_steps, {env.max_episode_agent_steps}; some games would never end"
-        )
     if env.num_lanes % devices:
         below = env.num_lanes // devices * devices
         near = f"{below} and {below + devices} can" if below else f"{devices} can"

@@ -51,6 +51,11 @@ class Fleet:
         """Agent steps since the reset in the lanes that played longest (K)."""
         return max(rollout.agent_steps_of_games for rollout in self.rollouts)
 
+    @property
+    def first_games_are_over(self) -> np.ndarray:
+        """Whether the game with which each lane began after the reset has ended, ``bool[N]``."""
+        return np.concatenate([rollout.first_games_are_over for rollout in self.rollouts])
+
     def replay(self, seeds: np.ndarray, actions: np.ndarray) -> Iterator[int]:
         """Brings the emulators to where ``actions`` (``u8[K, N]``) were played since a reset with ``seeds``.
 

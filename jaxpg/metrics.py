@@ -3,7 +3,7 @@
 import json
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
@@ -12,7 +12,7 @@ from tensorboardX.event_file_writer import EventsWriter
 from tensorboardX.proto.event_pb2 import Event, SessionLog
 from tensorboardX.proto.summary_pb2 import Summary
 
-from jaxpg.durable import write_text
+from jaxpg.durable import write_parts
 from jaxpg.errors import UserError
 
 Record = dict[str, float | int | None]
@@ -54,8 +54,7 @@ class _Lines:
     def __init__(self, path: Path, wanted: Callable[[str], bool]):
         self._path = path
         if path.exists():
-            lines = _wanted_lines(path, wanted)
-            write_text(path, "".join(line + "\n" for line in lines))
+            write_parts(path, _wanted_lines(path, wanted))
         self._file = path.open("ab", buffering=0)
         self.size_bytes = self._file.seek(0, os.SEEK_END)
         self._waiting = b""
@@ -86,18 +85,17 @@ class _Lines:
             self._file.close()
 
 
-def _wanted_lines(path: Path, wanted: Callable[[str], bool]) -> list[str]:
-    """The whole lines that are wanted; UserError where one cannot be read."""
-    *whole, _ = path.read_bytes().split(b"\n")
-    lines = []
-    for number, content in enumerate(whole, start=1):
-        try:
-            line = content.decode()
-            if wanted(line):
-                lines.append(line)
-        except (ValueError, LookupError, TypeError, RecursionError) as error:
-            raise UserError(f"{path}:{number}: the line is damaged; correct it or take it out") from error
-    return lines
+def _wanted_lines(path: Path, wanted: Callable[[str], bool]) -> Iterator[str]:
+    """The whole lines that are wanted, each with its end; UserError where one cannot be read."""
+    with path.open("rb") as file:
+        for number, content in enumerate(file, start=1):
+            try:
+                line = content.decode()
+                if line.endswith("\n") and wanted(line[:-1]):
+                    yield line
+            except (ValueError, LookupError, TypeError, RecursionError) as error:
+                if content.endswith(b"\n"):
+                    raise UserError(f"{path}:{number}: the line is damaged; correct it or take it out") from error
 
 
 class JsonLines:

@@ -13,6 +13,7 @@ from jaxpg.errors import UserError
 from jaxpg.experiment import Experiment, lane_seeds
 from jaxpg.progress import count_up
 from jaxpg.rollout import AGENT_STEPS_PER_LOOK
+from jaxpg.sizes import Part, check_memory
 from jaxpg.types import EmulatorNeeds, Params, VectorEnv
 
 SEGMENT = 2**31 + 1
@@ -58,6 +59,8 @@ def play(experiment: Experiment, params: Params, seed: int) -> Played:
             outcomes = (experience.reward[:, 0], experience.life_lost[:, 0])
             parts.append(Played(*(column[acted] for column in (*columns, *outcomes))))
             stepped(acted.size)
+            steps, num_bytes = sum(part.actions.size for part in parts), sum(part.encoded.nbytes for part in parts)
+            check_memory([Part("env.max_episode_agent_steps", f"{steps} agent steps of a game, joined", num_bytes)])
     return Played(*(np.concatenate(column) for column in zip(*parts, strict=True)))
 
 

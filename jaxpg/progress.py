@@ -93,10 +93,11 @@ def make_progress(budget_agent_steps: int, done_agent_steps: int) -> PlainProgre
 def count_up(what: str, total: int | None = None) -> Iterator[Callable[[int], None]]:
     """Gives a function that is told of every so many more things done, and shows how far the work is.
 
-    A bar where stdout is a terminal, else a line ``what=done of=total``, at most one every ten seconds. The total
-    may be unknown.
+    A bar where stdout is a terminal, else a line ``what=done of=total left_seconds=...``, at most one every ten
+    seconds. The total may be unknown.
     """
-    done, said_at = 0, time.monotonic()
+    began = said_at = time.monotonic()
+    done = 0
     if sys.stdout.isatty():
         columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
         with Progress(*columns, console=_terminal(), transient=True) as bar:
@@ -108,8 +109,9 @@ def count_up(what: str, total: int | None = None) -> Iterator[Callable[[int], No
         nonlocal done, said_at
         done += count
         if time.monotonic() - said_at >= SECONDS_BETWEEN_LINES:
-            say(f"{what}={done}" + ("" if total is None else f" of={total}"))
             said_at = time.monotonic()
+            left_seconds = (said_at - began) * ((total or 0) - done) / max(done, 1)
+            say(f"{what}={done}" + ("" if total is None else f" of={total} left_seconds={left_seconds:.0f}"))
 
     yield add
 

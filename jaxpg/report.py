@@ -154,7 +154,7 @@ def _page(runs: Sequence[Run], sections: Sequence[Section], videos: Sequence[Vid
             for card in videos
         ],
         differences=settings_table(runs),
-        configs=[(run.name, dump(run.log.config)) for run in runs],
+        configs=[(run.name, dump(run.log.config, run.log.history)) for run in runs],
     )
 
 

@@ -48,6 +48,8 @@ class _Games:
         self._return = np.zeros(num_lanes, np.float64)
         self._length = np.zeros(num_lanes, np.int64)
         self._ended: list[Episodes] = []
+        self.first_is_over = np.zeros(num_lanes, bool)
+        """Whether each lane's first game since the reset has ended."""
 
     def add(self, row: int, first_lane: int, step: TimeStep, playing: np.ndarray) -> np.ndarray:
         """Takes one agent step; ``playing`` is each lane's candidate. Returns the lanes whose game ended."""
@@ -61,6 +63,7 @@ class _Games:
             self._ended.append(Episodes(rows, counts, playing[counts], self._return[counts], self._length[counts]))
             self._return[ended] = 0
             self._length[ended] = 0
+            self.first_is_over[ended] = True
         return ended
 
     def collect(self) -> Episodes:
@@ -161,6 +164,11 @@ class Rollout:
     def agent_steps_of_games(self) -> int:
         """Agent steps of each lane since the reset (K)."""
         return sum(len(rows) for rows in self._record)
+
+    @property
+    def first_games_are_over(self) -> np.ndarray:
+        """Whether the game with which each lane began after the reset has ended, ``bool[N]``."""
+        return self._games.first_is_over
 
     def replay(self, seeds: np.ndarray, actions: np.ndarray) -> Iterator[int]:
         """Brings the emulators to where ``actions`` were played since a reset with ``seeds``.

@@ -2,13 +2,19 @@
 
 import os
 import time
+from collections.abc import Sequence
 from itertools import count
 from pathlib import Path
 
-from jaxpg.config import Config, dump
+from jaxpg.config import Change, Config, changes, dump, load_history, load_recipe
 from jaxpg.durable import write_text
 from jaxpg.errors import UserError
 from jaxpg.lock import LOCK, TRAINER
+
+MAX_CHANGES = 100
+"""Changes on resume that are kept, the newest ones; a recipe has a size beyond which it is not read."""
+SUMMARY = "summary.json"
+"""How a run ended; it is there only while nobody trains in the folder."""
 
 
 def new_run_folder(config: Config) -> Path:
@@ -24,7 +30,7 @@ def new_run_folder(config: Config) -> Path:
         while os.path.lexists(folder):  # of a run begun in the same second
             folder = Path("runs") / f"{name}-{next(numbers)}"
     else:
-        folder = Path(config.run.dir)
+        folder = Path(os.path.expanduser(config.run.dir))
     try:
         there = {path.name for path in folder.iterdir()} if folder.is_dir() else set()
     except OSError as error:
@@ -38,13 +44,28 @@ def new_run_folder(config: Config) -> Path:
     return folder
 
 
-def write_config(folder: Path, config: Config) -> None:
-    """Writes the resolved configuration, ``config.yaml``, into the folder.
+def take_end_away(folder: Path) -> None:
+    """Takes away what says how the run ended, because it goes on."""
+    (folder / SUMMARY).unlink(missing_ok=True)
+
+
+def write_config(folder: Path, config: Config, history: Sequence[Change] = ()) -> None:
+    """Writes the resolved configuration, ``config.yaml``, into the folder, and what was changed on resume.
 
     Raises:
       UserError: the folder cannot be written.
     """
     try:
-        write_text(folder / "config.yaml", dump(config))
+        write_text(folder / "config.yaml", dump(config, history[-MAX_CHANGES:]))
     except OSError as error:
         raise UserError(f"run.dir: cannot write {folder}: {error.strerror}") from error
+
+
+def write_resumed_config(folder: Path, config: Config, agent_steps: int) -> None:
+    """Writes the configuration with which a run goes on after so many agent steps; what it changes joins the history.
+
+    Raises:
+      UserError: the folder cannot be written.
+    """
+    path = folder / "config.yaml"
+    write_config(folder, config, [*load_history(path), *changes(load_recipe(path), config, agent_steps)])

@@ -3,14 +3,14 @@
 What cannot be read is left out and named in a remark; only a folder that is no run is an error.
 """
 
-import csv
 import json
 import math
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 from jaxpg.checkpoint import Checkpoints
-from jaxpg.config import Config
+from jaxpg.config import Change, Config, load_history
 from jaxpg.counters import Progress
 from jaxpg.errors import UserError
 from jaxpg.evaluations import Evaluation, read_evaluations
@@ -19,6 +19,12 @@ from jaxpg.saved import load_run
 
 NUMBERS = ("iteration", "agent_steps", "wall_seconds", "agent_steps_per_second")
 """What every line of ``metrics.jsonl`` has to say."""
+
+MAX_RECORDS, MAX_GAMES = 100_000, 500_000
+"""Iterations and games that are kept in memory, about 150 MB of each; of more, every second, fourth and so on."""
+MAX_LINE_BYTES = 100_000
+"""A longer line is none of a run's."""
+T = TypeVar("T")
 
 
 class Video(NamedTuple):
@@ -34,6 +40,8 @@ class RunLog(NamedTuple):
 
     name: str
     config: Config
+    history: list[Change]
+    """What was changed on resume."""
     records: list[Record]
     games: list[EpisodeRow]
     checkpoints: list[Progress]
@@ -56,6 +64,7 @@ def read_run(folder: str) -> RunLog:
     return RunLog(
         name=path.resolve().name,
         config=config,
+        history=load_history(path / "config.yaml"),
         records=_read_records(path / "metrics.jsonl", remarks),
         games=_read_games(path / "episodes.csv", remarks),
         checkpoints=_read_checkpoints(path / "checkpoints", remarks),
@@ -67,33 +76,65 @@ def read_run(folder: str) -> RunLog:
 
 
 def _read_records(path: Path, remarks: list[str]) -> list[Record]:
-    records: list[Record] = []
-    lines = _whole_lines(path, remarks)
-    for line in lines:
-        try:
-            record = json.loads(line)
-            if all(_is_number(record[name]) for name in NUMBERS):
-                records.append({name: x if _is_number(x) else None for name, x in record.items()})
-        except (ValueError, KeyError, TypeError):
-            continue
-    _remark_on_damage(path, len(lines) - len(records), remarks)
+    records, every = _read_lines(path, _record, MAX_RECORDS, remarks)
+    for record in records if every > 1 else []:
+        for name in record:
+            if name.endswith("_seconds") and name != "wall_seconds":
+                record[name] = every * (record[name] or 0)  # each stands for the iterations that are left out, too
     return records
 
 
+def _record(line: str) -> Record:
+    record = json.loads(line)
+    if not all(_is_number(record[name]) for name in NUMBERS):
+        raise ValueError("not all numbers are there")
+    return {name: x if _is_number(x) else None for name, x in record.items()}
+
+
 def _read_games(path: Path, remarks: list[str]) -> list[EpisodeRow]:
-    games: list[EpisodeRow] = []
-    lines = _whole_lines(path, remarks)
-    for row in csv.reader(lines[1:]):
-        try:
-            steps, wall, lane, candidate, total, length = row
-            game = EpisodeRow(int(steps), float(wall), int(lane), int(candidate), float(total), int(length))
-            if math.isfinite(game.episode_return) and game.candidate >= 0:
-                games.append(game)
-        except ValueError:
+    return _read_lines(path, _game, MAX_GAMES, remarks, header=",".join(EPISODE_HEADER))[0]
+
+
+def _game(line: str) -> EpisodeRow:
+    steps, wall, lane, candidate, total, length = line.split(",")
+    game = EpisodeRow(int(steps), float(wall), int(lane), int(candidate), float(total), int(length))
+    if not math.isfinite(game.episode_return) or game.candidate < 0:
+        raise ValueError("no game")
+    return game
+
+
+def _read_lines(
+    path: Path, parse: Callable[[str], T], most: int, remarks: list[str], *, header: str = ""
+) -> tuple[list[T], int]:
+    """What ``parse`` makes of the lines of a file, of so many evenly, so that it fits into memory; ValueError, KeyError
+    and TypeError of it are damage.
+
+    Returns:
+      What is kept, and of how many lines each is one.
+    """
+    kept: list[T] = []
+    every, number, damaged, last = 1, 0, 0, None
+    for line in _whole_lines(path, remarks):
+        if header:
+            damaged += line != header
+            header = ""
             continue
-    header_is_wrong = bool(lines) and lines[0] != ",".join(EPISODE_HEADER)
-    _remark_on_damage(path, header_is_wrong + max(len(lines) - 1, 0) - len(games), remarks)
-    return games
+        try:
+            last = parse(line)
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+            damaged += 1
+            continue
+        if number % every == 0:
+            kept.append(last)
+        if len(kept) > most:
+            kept, every = kept[::2], 2 * every
+        number += 1
+    if last is not None and (number - 1) % every:
+        kept.append(last)  # how far the run is
+    if every > 1:
+        remarks.append(f"{path.name}: one line in {every} is shown")
+    _remark_on_damage(path, damaged, remarks)
+    return kept, every
 
 
 def _read_checkpoints(path: Path, remarks: list[str]) -> list[Progress]:
@@ -175,14 +216,15 @@ def _read_end(path: Path, remarks: list[str]) -> str | None:
         return None
 
 
-def _whole_lines(path: Path, remarks: list[str]) -> list[str]:
+def _whole_lines(path: Path, remarks: list[str]) -> Iterator[str]:
     """The lines of a text file; a last one that is not whole yet is left out."""
     try:
-        text = path.read_text(encoding="utf-8", errors="replace")
+        with path.open("rb") as file:
+            while line := file.readline(MAX_LINE_BYTES):
+                if line.endswith(b"\n") or len(line) == MAX_LINE_BYTES:
+                    yield line.decode(errors="replace").rstrip("\r\n")
     except OSError:
         remarks.append(f"no {path.name} yet")
-        return []
-    return text.splitlines() if text.endswith("\n") else text.splitlines()[:-1]
 
 
 def _remark_on_damage(path: Path, lines: int, remarks: list[str]) -> None:

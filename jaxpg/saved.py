@@ -1,6 +1,7 @@
 """Opening the folder of a run, finished or still being written, without touching it."""
 
 import dataclasses
+import math
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -12,9 +13,11 @@ from jaxpg.checkpoint import Checkpoints
 from jaxpg.cli import Arguments, parse
 from jaxpg.config import Config, check, load_recipe
 from jaxpg.console import say
+from jaxpg.counters import WINDOW_EPISODES
 from jaxpg.errors import UserError
 from jaxpg.experiment import Experiment
 from jaxpg.resume import Metadata
+from jaxpg.sizes import check_memory, games
 from jaxpg.task import Task, check_player
 from jaxpg.types import Params
 
@@ -52,6 +55,7 @@ def parse_play(command: str, argv: Sequence[str], default: Arguments) -> tuple[A
     arguments: Any = parse(command, argv, dataclasses.replace(first, env=config.env))
     if arguments.episodes < 1:
         raise UserError(f"episodes: at least 1, not {arguments.episodes}")
+    check_memory([games("episodes", arguments.episodes)])
     if not 0 <= arguments.seed < 2**31:
         raise UserError(f"seed: from 0 to {2**31 - 1}, not {arguments.seed}")
     env = check(dataclasses.replace(config, env=arguments.env)).env
@@ -59,30 +63,39 @@ def parse_play(command: str, argv: Sequence[str], default: Arguments) -> tuple[A
 
 
 def restore_params(folder: Path, experiment: Experiment, which: str) -> tuple[Params, int]:
-    """The policy of one checkpoint.
+    """The policy of one checkpoint; says so where it is no result, such as that of a search that is not over.
 
     Args:
       folder: of the run.
       experiment: the pieces that the checkpoint must fit.
-      which: an iteration, ``latest``, or ``best``: the highest mean return of the last 100 games of training.
+      which: an iteration, ``latest``, or ``best``: the highest score of all saves, which is the mean return of 100
+        games of training, a generation's mean, or how far a search was.
 
     Returns:
       The params, and the checkpoint's iteration.
 
     Raises:
-      UserError: there is no such checkpoint, or it is damaged or of another architecture.
+      UserError: there is no such checkpoint, it is damaged or of another architecture, or nothing was found yet.
     """
     if not (folder / "checkpoints").is_dir():
         raise UserError(f"{folder}: no checkpoint yet")
-    checkpoints = Checkpoints(folder / "checkpoints")
+    checkpoints, learner = Checkpoints(folder / "checkpoints"), experiment.learner
     try:
-        iteration = _choose(checkpoints, folder, which)
+        iteration = _choose(checkpoints, folder, which, learner.score)
         key = jax.random.key(0)
-        like = jax.eval_shape(lambda: experiment.learner.init(key, experiment.policy.init(key)))
-        state, _ = checkpoints.restore(iteration, like, partial(_check_player, folder, iteration, experiment.task))
+        like = jax.eval_shape(lambda: learner.init(key, experiment.policy.init(key)))
+        check = partial(_check_player, folder, iteration, experiment.task)
+        state, metadata = checkpoints.restore(iteration, like, check)
     finally:
         checkpoints.close()
-    return state.params, iteration
+    untrained = "" if metadata.progress.iteration else "nothing was trained yet; this is the untrained network"
+    try:
+        params, remark = learner.result(state) if learner.result else (state.params, untrained)
+    except UserError as error:
+        raise UserError(f"{folder}: checkpoint {iteration}: {error}") from error
+    if remark:
+        say(f"jaxpg: {folder}: checkpoint {iteration}: {remark}")
+    return params, iteration
 
 
 def _check_player(folder: Path, iteration: int, played: Task, metadata: Metadata) -> None:
@@ -91,7 +104,7 @@ def _check_player(folder: Path, iteration: int, played: Task, metadata: Metadata
         say(f"jaxpg: {folder}, checkpoint {iteration}: {difference}", error=True)
 
 
-def _choose(checkpoints: Checkpoints, folder: Path, which: str) -> int:
+def _choose(checkpoints: Checkpoints, folder: Path, which: str, score: str) -> int:
     iterations = checkpoints.iterations()
     if not iterations:
         raise UserError(f"{folder}: no checkpoint yet")
@@ -99,12 +112,27 @@ def _choose(checkpoints: Checkpoints, folder: Path, which: str) -> int:
         case "latest":
             return iterations[-1]
         case "best":
-            return max(iterations, key=lambda iteration: _mean_return(checkpoints, iteration))
+            return _best(checkpoints, iterations, folder, score)
         case _ if which.isdecimal():
             return int(which)
     raise UserError(f"checkpoint: {which!r} is no iteration, nor 'latest' or 'best'")
 
 
-def _mean_return(checkpoints: Checkpoints, iteration: int) -> float:
-    mean = checkpoints.metadata(iteration).progress.return_mean_100
-    return float("-inf") if mean is None else mean
+def _best(checkpoints: Checkpoints, iterations: Sequence[int], folder: Path, score: str) -> int:
+    """The best save, as the newest one names it, because a run keeps it."""
+    named = checkpoints.metadata(iterations[-1]).progress.best_iteration
+    if named is not None and named in iterations:
+        return named
+    known = [checkpoints.metadata(iteration).progress for iteration in iterations]
+    scores = {one.iteration: one.score(score) for one in known}
+    rated = {iteration: number for iteration, number in scores.items() if number is not None}
+    if rated:  # of an older version, which did not keep the best
+        return max(rated, key=rated.__getitem__)
+    if score:
+        return iterations[-1]  # no round is over, and the newest save has played most of it
+    best = max(known, key=lambda one: -math.inf if one.return_mean_100 is None else one.return_mean_100)
+    say(
+        f"jaxpg: {folder}: no save had a mean return over {WINDOW_EPISODES} games yet; checkpoint {best.iteration} is "
+        f"taken for the best, by its mean over {len(best.last_returns)} games"
+    )
+    return best.iteration

@@ -1,5 +1,6 @@
 """The games of a run: begun anew with seeds of their own in each segment, played again where it was interrupted."""
 
+import math
 import zlib
 from collections.abc import Iterator
 from functools import partial
@@ -10,15 +11,40 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxpg.candidates import CandidateQueue, QueueSnapshot, beginning, joined
+from jaxpg.candidates import IDLE, CandidateQueue, QueueSnapshot, beginning, joined
 from jaxpg.config import Config
+from jaxpg.counters import Progress
 from jaxpg.errors import UserError
 from jaxpg.experiment import Experiment, lane_seeds
 from jaxpg.fleet import side_by_side
 from jaxpg.resume import Games, games_depend_on, queue_from_json, queue_to_json
 from jaxpg.rollout import NOT_SENT
+from jaxpg.sizes import Part, check_memory
 from jaxpg.team import Team
 from jaxpg.types import Population
+
+SHORTEST_AGENT_STEPS = 60 * 4_000
+"""Agent steps over all lanes that are always few enough to be played again: a minute's, at a modest speed."""
+SHARE_OF_RUN = 0.1
+"""What may be played again of a run that has lasted so long that this is more."""
+LEAST_GAMES, LEAST_GAMES_OF_SEARCH = 4, 32
+"""Games of the mean length that fit into a segment, because the unfinished ones are dropped at its end. A search or
+evolution has to play those anew, where REINFORCE has learned from what was played of them.
+"""
+
+
+def segment_agent_steps(config: Config, progress: Progress) -> int:
+    """Agent steps in each lane after which a segment ends: the user's number, or one that a clock has no part in.
+
+    Args:
+      config: of the run.
+      progress: how far it is, and how long games last.
+    """
+    if config.checkpoint.segment_agent_steps:
+        return config.checkpoint.segment_agent_steps
+    least_games = LEAST_GAMES if config.run.learner == "reinforce" else LEAST_GAMES_OF_SEARCH
+    of_all_lanes = max(SHORTEST_AGENT_STEPS, SHARE_OF_RUN * progress.agent_steps)
+    return math.ceil(max(of_all_lanes / config.env.num_lanes, least_games * (progress.length_mean_100 or 0)))
 
 
 class Segments:
@@ -33,7 +59,6 @@ class Segments:
     def __init__(self, config: Config, experiment: Experiment, team: Team):
         self._config, self._learner, self._fleet, self._team = config, experiment.learner, experiment.fleet, team
         self._num_actions = experiment.fleet.rollouts[0].pools[0].spec.num_actions
-        self._longest = config.checkpoint.segment_agent_steps + experiment.rollout_agent_steps
         self._lane_groups = experiment.lane_groups
         first = team.process * self._fleet.num_lanes
         self._own_lanes = slice(first, first + self._fleet.num_lanes)
@@ -55,14 +80,14 @@ class Segments:
         """Whether these are games of the same emulators."""
         return games.depend_on == self._depends_on
 
-    def bring_back(self, state: Any, segment: int, games: Games, folder: Path) -> Iterator[int]:
+    def bring_back(self, state: Any, progress: Progress, games: Games, folder: Path) -> Iterator[int]:
         """Plays the unfinished games again; yields how many agent steps were played since it last did.
 
         Raises:
           UserError: they do not fit the run, as in a stranger's checkpoint in ``folder``.
         """
-        actions = self._checked_actions(state, games, folder)
-        yield from self._fleet.replay(self._seeds(segment), actions[:, self._own_lanes])
+        actions = self._checked_actions(state, progress, games, folder)
+        yield from self._fleet.replay(self._seeds(progress.segment), actions[:, self._own_lanes])
         if games.queue:
             self._set_queues(state, games.queue)
 
@@ -87,6 +112,15 @@ class Segments:
     def agent_steps(self) -> int:
         """Of this process's lanes since the segment began."""
         return self._fleet.agent_steps_of_games
+
+    @property
+    def may_end(self) -> bool:
+        """Whether the games with which the segment began are over in this process's lanes, however short a segment is:
+        else games that last longer would never end.
+        """
+        idle = np.concatenate([queue.playing for queue in self._queues]) == IDLE if self._queues else False
+        longest_game_is_over = self.agent_steps > self._config.env.max_episode_agent_steps
+        return longest_game_is_over or bool((self._fleet.first_games_are_over | idle).all())
 
     def end(self) -> None:
         """Drops the unfinished games."""
@@ -123,10 +157,13 @@ class Segments:
     def _ask(self, device: int, ids: jax.Array) -> Population:
         return self._learner.ask(self._states[device], ids)
 
-    def _checked_actions(self, state: Any, games: Games, folder: Path) -> np.ndarray:
+    def _checked_actions(self, state: Any, progress: Progress, games: Games, folder: Path) -> np.ndarray:
+        num_actions = games.agent_steps * games.lanes
+        what = f"{num_actions} agent steps of unfinished games"
+        check_memory([Part("checkpoint.segment_agent_steps", what, num_actions)])
         try:
-            if games.agent_steps > self._longest:
-                raise ValueError(f"its games are longer than {self._longest} agent steps, a segment")
+            if num_actions > progress.agent_steps:
+                raise ValueError("its games are longer than the run")
             actions = games.unpacked()
             if not ((actions < self._num_actions) | (actions == NOT_SENT)).all():
                 raise ValueError("its games have actions that this game has not")

@@ -7,12 +7,14 @@ three zeros, and leave what may be tight to whoever asks for it.
 import math
 import os
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
 
 from jaxpg.envs.config import EnvConfig
 from jaxpg.errors import UserError
+from jaxpg.machine import usable_memory
 from jaxpg.types import EmulatorNeeds
 
 MAX_THREADS = 1024
@@ -69,20 +71,24 @@ def check_threads(env: EnvConfig, num_pools: int, lanes_per_pool: int) -> None:
 
 
 def check_memory(parts: Iterable[Part]) -> None:
-    """Raises UserError, which names the setting that weighs most, where the parts exceed the machine's memory."""
+    """Raises UserError, which names the setting that weighs most, where the parts exceed what memory there is."""
     parts = list(parts)
-    total, memory = sum(part.num_bytes for part in parts), physical_memory()
-    if total > memory:
+    total, memory = sum(part.num_bytes for part in parts), usable_memory()
+    if total + _in_use() > memory:
         heaviest = max(parts, key=lambda part: part.num_bytes)
         raise UserError(
             f"{heaviest.key}: the run needs about {_text(total)} of memory, of which {_text(heaviest.num_bytes)} for "
-            f"{heaviest.what}, but this machine has {_text(memory)}; use less"
+            f"{heaviest.what}, but this machine or container has {_text(memory)}; use less"
         )
 
 
-def physical_memory() -> int:
-    """Bytes of this machine's memory."""
-    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+def _in_use() -> int:
+    """Bytes of memory that this process has already, for the libraries alone some hundred megabytes."""
+    try:
+        pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
+    except (OSError, ValueError, IndexError):  # not Linux
+        return 0
+    return pages * os.sysconf("SC_PAGE_SIZE")
 
 
 def _text(size: float) -> str:

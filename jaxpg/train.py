@@ -17,7 +17,7 @@ from jaxpg.experiment import build
 from jaxpg.lock import only_trainer
 from jaxpg.memory import keep_freed_memory
 from jaxpg.recorder import Recorder, check_recordable
-from jaxpg.runfolder import new_run_folder, write_config
+from jaxpg.runfolder import SUMMARY, new_run_folder, take_end_away, write_config, write_resumed_config
 from jaxpg.stop import Stop
 from jaxpg.team import Team
 from jaxpg.training import Training
@@ -64,7 +64,9 @@ def train_together(arguments: TrainArguments, team: Team, stop: Stop) -> int:
                 say(f"jaxpg: {remark}")
         training = Training(config, folder, experiment, team, resume=bool(arguments.resume))
         if arguments.resume:
-            team.lead(lambda: write_config(folder, config))  # with the new flags, now that they fit the checkpoint
+            agent_steps = training.progress.agent_steps  # the new flags fit the checkpoint
+            team.lead(lambda: write_resumed_config(folder, config, agent_steps))
+            team.lead(lambda: take_end_away(folder))
         fault: FaultError | None = None
         save = training.save if team.num_processes == 1 else _cannot_save
         with closing(Recorder(folder)) as recorder:
@@ -108,7 +110,7 @@ def _say_end(training: Training, reason: str) -> None:
     """The end of a run, for its summary.json and for who watches."""
     progress, report = training.progress, training.experiment.learner.report
     try:
-        write_json(training.folder / "summary.json", {"ended": reason, **_without_returns(progress)})
+        write_json(training.folder / SUMMARY, {"ended": reason, **_without_returns(progress)})
     except OSError as error:
         training.unsaved = f"summary.json: {error.strerror}"
     mean = "-" if progress.return_mean_100 is None else f"{progress.return_mean_100:.2f}"
@@ -129,8 +131,7 @@ def _wait_for_videos(recorder: Recorder, stop: Stop) -> None:
 
 
 def _without_returns(progress: Progress) -> dict[str, Any]:
-    data = progress.to_json()
-    del data["last_returns"]
+    data = {name: x for name, x in progress.to_json().items() if name not in ("last_returns", "last_lengths")}
     return {**data, "return_mean_100": progress.return_mean_100}
 
 

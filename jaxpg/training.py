@@ -23,11 +23,14 @@ from jaxpg.metrics import EpisodeRow, EpisodesCsv, JsonLines, Record, TensorBoar
 from jaxpg.progress import count_up, make_progress
 from jaxpg.recorder import Recorder
 from jaxpg.resume import Games, Metadata
-from jaxpg.segments import Segments
+from jaxpg.segments import Segments, segment_agent_steps
 from jaxpg.stop import Stop
 from jaxpg.task import check_resumed
 from jaxpg.team import Team
 from jaxpg.types import Episodes, Experience
+
+SECONDS_BETWEEN_BEST = 10.0
+"""Least seconds from a save to one that keeps a better policy; saves have no influence on the games."""
 
 
 class _Agreed(NamedTuple):
@@ -76,7 +79,7 @@ class Training:
             keep_newest=config.checkpoint.keep_newest,
             keep_every=(config.checkpoint.keep_every, config.run.record_every),
         )
-        self._games: Games | None = None  # unfinished ones of the run that is resumed
+        self._games: Games | None = None  # unfinished ones of the run that is resumed, until they are played again
         if restored := self.checkpoints.newest_whole(self.state, self._check_task) if resume else None:
             self.state, metadata = restored
             self.progress, self._games = metadata.progress, metadata.games
@@ -88,15 +91,15 @@ class Training:
     def run(self, stop: Stop, recorder: Recorder) -> str:
         """Trains until the budget, the target or a signal ends it; returns why it ended."""
         progress, checkpoint = self.progress, self.config.checkpoint
-        saved_iteration, saved_at = max(self.checkpoints.iterations(), default=-1), time.monotonic()
+        saved_iteration = max(self.checkpoints.iterations(), default=-1)
+        saved_at, save_seconds = time.monotonic(), 0.0
         if self._reason_to_end(self._agreed(stop)) is None:
             self._go_on_with_games(stop)
         agreed = self._agreed(stop)
         while (reason := self._reason_to_end(agreed)) is None:
             self._iterate()
-            late = bool(checkpoint.every_seconds) and time.monotonic() - saved_at >= checkpoint.every_seconds
             began = time.perf_counter()
-            agreed = self._agreed(stop, late=late)
+            agreed = self._agreed(stop, late=self._is_late(time.monotonic() - saved_at, save_seconds))
             progress.wall_seconds += time.perf_counter() - began
             if agreed.segment_ends:
                 progress.segment += 1
@@ -104,9 +107,11 @@ class Training:
             due = _is_multiple(progress.iteration, checkpoint.every_iterations)
             recorded = _is_multiple(progress.iteration, self.config.run.record_every)
             if due or recorded or agreed.late:
-                saved_at = time.monotonic()
+                began_save = time.monotonic()
                 if self.save():
                     saved_iteration = progress.iteration
+                saved_at = time.monotonic()
+                save_seconds = saved_at - began_save
             if recorded and saved_iteration == progress.iteration and self.team.leads:
                 recorder.add(progress.iteration)
             recorder.poll()
@@ -125,17 +130,34 @@ class Training:
         if not _all_finite(self.state):
             raise self._not_finite("a weight became infinite or NaN")
         self.team.check_alike(self.state, "learner's state")
-        games = self._segments.unfinished()
+        progress, games = self.progress, self._games or self._segments.unfinished()
+        best_before = progress.best_iteration, progress.best_score
+        progress.note_best(self.experiment.learner.score)
         try:
             self.team.together(self._sync_logs)
-            metadata = Metadata(progress=self.progress, games=games, task=self.experiment.task)
-            self.checkpoints.save(self.progress.iteration, self.state, metadata)
+            metadata = Metadata(progress=progress, games=games, task=self.experiment.task)
+            self.checkpoints.save(progress.iteration, self.state, metadata)
         except OSError as error:
-            self.unsaved = f"iteration {self.progress.iteration} was not saved: {error}"
+            progress.best_iteration, progress.best_score = best_before
+            self.unsaved = f"iteration {progress.iteration} was not saved: {error}"
             self._say(f"{self.unsaved}; the training goes on, and the next save tries again")
             return False
         self.unsaved = None
         return True
+
+    def _is_late(self, seconds: float, save_seconds: float) -> bool:
+        """Whether a save is due by the clock: the last one is long ago, or the policy is notably better than at any.
+
+        Args:
+          seconds: since the last save.
+          save_seconds: that it took; saves at better scores take a hundredth of the time at most.
+        """
+        every_seconds = self.config.checkpoint.every_seconds
+        if not every_seconds:
+            return False
+        may_keep_best = seconds >= max(SECONDS_BETWEEN_BEST, 100 * save_seconds)
+        better = may_keep_best and self.progress.is_notably_best(self.experiment.learner.score)
+        return better or seconds >= every_seconds
 
     def close(self) -> None:
         for writer in self._writers:
@@ -180,11 +202,12 @@ class Training:
                 "over": bool(over),
                 "games": self._segments.has_games,
                 "agent_steps": self._segments.agent_steps,
+                "may_end": self._segments.may_end,
             }
         )
         signals = [one["signal"] for one in said if one["signal"] is not None]
         all_played = not any(one["games"] for one in said)
-        longest = max(one["agent_steps"] for one in said)
+        is_long = max(one["agent_steps"] for one in said) >= segment_agent_steps(self.config, self.progress)
         if signals:
             stop.signal = signals[0]
         return _Agreed(
@@ -192,12 +215,12 @@ class Training:
             late=said[0]["late"],
             out_of_time=said[0]["over"],
             all_played=all_played,
-            segment_ends=all_played or longest >= self.config.checkpoint.segment_agent_steps,
+            segment_ends=all_played or (is_long and all(one["may_end"] for one in said)),
         )
 
     def _go_on_with_games(self, stop: Stop) -> None:
         """Begins a segment, or plays the games of an interrupted one again up to where they were."""
-        games, self._games = self._games, None
+        games = self._games
         if games is None:
             self._segments.begin(self.state, self.progress.segment)
         elif not self.config.checkpoint.replay or not self._segments.can_bring_back(games):
@@ -206,12 +229,25 @@ class Training:
             self.progress.segment += 1
             self._segments.begin(self.state, self.progress.segment)
         else:
+            self._say_replay(games)
             own_agent_steps = games.agent_steps * self.experiment.fleet.num_lanes
             with count_up("replayed_agent_steps", own_agent_steps) as advance:
-                for agent_steps in self._segments.bring_back(self.state, self.progress.segment, games, self.folder):
+                for agent_steps in self._segments.bring_back(self.state, self.progress, games, self.folder):
                     advance(agent_steps)
                     if stop.signal is not None:
                         return
+        self._games = None
+
+    def _say_replay(self, games: Games) -> None:
+        """What going on costs, for who would rather begin new games."""
+        agent_steps, progress = games.agent_steps * games.lanes, self.progress
+        seconds = agent_steps * progress.wall_seconds / max(progress.agent_steps, 1)
+        time_text = f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.0f} min"
+        if self.team.leads:
+            say(
+                f"jaxpg: {self.folder}: {agent_steps:,} agent steps of unfinished games are played again, which takes "
+                f"at most about {time_text}; --checkpoint.no-replay begins new games instead"
+            )
 
     def _reason_to_end(self, agreed: _Agreed) -> str | None:
         run, progress = self.config.run, self.progress
@@ -252,6 +288,7 @@ class Training:
         progress.agent_steps += played.agent_steps
         progress.episodes += len(played.episodes.lane)
         progress.last_returns.extend(played.episodes.episode_return.tolist())
+        progress.last_lengths.extend(played.episodes.length_agent_steps.tolist())
         self._check_finite(metrics)
         wall = t2 - t0
         progress.wall_seconds += wall

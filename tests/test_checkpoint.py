@@ -4,6 +4,7 @@ import logging
 import subprocess
 import sys
 from collections import deque
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any, NamedTuple
 
@@ -13,7 +14,7 @@ import numpy as np
 import optax
 import pytest
 
-from jaxpg import checkpoint
+from jaxpg import checkpoint, durable
 from jaxpg.checkpoint import Checkpoints
 from jaxpg.counters import Progress
 from jaxpg.durable import seal
@@ -119,6 +120,41 @@ def test_the_newest_and_every_nth_are_kept(newest, every, kept, tmp_path):
     assert made.iterations() == kept
     assert sorted(int(path.name) for path in (tmp_path / "checkpoints").iterdir()) == kept
     made.close()
+
+
+def test_the_best_one_is_kept_until_there_is_a_better_one(tmp_path):
+    made = Checkpoints(tmp_path / "checkpoints", keep_newest=2)
+    kept = []
+    for iteration, best in enumerate([None, 2, 2, 2, 2, 6, 6, 6], start=1):
+        made.save(iteration, {"x": jnp.zeros(1)}, replace(METADATA, progress=Progress(best_iteration=best)))
+        kept.append(made.iterations())
+    assert kept == [[1], [1, 2], [2, 3], [2, 3, 4], [2, 4, 5], [5, 6], [6, 7], [6, 7, 8]]
+    made.close()
+
+
+def test_what_a_checkpoint_says_is_read_without_its_arrays(checkpoints, tmp_path, monkeypatch):
+    """Choosing the best one and a report look at every checkpoint, and arrays may be gigabytes."""
+    checkpoints.save(3, state(), METADATA)
+    looked_at = []
+    size_and_hash = durable._size_and_hash
+    monkeypatch.setattr(durable, "_size_and_hash", lambda path: (looked_at.append(path.name), size_and_hash(path))[1])
+    damaged(tmp_path / "checkpoints" / "3", "flipped")
+    assert checkpoints.metadata(3) == METADATA
+    assert looked_at == ["metadata.json"]
+    with pytest.raises(UserError, match="is not what was saved"):
+        checkpoints.restore(3, state())
+    (tmp_path / "checkpoints" / "3" / "metadata.json").write_text("{}")
+    with pytest.raises(UserError, match="metadata.json is not what was saved"):
+        checkpoints.metadata(3)
+
+
+def test_a_resumed_run_looks_at_each_byte_once(checkpoints, monkeypatch):
+    checkpoints.save(3, state(), METADATA)
+    looked_at = []
+    size_and_hash = durable._size_and_hash
+    monkeypatch.setattr(durable, "_size_and_hash", lambda path: (looked_at.append(path), size_and_hash(path))[1])
+    assert bits(checkpoints.newest_whole(state(seed=1))[0]) == bits(state())
+    assert len(looked_at) == len(set(looked_at)) > 3
 
 
 def test_what_was_saved_from_an_accelerator_comes_back_on_this_device(checkpoints, tmp_path):

@@ -10,9 +10,13 @@ from pathlib import Path
 
 import pytest
 
-from jaxpg.cli import parse_train
-from jaxpg.config import Config, dump
+from jaxpg.cli import parse, parse_train
+from jaxpg.config import Config, RunConfig, dump
 from jaxpg.errors import UserError, run_command
+from jaxpg.evaluate import EvaluateArguments
+from jaxpg.record import RecordArguments
+from jaxpg.report import ReportArguments
+from jaxpg.runfolder import new_run_folder
 from jaxpg.train import main
 
 SMALL = [
@@ -302,3 +306,21 @@ def test_ctrl_c_is_one_line_and_130(capsys: pytest.CaptureFixture) -> None:
         run_command(command, [])
     assert end.value.code == 130
     assert capsys.readouterr().err == "jaxpg: interrupted\n"
+
+
+def test_a_tilde_is_the_home_folder_wherever_a_folder_is_given(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A shell sees to it at the beginning of a word alone, and nothing does in a recipe."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert parse_train(["--run.dir=~/x", "--env.game", "Pong"]).config.run.dir == f"{tmp_path}/x"
+    assert parse_train(["--run.dir", "~/x"]).config.run.dir == f"{tmp_path}/x"
+    assert parse_train(["--run.dir=x/~/y"]).config.run.dir == "x/~/y"
+    assert new_run_folder(Config(run=RunConfig(dir="~/x"))) == tmp_path / "x"
+    with pytest.raises(UserError, match=f"^{tmp_path}/x: no run to resume"):
+        parse_train(["--resume=~/x"])
+    with pytest.raises(UserError, match=f"^{tmp_path}/x.yaml: cannot read the recipe"):
+        parse_train(["~/x.yaml"])
+    report = parse("report", ["~/a", "~", "--out=~/b.html", "--png=~/c"], ReportArguments())
+    assert report.runs == (f"{tmp_path}/a", str(tmp_path))
+    assert (report.out, report.png) == (f"{tmp_path}/b.html", f"{tmp_path}/c")
+    assert parse("record", ["~/a", "--out=~/b.mp4"], RecordArguments()).out == f"{tmp_path}/b.mp4"
+    assert parse("evaluate", ["~/a"], EvaluateArguments()).run == f"{tmp_path}/a"

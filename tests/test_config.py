@@ -8,13 +8,26 @@ from pathlib import Path
 
 import pytest
 
-from jaxpg.config import MAX_DEPTH, MAX_RECIPE_BYTES, CheckpointConfig, Config, RunConfig, check, dump, load_recipe
+from jaxpg.config import (
+    MAX_DEPTH,
+    MAX_RECIPE_BYTES,
+    Change,
+    CheckpointConfig,
+    Config,
+    RunConfig,
+    changes,
+    check,
+    dump,
+    load_history,
+    load_recipe,
+)
 from jaxpg.envs.config import EnvConfig
 from jaxpg.errors import MAX_SENTENCE, UserError
 from jaxpg.learners.reinforce_config import ReinforceConfig
 from jaxpg.observations import ObservationConfig
 from jaxpg.optimizers import OptimizerConfig
 from jaxpg.policies import PolicyConfig
+from jaxpg.runfolder import write_config, write_resumed_config
 
 
 @pytest.fixture
@@ -293,3 +306,41 @@ def test_every_setting_is_frozen():
     for section in dataclasses.fields(Config):
         with pytest.raises(dataclasses.FrozenInstanceError):
             setattr(getattr(Config(), section.name), dataclasses.fields(section.type)[0].name, None)
+
+
+def test_the_history_of_resumes_is_written_and_read_and_no_part_of_the_configuration(tmp_path):
+    before = Config(env=EnvConfig(actions=(2, 3)))
+    after = Config(env=EnvConfig(actions=(1, 2), num_lanes=8), run=RunConfig(target_return=5.0))
+    assert [(one.setting, one.before, one.after) for one in changes(before, after, 640)] == [
+        ("run.target_return", None, 5.0),
+        ("env.num_lanes", before.env.num_lanes, 8),
+        ("env.actions", (2, 3), (1, 2)),
+    ]
+    write_config(tmp_path, before)
+    write_resumed_config(tmp_path, after, 640)
+    write_resumed_config(tmp_path, after, 700)
+    path = tmp_path / "config.yaml"
+    assert load_recipe(path) == after
+    assert [one.agent_steps for one in load_history(path)] == [640] * 3
+    write_resumed_config(tmp_path, before, 800)
+    assert [(one.setting, one.after) for one in load_history(path)][3:] == [
+        ("run.target_return", None),
+        ("env.num_lanes", before.env.num_lanes),
+        ("env.actions", [2, 3]),
+    ]
+
+
+def test_a_long_history_loses_its_oldest_changes_and_is_still_read(tmp_path):
+    many = [Change(agent_steps=i, setting="run.budget_agent_steps", before=i, after=i + 1) for i in range(120)]
+    write_config(tmp_path, Config(), many)
+    assert load_history(tmp_path / "config.yaml") == many[20:]
+
+
+@pytest.mark.parametrize("history", ["yes", "[1]", "{a: 1}", "[{agent_steps: x}]", "[{more: 1}]", "2020-01-01"])
+def test_a_history_that_was_edited_to_something_else_is_a_sentence(history, tmp_path):
+    path = tmp_path / "config.yaml"
+    path.write_text(f"env: {{game: Pong}}\nhistory: {history}\n")
+    with pytest.raises(UserError, match=r"config\.yaml:2:1: history: a list of changes, each with agent_steps"):
+        load_recipe(path)
+    path.write_text("history:\n")
+    assert (load_recipe(path), load_history(path)) == (Config(), [])

@@ -40,11 +40,13 @@ MAY_IMPORT = {
     "metrics": BASE | {"durable"},
     "progress": {"metrics"},
     "config": BASE | {"envs", "observations", "policies", "learners", "optimizers"},
-    "sizes": BASE | {"envs"},
+    "machine": set(),
+    "sizes": BASE | {"envs", "machine"},
     "experiment": BASE
-    | {"activations", "config", "envs", "fleet", "learners", "observations", "optimizers", "policies", "rollout"}
-    | {"sizes", "task", "team"},
-    "segments": BASE | {"candidates", "config", "experiment", "fleet", "resume", "rollout", "team"},
+    | {"activations", "config", "envs", "fleet", "learners", "machine", "observations", "optimizers", "policies"}
+    | {"rollout", "sizes", "task", "team"},
+    "segments": BASE
+    | {"candidates", "config", "counters", "experiment", "fleet", "resume", "rollout", "sizes", "team"},
     "distributed": {"errors", "team"},
     "children": {"errors"},
     "cli": {"config", "distributed", "envs", "errors"},
@@ -54,12 +56,12 @@ MAY_IMPORT = {
     "watchdog": {"fleet"},
     "compiled": set(),
     "memory": set(),
-    "saved": BASE | {"checkpoint", "cli", "config", "counters", "experiment", "resume", "task"},
+    "saved": BASE | {"checkpoint", "cli", "config", "counters", "experiment", "resume", "sizes", "task"},
     "human_scores": set(),
     "panel": set(),
     "grid": {"panel"},
     "video": {"errors"},
-    "played": BASE | {"candidates", "envs", "experiment", "observations", "progress", "rollout"},
+    "played": BASE | {"candidates", "envs", "experiment", "observations", "progress", "rollout", "sizes"},
     "trace": BASE | {"config", "envs", "durable", "learners", "played", "returns"},
     "recorder": BASE | {"envs", "video"},
     "training": BASE

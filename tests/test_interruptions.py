@@ -1,17 +1,24 @@
 """An interrupted run goes on as if it had not been: signals, kills, resumes."""
 
+import re
 import shutil
 import signal
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-from jaxpg.config import load_recipe
+from jaxpg.config import dump, load_history, load_recipe
+from jaxpg.errors import FaultError
 from jaxpg.experiment import lane_seeds
 from jaxpg.metrics import JsonLines
 from jaxpg.rollout import Rollout
+from jaxpg.runlog import read_run
+from jaxpg.segments import Segments
+from jaxpg.tables import runs_table
 from jaxpg.train import main
+from jaxpg.views import number_runs
 from tests.runs import (
     CARTPOLE,
     LANES,
@@ -47,7 +54,8 @@ def check_same(folder: Path, uninterrupted: Path) -> None:
     assert untimed(games(folder)) == untimed(games(uninterrupted))
     ours, theirs = saved(folder), saved(uninterrupted)
     assert ours[1] == theirs[1]
-    assert replace(ours[2], wall_seconds=0) == replace(theirs[2], wall_seconds=0)
+    of_saves = {"wall_seconds": 0, "best_iteration": None, "best_score": None}
+    assert replace(ours[2], **of_saves) == replace(theirs[2], **of_saves)
 
 
 @pytest.mark.parametrize(("number", "name", "code"), [(signal.SIGTERM, "SIGTERM", 143), (signal.SIGINT, "SIGINT", 130)])
@@ -69,12 +77,15 @@ def test_a_signal_ends_the_run_after_the_iteration_and_resume_finishes_it(
 
 
 @pytest.mark.parametrize("iteration", [10, 12])
-def test_a_run_that_is_ended_and_resumed_is_the_uninterrupted_run(iteration, uninterrupted, signals, tmp_path):
+def test_a_run_that_is_ended_and_resumed_is_the_uninterrupted_run(iteration, uninterrupted, signals, tmp_path, capsys):
     """At 10 the signal falls on a save, at 12 it makes one of its own."""
     signals.send(signal.SIGTERM, iteration=iteration)
     folder = cartpole(tmp_path / "run", "--checkpoint.every-iterations", "5", iterations=20, code=143)
     signals.stop()
+    capsys.readouterr()
     run("--resume", str(folder))
+    cost = f"jaxpg: {folder}: {iteration * PER_ITERATION} agent steps of unfinished games are played again, which takes"
+    assert re.search(f"{re.escape(cost)} at most about \\d+ s; --checkpoint.no-replay begins", capsys.readouterr().out)
     check_whole(folder, iterations=20)
     check_same(folder, uninterrupted)
 
@@ -130,14 +141,46 @@ def uninterrupted_segments(tmp_path_factory) -> Path:
     return cartpole(tmp_path_factory.mktemp("segments") / "whole", *SEGMENTS, iterations=8)
 
 
-@pytest.mark.parametrize("iteration", [4, 5, 7])
+@pytest.mark.parametrize("iteration", [4, 7])
 def test_a_run_of_several_segments_is_resumed_to_the_bit(iteration, uninterrupted_segments, signals, tmp_path):
-    """Ended where a segment ends, right after, and in the third one."""
+    """Ended where a segment ends, and in the fourth one."""
     signals.send(signal.SIGTERM, iteration=iteration)
     folder = cartpole(tmp_path / "run", *SEGMENTS, iterations=8, code=143)
     signals.stop()
     run("--resume", str(folder))
     check_same(folder, uninterrupted_segments)
+
+
+def test_a_segment_that_is_shorter_than_games_lasts_until_the_first_game_of_each_lane_is_over(
+    signals, tmp_path, monkeypatch
+):
+    """In a run that is not interrupted, and in one that is, whose emulators fail once more before they are where they
+    were.
+    """
+    short = ("--checkpoint.segment-agent-steps", "1")
+    segments = []
+    end = Segments.end
+    note_end = lambda own: (segments.append(own._fleet.first_games_are_over), end(own))  # noqa: E731
+    with monkeypatch.context() as patch:
+        patch.setattr(Segments, "end", note_end)
+        whole = cartpole(tmp_path / "whole", *short, iterations=15)
+    assert len(segments) > 1
+    assert np.all(segments)
+    assert len(games(whole)) >= len(segments) * LANES
+    signals.send(signal.SIGTERM, iteration=9)
+    folder = cartpole(tmp_path / "run", *short, iterations=15, code=143)
+    signals.stop()
+    replay = Rollout.replay
+
+    def replay_a_little(rollout, seeds, actions):
+        yield next(replay(rollout, seeds, actions))
+        raise FaultError("an emulator failed")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Rollout, "replay", replay_a_little)
+        run("--resume", str(folder), code=1)
+    run("--resume", str(folder))
+    check_same(folder, whole)
 
 
 def test_every_segment_seeds_the_emulators_anew(tmp_path, monkeypatch):
@@ -164,7 +207,8 @@ def test_the_window_of_returns_survives_a_resume(signals, tmp_path):
     check_whole(folder, iterations=90)
 
 
-def test_resuming_a_finished_run_changes_nothing(tmp_path):
+def test_resuming_a_finished_run_changes_nothing_and_replays_nothing(tmp_path, monkeypatch):
+    monkeypatch.setattr(Rollout, "replay", lambda *arguments: pytest.fail("its games are played again"))
     folder = cartpole(tmp_path / "run", iterations=3)
     before = records(folder), games(folder), saved(folder)[:2], summary(folder)
     for _ in range(2):
@@ -172,8 +216,30 @@ def test_resuming_a_finished_run_changes_nothing(tmp_path):
     assert (records(folder), games(folder), saved(folder)[:2], summary(folder)) == before
 
 
-def test_a_resumed_run_can_be_given_a_larger_budget_and_keeps_it(tmp_path):
+def test_while_a_run_goes_on_with_a_larger_budget_and_after_it_was_killed_nothing_says_that_it_ended(
+    tmp_path, monkeypatch
+):
     folder = cartpole(tmp_path / "run", iterations=3)
-    run("--resume", str(folder), "--run.budget-agent-steps", str(5 * PER_ITERATION))
-    check_whole(folder, iterations=5)
+    assert read_run(str(folder)).ended == "budget of agent steps used"
+    ended = []
+
+    def look_and_die(writer, record, episodes):
+        ended.append(read_run(str(folder)).ended)
+        raise Killed
+
+    with monkeypatch.context() as patch:
+        patch.setattr(JsonLines, "write", look_and_die)
+        with pytest.raises(Killed):
+            main(["--resume", str(folder), "--run.budget-agent-steps", str(5 * PER_ITERATION)])
+    assert ended == [None]
+    assert not (folder / "summary.json").exists()
+    assert read_run(str(folder)).ended is None
+    assert runs_table(number_runs([read_run(str(folder))])).rows[0][-1] == "not yet, or broken off"
     assert load_recipe(folder / "config.yaml").run.budget_agent_steps == 5 * PER_ITERATION
+    run("--resume", str(folder))
+    (change,) = [one for one in load_history(folder / "config.yaml") if one.setting == "run.budget_agent_steps"]
+    assert (change.agent_steps, change.before, change.after) == tuple(n * PER_ITERATION for n in (3, 3, 5))
+    log = read_run(str(folder))
+    assert "setting: run.budget_agent_steps" in dump(log.config, log.history)
+    assert summary(folder)["iteration"] == 5
+    check_whole(folder, iterations=5)

@@ -121,12 +121,16 @@ def test_the_display_is_live_exactly_on_a_terminal(monkeypatch):
 
 def test_counting_up_says_how_far_the_work_is(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture) -> None:
     monkeypatch.setattr("jaxpg.progress.SECONDS_BETWEEN_LINES", 0.0)
+    seconds = iter([0, 3, 3, 43, 43, 0, 0, 0])
+    monkeypatch.setattr("jaxpg.progress.time.monotonic", lambda: next(seconds))
     with progress.count_up("games", 100) as ended:
         ended(3)
         ended(40)
     with progress.count_up("agent_steps") as stepped:
         stepped(64)
-    assert capsys.readouterr().out.splitlines() == ["games=3 of=100", "games=43 of=100", "agent_steps=64"]
+    assert capsys.readouterr().out.splitlines() == [
+        *("games=3 of=100 left_seconds=97", "games=43 of=100 left_seconds=57", "agent_steps=64")
+    ]
 
 
 def test_counting_up_draws_a_bar_on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,10 +7,11 @@ import jax
 import pytest
 
 from jaxpg import experiment as experiment_module
-from jaxpg import sizes
-from jaxpg.config import Config, RunConfig
+from jaxpg import machine, sizes
+from jaxpg.config import Config, RunConfig, dump
 from jaxpg.envs.config import EnvConfig
 from jaxpg.errors import UserError
+from jaxpg.evaluate import EvaluateArguments
 from jaxpg.experiment import Player, build
 from jaxpg.learners.batches import rows_per_chunk
 from jaxpg.learners.evolution import EvolutionConfig
@@ -18,7 +19,10 @@ from jaxpg.learners.random_search import RandomSearchConfig
 from jaxpg.learners.reinforce_config import ReinforceConfig
 from jaxpg.observations import ObservationConfig
 from jaxpg.optimizers import OptimizerConfig
+from jaxpg.played import play
 from jaxpg.policies import PolicyConfig
+from jaxpg.record import RecordArguments
+from jaxpg.saved import parse_play
 
 GB = 10**9
 VECTOR = ObservationConfig(name="vector")
@@ -28,7 +32,7 @@ SMALL = Config(env=COUNT, observation=VECTOR)
 
 @pytest.fixture(autouse=True)
 def _a_machine_of_8_gb(monkeypatch):
-    monkeypatch.setattr(sizes, "physical_memory", lambda: 8 * GB)
+    monkeypatch.setattr(sizes, "usable_memory", lambda: 8 * GB)
 
 
 @pytest.fixture
@@ -117,7 +121,9 @@ LARGE = {
 @pytest.mark.parametrize(("config", "key", "what"), LARGE.values(), ids=LARGE.keys())
 def test_what_exceeds_memory_is_refused_by_its_name_before_anything_is_made(config, key, what, lanes_made):
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    with pytest.raises(UserError, match="of memory, of which .* but this machine has 8 GB; use less$") as caught:
+    with pytest.raises(
+        UserError, match="of memory, of which .* but this machine or container has 8 GB; use less$"
+    ) as caught:
         build(config)
     assert str(caught.value).startswith(f"{key}: the run needs about ")
     assert what in str(caught.value)
@@ -134,16 +140,34 @@ def test_a_player_needs_no_gradient_and_no_long_rollout():
 def test_the_machines_own_memory_is_what_counts(monkeypatch):
     config = dataclasses.replace(SMALL, reinforce=ReinforceConfig(rollout_agent_steps=1000))
     build(config).rollout.close()
-    monkeypatch.setattr(sizes, "physical_memory", lambda: 100_000)
-    with pytest.raises(UserError, match="but this machine has 100 kB"):
+    monkeypatch.setattr(sizes, "usable_memory", lambda: 100_000)
+    with pytest.raises(UserError, match="but this machine or container has 100 kB"):
         build(config)
 
 
-def test_physical_memory_is_that_of_the_system(monkeypatch):
+def test_memory_that_is_in_use_already_counts(monkeypatch):
+    monkeypatch.setattr(sizes, "_in_use", lambda: 8 * GB - 1000)
+    sizes.check_memory([sizes.Part("a", "b", 1000)])
+    with pytest.raises(UserError, match="a: the run needs about 1 kB of memory, of which 1 kB for b"):
+        sizes.check_memory([sizes.Part("a", "b", 1001)])
     monkeypatch.undo()
-    with open("/proc/meminfo", encoding="ascii") as file:
-        total = int(file.readline().split()[1]) * 1024
-    assert sizes.physical_memory() == total
+    assert 30_000_000 < sizes._in_use() < machine.usable_memory()
+
+
+@pytest.mark.parametrize("arguments", [("--episodes", "1000000000"), ("--episodes", str(10**30))])
+def test_a_number_of_games_that_no_memory_holds_is_refused_before_anything_is_made(arguments, tmp_path):
+    (tmp_path / "config.yaml").write_text(dump(SMALL))
+    for command in (EvaluateArguments(), RecordArguments()):
+        with pytest.raises(UserError, match="^episodes: the run needs about .* for a queue of 10+ games, but"):
+            parse_play("evaluate", [str(tmp_path), *arguments], command)
+
+
+def test_a_recorded_game_that_outgrows_memory_ends_with_a_sentence(monkeypatch):
+    experiment = build(SMALL, Player(dataclasses.replace(COUNT, num_lanes=1), keeps_tape=True))
+    monkeypatch.setattr(sizes, "_in_use", lambda: 8 * GB)
+    with pytest.raises(UserError, match=r"^env\.max_episode_agent_steps: .* for 5 agent steps of a game, joined, but"):
+        play(experiment, experiment.policy.init(jax.random.key(0)), 0)
+    experiment.rollout.close()
 
 
 def test_the_state_is_counted_to_the_byte():

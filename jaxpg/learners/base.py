@@ -37,3 +37,9 @@ class Learner(NamedTuple):
     empty when nothing is left to do at all."""
     report: Callable[[dict[str, float]], str] | None = None
     """The newest metrics -> what a person should know at the end of the run, one line."""
+    score: str = ""
+    """The metric that says how good ``params`` are, to choose the best save by; empty for the mean return of the last
+    100 games."""
+    result: Callable[[Any], tuple[Params, str]] | None = None
+    """``state -> (params, remark)``, what the learner has found so far, and what to say about it, empty where that is
+    its result; UserError where it has found nothing yet. None where ``params`` are a result at any time."""

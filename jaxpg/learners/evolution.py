@@ -16,7 +16,7 @@ from pydantic import Field
 
 from jaxpg.errors import UserError
 from jaxpg.learners.base import Learner, Metrics
-from jaxpg.learners.scores import add_games, missing_games
+from jaxpg.learners.scores import add_games, best_scored, missing_games
 from jaxpg.moments import Statistics, add_seen, moments, no_statistics
 from jaxpg.observations import Observation
 from jaxpg.team import Team
@@ -180,8 +180,25 @@ def make_evolution(
         ids = int(state.generation) * population_size + np.arange(population_size)
         return missing_games(ids, state.num_games, config.episodes_per_candidate)
 
+    def result(state: EvolutionState) -> tuple[Params, str]:
+        if int(state.generation):
+            return state.params, ""
+
+        def candidate(place: int) -> Params:
+            return jax.tree.map(lambda x: x[0], ask(state, jnp.array([place], jnp.int32)))
+
+        wanted, unfinished = config.episodes_per_candidate, "the first generation"
+        return best_scored(state.return_sums, state.num_games, wanted, candidate, unfinished=unfinished)
+
     return Learner(
-        init=init, ask=ask, tell=tell, keeps_tape=config.normalize_observations, greedy=config.greedy, games=games
+        init=init,
+        ask=ask,
+        tell=tell,
+        keeps_tape=config.normalize_observations,
+        greedy=config.greedy,
+        games=games,
+        score="generation_return_mean",
+        result=result,
     )
 
 

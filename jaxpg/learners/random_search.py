@@ -17,7 +17,7 @@ from pydantic import Field
 
 from jaxpg.errors import UserError
 from jaxpg.learners.base import Learner, Metrics
-from jaxpg.learners.scores import add_games, missing_games
+from jaxpg.learners.scores import add_games, best_scored, missing_games
 from jaxpg.types import Episodes, Experience, Params, Population
 from jaxpg.validation import STRICT, NonNegativeInt, PositiveFloat, PositiveInt
 
@@ -134,15 +134,40 @@ def make_random_search(config: RandomSearchConfig) -> Learner:
         players, wanted = rounds[number]
         return missing_games(np.asarray(state.ids[:players], np.int64), state.num_games[:players], wanted)
 
+    def result(state: RandomSearchState) -> tuple[Params, str]:
+        number = int(state.round)
+        if number == len(rounds):
+            return state.params, ""
+        if number:
+            remark = f"the search is not over; this is the best candidate after {number} of {len(rounds)} rounds"
+            return state.params, remark
+
+        def candidate(place: int) -> Params:  # in the first round the places are the ids
+            return jax.tree.map(lambda x: x[0], ask(state, jnp.array([place], jnp.int32)))
+
+        wanted = rounds[0].episodes
+        return best_scored(state.return_sums, state.num_games, wanted, candidate, unfinished="the search")
+
     def report(metrics: dict[str, float]) -> str:
         if "best_return" not in metrics:
             return "the search is not over"
         line = f"best candidate {metrics['best_candidate']}: {metrics['best_search_return']:.1f} in the search"
         games_each = rounds[int(metrics["best_round"])].episodes
         fresh = f", {metrics['best_return']:.1f} a game over {games_each} fresh games"
-        return line + (fresh if metrics["best_round"] else "")
+        over = "" if metrics["best_round"] == len(rounds) - 1 else "; the search is not over"
+        return line + (fresh if metrics["best_round"] else "") + over
 
-    return Learner(init=init, ask=ask, tell=tell, keeps_tape=False, greedy=config.greedy, games=games, report=report)
+    return Learner(
+        init=init,
+        ask=ask,
+        tell=tell,
+        keeps_tape=False,
+        greedy=config.greedy,
+        games=games,
+        report=report,
+        score="best_round",  # of all candidates seen so far, that of the newest finished round has proved most
+        result=result,
+    )
 
 
 def rounds_of(config: RandomSearchConfig) -> list[Round]:

@@ -1,7 +1,12 @@
 """Counting candidates' games: what search and evolution share."""
 
+from collections.abc import Callable
+
 import jax
 import numpy as np
+
+from jaxpg.errors import UserError
+from jaxpg.types import Params
 
 
 def add_games(
@@ -27,3 +32,29 @@ def add_games(
 def missing_games(ids: np.ndarray, num_games: jax.Array, wanted: int) -> np.ndarray:
     """``i64[J]``: each candidate of ``ids`` (``i64[C]``) as often as it has games left to play."""
     return np.repeat(ids, np.maximum(wanted - np.asarray(num_games), 0))
+
+
+def best_scored(
+    return_sums: jax.Array, num_games: jax.Array, wanted: int, ask: Callable[[int], Params], *, unfinished: str
+) -> tuple[Params, str]:
+    """The best candidate of a first round that is not over, among those whose games are all played, and a remark.
+
+    Args:
+      return_sums: ``f32[C]``.
+      num_games: ``i32[C]``.
+      wanted: games of each candidate.
+      ask: a candidate's place -> its params.
+      unfinished: what is not over yet, for sentences.
+
+    Raises:
+      UserError: there is none.
+    """
+    sums, counts = np.asarray(return_sums), np.asarray(num_games)
+    scored = counts >= wanted
+    if not scored.any():
+        raise UserError(f"{unfinished} is not over, and no candidate has played all its games yet; train on first")
+    best = int(np.where(scored, sums, -np.inf).argmax())
+    return ask(best), (
+        f"{unfinished} is not over; this is candidate {best}, the best of the {scored.sum()} of {len(counts)} that "
+        f"have played all their games, with {sums[best] / counts[best]:.1f} a game"
+    )

@@ -46,9 +46,10 @@ def untimed(rows: list[dict]) -> list[dict]:
 
 
 def as_plain(metadata: Any) -> dict[str, Any]:
-    """What a checkpoint says besides its arrays, without what a clock says."""
+    """What a checkpoint says besides its arrays, without what a clock says and which save is the best of those made."""
     data = json.loads(metadata.to_json())
-    return {**untimed([data["progress"]])[0], "games": data["games"]}
+    progress = {name: x for name, x in data["progress"].items() if not name.startswith("best_")}
+    return {**untimed([progress])[0], "games": data["games"]}
 
 
 def fingerprint(folder: Path) -> Fingerprint:

@@ -136,3 +136,28 @@ def test_a_candidate_replays_its_return_from_its_id_and_its_lanes_seed(num_pools
         alone = play(np.full(4, candidate))  # one member for all lanes
         assert alone.episode_return[alone.lane == candidate] == searched.episode_return[mine]
     rollout.close()
+
+
+def test_a_search_that_is_not_over_gives_the_best_candidate_with_all_its_games_and_says_so() -> None:
+    config = RandomSearchConfig(candidates=4, episodes_per_candidate=2, finalists=2, winner_episodes=1)
+    learner = make_random_search(config)
+    state = learner.init(jax.random.key(0), LIKE)
+    state, _ = learner.tell(state, [], _told([1, 2, 2, 3, 0], [50.0, 1.0, 2.0, 9.0, 8.0]))
+    with pytest.raises(UserError, match="^the search is not over, and no candidate has played all its games yet; "):
+        learner.result(state._replace(num_games=state.num_games.at[2].set(1)))
+    params, remark = learner.result(state)
+    assert np.array_equal(_flat({k: x[None] for k, x in params.items()}), _flat(learner.ask(state, jnp.array([2]))))
+    assert remark == (
+        "the search is not over; this is candidate 2, the best of the 1 of 4 that have played all their games, "
+        "with 1.5 a game"
+    )
+    state, metrics = learner.tell(state, [], _told([1, 3, 0], [50.0, 9.0, 8.0]))
+    assert learner.result(state) == (
+        state.params,
+        "the search is not over; this is the best candidate after 1 of 3 rounds",
+    )
+    assert learner.report(metrics).endswith(" in the search; the search is not over")
+    state, _ = learner.tell(state, [], _told([1, 3] * 4, [3.0, 5.0] * 4))
+    state, metrics = learner.tell(state, [], _told([3], [4.0]))
+    assert learner.result(state) == (state.params, "")
+    assert learner.report(metrics).endswith("4.0 a game over 1 fresh games")
