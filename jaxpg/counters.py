@@ -83,6 +83,8 @@ class Progress:
     def forget_returns(self) -> None:
         """Begins the statistics of returns anew, because older returns would mean something else."""
         self.last_returns.clear()
+        self.last_lengths.clear()
+        self.metrics.clear()
         self.best_iteration = self.best_score = None
 
     def to_json(self) -> dict[str, Any]:

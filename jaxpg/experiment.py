@@ -161,11 +161,6 @@ def build(config: Config, player: Player | None = None, team: Team | None = None
 def _check_training(config: Config, team: Team) -> None:
     """The rules for training that do not depend on what the emulators give."""
     env, devices, lane_groups = config.env, team.num_devices, config.run.lane_groups or team.num_devices
-    if config.checkpoint.segment_agent_steps < env.max_episode_agent_steps:
-        raise UserError(
-            f"checkpoint.segment_agent_steps: {config.checkpoint.segment_agent_steps} is less than "
-            f"env.max_episode_agent_steps, {env.max_episode_agent_steps}; some games would never end"
-        )
     if env.num_lanes % devices:
         below = env.num_lanes // devices * devices
         near = f"{below} and {below + devices} can" if below else f"{devices} can"

@@ -5,7 +5,7 @@ import dataclasses
 import jax
 import pytest
 
-from jaxpg.config import CheckpointConfig, Config, RunConfig
+from jaxpg.config import Config, RunConfig
 from jaxpg.envs.config import EnvConfig
 from jaxpg.errors import UserError
 from jaxpg.experiment import Player, build
@@ -23,7 +23,6 @@ PROBE = Config(
 )
 REFUSED_TO_TRAIN = {
     "lane groups": {"run": RunConfig(lane_groups=3)},
-    "segment": {"checkpoint": CheckpointConfig(segment_agent_steps=5)},
     "lambda": {"reinforce": ReinforceConfig(baseline="batch", td_lambda=0.9)},
     "weighting": {"reinforce": ReinforceConfig(weighting="total_minus_step")},
     "normalised value": {"reinforce": ReinforceConfig(baseline="none", normalize_value=True)},
