@@ -1,7 +1,9 @@
 """How long a segment lasts, and that a stranger's unfinished games are bounded."""
 
+import signal
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -16,6 +18,7 @@ from jaxpg.learners.reinforce_config import ReinforceConfig
 from jaxpg.resume import Games
 from jaxpg.segments import Segments, segment_agent_steps
 from jaxpg.team import Team
+from jaxpg.training import Training
 from tests.helpers import probe_config
 
 THIRTY_TWO = Config(env=EnvConfig(num_lanes=32))
@@ -65,3 +68,29 @@ def test_games_of_a_strangers_checkpoint_are_bounded(agent_steps, lanes, sentenc
     with pytest.raises(UserError, match=f"^{sentence}"):
         next(segments.bring_back(None, Progress(agent_steps=40), games, Path("runs/a")))
     experiment.fleet.close()
+
+
+def test_a_signal_ends_a_replay_at_once_and_the_games_stay_to_be_saved():
+    stop, played = SimpleNamespace(signal=None), []
+
+    def bring_back(*arguments):
+        for row in range(1000):
+            played.append(row)
+            if row == 2:
+                stop.signal = signal.SIGTERM
+            yield 4
+
+    games = Games.of("", np.zeros((1000, 4), np.uint8), None)
+    training = SimpleNamespace(
+        _games=games,
+        _segments=SimpleNamespace(can_bring_back=lambda games: True, bring_back=bring_back),
+        _say_replay=lambda games: None,
+        config=Config(),
+        experiment=SimpleNamespace(fleet=SimpleNamespace(num_lanes=4)),
+        state=None,
+        progress=Progress(),
+        folder=Path("runs/a"),
+    )
+    Training._go_on_with_games(training, stop)
+    assert played == [0, 1, 2]
+    assert training._games is games
