@@ -18,7 +18,7 @@ from jaxpg.lock import only_trainer
 from jaxpg.memory import keep_freed_memory
 from jaxpg.recorder import Recorder, check_recordable
 from jaxpg.runfolder import new_run_folder, write_config
-from jaxpg.stop import Stop
+from jaxpg.stop import Stop, signals_heard
 from jaxpg.team import Team
 from jaxpg.training import Training
 from jaxpg.watchdog import watched
@@ -30,11 +30,8 @@ def train(argv: Sequence[str]) -> int:
     It is 0, 128 plus the number of the signal that ended it, or 1 where an emulator failed or the end of the run is not
     on the disk.
     """
-    stop = Stop()
-    try:
+    with signals_heard() as stop:
         return _train(argv, stop)
-    finally:
-        stop.restore()
 
 
 def _train(argv: Sequence[str], stop: Stop) -> int:

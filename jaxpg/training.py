@@ -87,9 +87,11 @@ class Training:
         saved_iteration, saved_at = max(self.checkpoints.iterations(), default=-1), time.monotonic()
         if self._reason_to_end(self._agreed(stop)) is None:
             self._go_on_with_games(stop)
+        stop.note_signals()
         agreed = self._agreed(stop)
         while (reason := self._reason_to_end(agreed)) is None:
             self._iterate()
+            stop.keep()
             late = bool(checkpoint.every_seconds) and time.monotonic() - saved_at >= checkpoint.every_seconds
             began = time.perf_counter()
             agreed = self._agreed(stop, late=late)
