@@ -11,10 +11,12 @@ from pathlib import Path
 from typing import Annotated, Any, ClassVar, TypeVar
 
 import tyro
+from tyro.constructors import ConstructorRegistry, PrimitiveConstructorSpec, PrimitiveTypeInfo
 
 from jaxpg.config import PONG, Config, check, load_recipe
 from jaxpg.distributed import DistributedConfig
 from jaxpg.errors import UserError, nearest
+from jaxpg.validation import whole_number
 
 Arguments = TypeVar("Arguments")
 
@@ -64,11 +66,29 @@ def parse(command: str, argv: Sequence[str], default: Arguments) -> Arguments:
     said = io.StringIO()
     try:
         with contextlib.redirect_stderr(said):
-            return tyro.cli(type(default), args=list(argv), default=default, prog=f"python -m jaxpg.{command}")
+            prog = f"python -m jaxpg.{command}"
+            return tyro.cli(type(default), args=list(argv), default=default, prog=prog, registry=_NUMBERS)
     except SystemExit as end:
         if end.code == 0:  # --help
             raise
         raise UserError(_one_sentence(said.getvalue(), default)) from end
+
+
+_NUMBERS = ConstructorRegistry()
+
+
+@_NUMBERS.primitive_rule
+def _whole_numbers(info: PrimitiveTypeInfo) -> PrimitiveConstructorSpec[int] | None:
+    """Integer flags take 1e6, too."""
+    if info.type is not int:
+        return None
+    return PrimitiveConstructorSpec(
+        nargs=1,
+        metavar="INT",
+        instance_from_str=lambda words: whole_number(words[0]),
+        is_instance=lambda value: isinstance(value, int) and not isinstance(value, bool),
+        str_from_instance=lambda value: [str(value)],
+    )
 
 
 def _one_sentence(box: str, arguments: Any) -> str:

@@ -2,6 +2,7 @@
 
 import difflib
 import itertools
+import os
 import platform
 import signal
 import sys
@@ -75,9 +76,10 @@ def run_command(
         code = 2
     except KeyboardInterrupt as error:
         code = 128 + (error.number if isinstance(error, Interrupted) else signal.SIGINT)
-        if signal.getsignal(signal.SIGINT) is end_at_once:  # a process of its own, whose libraries take seconds to end
-            end_at_once(code - 128)
         say("jaxpg: interrupted", error=True)
+        if signal.getsignal(signal.SIGINT) is end_at_once:  # a process of its own, whose libraries take seconds to end
+            flush()
+            os._exit(code)
     finally:
         flush()  # what is left, such as the help's, for a reader that may be gone
     sys.exit(code)

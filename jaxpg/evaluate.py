@@ -9,7 +9,7 @@ from typing import Annotated, ClassVar
 import jax
 import tyro
 
-from jaxpg.compiled import keep_compiled_code, use_fast_convolutions
+from jaxpg.compiled import keep_compiled_code, use_fast_convolutions, use_float32
 from jaxpg.console import say
 from jaxpg.envs.config import EnvConfig
 from jaxpg.errors import run_command
@@ -52,6 +52,7 @@ def evaluate(argv: Sequence[str]) -> int:
     keep_freed_memory()
     keep_compiled_code()
     use_fast_convolutions()
+    use_float32()
     experiment = build(config, Player(env, GREEDY[arguments.actions]))
     params, iteration = restore_params(folder, experiment, arguments.checkpoint)
     actions = "greedy" if experiment.rollout.greedy else "sampled"

@@ -19,6 +19,7 @@ from jaxpg.act import gumbel_noise, make_act
 from jaxpg.activations import Activations
 from jaxpg.candidates import IDLE, CandidateQueue, beginning
 from jaxpg.clock import Clock, Seconds
+from jaxpg.console import say
 from jaxpg.errors import FaultError, first_line
 from jaxpg.observations import Observation, encoded_shape
 from jaxpg.program import Program
@@ -34,6 +35,8 @@ from jaxpg.types import (
     VectorEnv,
 )
 
+LANES_WORTH_A_WORD = 128
+"""An emulator of Atari takes a tenth of a second of one core to start, and EnvPool lets no other thread speak then."""
 NOT_SENT = 255
 """In place of an action in the record of a pool that was at rest."""
 
@@ -142,7 +145,10 @@ class Rollout:
     def reset(self, seeds: np.ndarray) -> None:
         """Starts every lane's emulator anew with its own seed (``int64[N]``); unfinished games are dropped."""
         self.end_games()
+        is_long = self.num_lanes >= LANES_WORTH_A_WORD
         for pool, first in zip(self.pools, self._first_lanes, strict=True):
+            if is_long:
+                say(f"jaxpg: starting {self.num_lanes} emulators" + (f", {first} are there" if first else ""))
             pool.reset(seeds[first : first + pool.num_lanes])
 
     def end_games(self) -> None:

@@ -75,6 +75,11 @@ class Stop:
         if self.signal is not None:
             self._say_later(self.signal)
 
+    @property
+    def keeps(self) -> bool:
+        """Whether :meth:`keep` was called."""
+        return self._keeps
+
     def restore(self) -> None:
         """Gives the signals their former meaning."""
         for number, handler in self._previous.items():
