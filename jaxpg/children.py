@@ -244,16 +244,19 @@ def _on_cores(cores: Sequence[int]) -> Iterator[None]:
         os.sched_setaffinity(0, before)
 
 
-def _end_with_parent() -> Callable[[], None] | None:
-    """What a process does before anything else, so that this one's end is a SIGTERM to it; None without Linux."""
-    prctl = getattr(ctypes.CDLL(None), "prctl", None)
-    parent = os.getpid()
-    if prctl is None:
-        return None
+def _end_with_parent() -> Callable[[], None]:
+    """What a process does between fork and exec, so that this one's end is a SIGTERM to it."""
+    prctl, parent = _prctl(), os.getpid()
+    return lambda: end_with_parent(parent, prctl)
 
-    def ask() -> None:
-        prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
-        if os.getppid() != parent:  # it ended just before
-            os._exit(128 + signal.SIGTERM)
 
-    return ask
+def end_with_parent(parent: int, prctl: Callable[[int, int], int] | None = None) -> None:
+    """Asks Linux for a SIGTERM to this process when its parent ends; ends it where the parent has ended already."""
+    (prctl or _prctl())(PR_SET_PDEATHSIG, signal.SIGTERM)
+    if os.getppid() != parent:
+        os._exit(128 + signal.SIGTERM)
+
+
+def _prctl() -> Callable[[int, int], int]:
+    """Of the C library, found before a fork; without Linux it asks for nothing."""
+    return getattr(ctypes.CDLL(None), "prctl", lambda option, number: -1)

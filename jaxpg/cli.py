@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Annotated, Any, ClassVar, TypeVar
 
 import tyro
+from tyro.constructors import ConstructorRegistry, PrimitiveConstructorSpec, PrimitiveTypeInfo
 
 from jaxpg.config import RECIPES, Config, check, load_recipe, packaged_recipes, with_schedule
 from jaxpg.console import Forgiving
@@ -20,6 +21,7 @@ from jaxpg.envs import ATARI_BACKENDS
 from jaxpg.envs.config import EnvConfig
 from jaxpg.envs.envpool import CLASSIC
 from jaxpg.errors import UserError, nearest
+from jaxpg.validation import whole_number
 
 Arguments = TypeVar("Arguments")
 NO_FLAG = {"is_flag": False}
@@ -138,7 +140,8 @@ def parse(command: str, argv: Sequence[str], default: Arguments) -> Arguments:
     help_reader = Forgiving(sys.stdout)  # who may close the pipe before the help's end
     try:
         with contextlib.redirect_stderr(said), contextlib.redirect_stdout(help_reader):
-            return tyro.cli(type(default), args=words, default=default, prog=f"python -m jaxpg.{command}")
+            prog = f"python -m jaxpg.{command}"
+            return tyro.cli(type(default), args=words, default=default, prog=prog, registry=_NUMBERS)
     except SystemExit as end:
         if end.code == 0:  # --help
             raise
@@ -153,6 +156,23 @@ def _with_home(word: str) -> str:
     """
     flag, equals, value = word.partition("=") if word.startswith("--") else ("", "", word)
     return flag + equals + os.path.expanduser(value)
+
+
+_NUMBERS = ConstructorRegistry()
+
+
+@_NUMBERS.primitive_rule
+def _whole_numbers(info: PrimitiveTypeInfo) -> PrimitiveConstructorSpec[int] | None:
+    """Integer flags take 1e6, too."""
+    if info.type is not int:
+        return None
+    return PrimitiveConstructorSpec(
+        nargs=1,
+        metavar="INT",
+        instance_from_str=lambda words: whole_number(words[0]),
+        is_instance=lambda value: isinstance(value, int) and not isinstance(value, bool),
+        str_from_instance=lambda value: [str(value)],
+    )
 
 
 def _one_sentence(box: str, arguments: Any) -> str:

@@ -34,7 +34,7 @@ from jaxpg.learners.reinforce_config import ReinforceConfig
 from jaxpg.observations import ObservationConfig
 from jaxpg.optimizers import OptimizerConfig
 from jaxpg.policies import PolicyConfig
-from jaxpg.validation import STRICT, NonNegativeFloat, NonNegativeInt, PositiveInt
+from jaxpg.validation import STRICT, NonNegativeFloat, NonNegativeInt, PositiveInt, with_whole_numbers
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -264,7 +264,7 @@ def _refuse_aliases_and_depth(path: Path, text: str) -> None:
 
 def _validate(data: dict[str, Any], source: str) -> Config:
     try:
-        return _ADAPTER.validate_json(json.dumps(data), strict=True)
+        return _ADAPTER.validate_json(json.dumps(with_whole_numbers(data)), strict=True)
     except ValidationError as error:
         first = error.errors()[0]
         if first["type"] == "json_invalid":

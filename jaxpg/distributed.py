@@ -19,12 +19,17 @@ from typing import Any, NoReturn
 import jax
 from jax._src import distributed  # the runtime's key-value store has no public name (JAX 0.10 to 0.12)
 
+from jaxpg.compiled import local_devices
 from jaxpg.console import flush, say
-from jaxpg.errors import FaultError, UserError
+from jaxpg.errors import FaultError, UserError, first_line
+from jaxpg.progress import said_while_waiting
+from jaxpg.stop import Interrupted
 from jaxpg.team import Team
 
 SIGNS_MISSED = 4
 """In a row, after which a process is gone where something else already tells that one is."""
+SECONDS_JAX_WAITS_LONGER = 3600
+"""Than this module, which ends the wait with a sentence; JAX would abort the process."""
 LOOPBACK = ("127.0.0.1", "localhost", "[::1]")
 
 
@@ -87,7 +92,7 @@ def joined_team(config: DistributedConfig) -> Iterator[Team]:
     """
     check_distributed(config)
     if not config.coordinator_address and not config.auto:
-        yield Team.of(_some(jax.local_devices(), config.devices))
+        yield Team.of(_some(local_devices(), config.devices))
         return
     _initialize(config)
     process, num_processes = jax.process_index(), jax.process_count()
@@ -105,8 +110,9 @@ def joined_team(config: DistributedConfig) -> Iterator[Team]:
         presence.exchange("end", "")  # process 0 may have more to do than the others
     except UserError:  # to which all processes come
         raise
-    except KeyboardInterrupt:
-        presence.end("interrupted", code=130)
+    except KeyboardInterrupt as error:
+        number = error.number if isinstance(error, Interrupted) else signal.SIGINT
+        presence.end("interrupted", code=128 + number)
     except FaultError as error:
         presence.find_missing()  # whose end may be the cause
         presence.end(str(error))
@@ -121,25 +127,69 @@ def joined_team(config: DistributedConfig) -> Iterator[Team]:
 
 def _initialize(config: DistributedConfig) -> None:
     jax.config.update("jax_enable_preemption_service", False)  # it would take SIGTERM away from the training loop
+    jax.config.update("jax_check_proxy_envs", False)
+    os.environ["grpc_proxy"] = ""  # noqa: SIM112  # gRPC alone goes past http_proxy, which other libraries keep
     host = config.coordinator_address.rpartition(":")[0]
-    try:
-        jax.distributed.initialize(
-            config.coordinator_address or None,
-            config.num_processes or None,
-            config.process_id if config.process_id >= 0 else None,
-            cluster_detection_method=None if config.auto else "deactivate",
-            coordinator_bind_address=config.coordinator_address if host in LOOPBACK else None,
-            initialization_timeout=int(config.start_timeout_seconds),
-            heartbeat_timeout_seconds=int(2 * config.timeout_seconds) + 10,  # later than Presence
-            shutdown_timeout_seconds=int(config.timeout_seconds),
-        )
-    except (RuntimeError, ValueError) as error:
-        if config.auto:
-            raise UserError(f"--distributed.auto: JAX finds no cluster here: {error}") from error
+    connection = _Connection(
+        coordinator_address=config.coordinator_address or None,
+        num_processes=config.num_processes or None,
+        process_id=config.process_id if config.process_id >= 0 else None,
+        cluster_detection_method=None if config.auto else "deactivate",
+        coordinator_bind_address=config.coordinator_address if host in LOOPBACK else None,
+        initialization_timeout=int(config.start_timeout_seconds) + SECONDS_JAX_WAITS_LONGER,
+        heartbeat_timeout_seconds=int(2 * config.timeout_seconds) + 10,  # later than Presence
+        shutdown_timeout_seconds=int(config.timeout_seconds),
+    )
+    where = "--distributed.auto" if config.auto else "--distributed.coordinator-address"
+    with said_while_waiting(f"waiting for {_others(config)}"):
+        connection.wait(config.start_timeout_seconds)
+    if connection.is_alive():
+        say(f"jaxpg: {where}: waited {config.start_timeout_seconds:g} s in vain for {_others(config)}", error=True)
+        os._exit(2)  # because a thread stands in JAX, which would print pages at the ordinary end
+    error = connection.error
+    if error and config.auto:
+        raise UserError(f"--distributed.auto: JAX finds no cluster here: {error}") from error
+    if error:
         raise UserError(
             f"--distributed.coordinator-address: {config.coordinator_address}: the {config.num_processes} processes do "
-            f"not find each other: {str(error).splitlines()[0]}"
+            f"not find each other: {first_line(error)}"
         ) from error
+
+
+class _Connection(threading.Thread):
+    """JAX's own wait for the other processes, which no signal interrupts and which aborts the process at its end.
+
+    Args:
+      arguments: of ``jax.distributed.initialize``.
+    """
+
+    def __init__(self, **arguments: Any):
+        super().__init__(daemon=True)
+        self.error: Exception | None = None
+        self._arguments = arguments
+
+    def run(self) -> None:
+        try:
+            jax.distributed.initialize(**self._arguments)
+        except (RuntimeError, ValueError) as error:
+            self.error = error
+
+    def wait(self, seconds: float) -> None:
+        """Until there is a connection or an error, but not longer; a signal interrupts it."""
+        self.start()
+        until = time.monotonic() + seconds
+        while self.is_alive() and time.monotonic() < until:
+            self.join(0.1)
+
+
+def _others(config: DistributedConfig) -> str:
+    """Who is waited for, as far as this process knows."""
+    if config.auto:
+        return "the other processes"
+    if config.process_id:
+        return f"process 0 at {config.coordinator_address} and the others of {config.num_processes}"
+    last = config.num_processes - 1
+    return f"{'process 1' if last == 1 else f'processes 1 to {last}'} to come to {config.coordinator_address}"
 
 
 def _some(devices: Sequence[jax.Device], number: int) -> list[jax.Device]:

@@ -10,7 +10,7 @@ import jax
 import numpy as np
 import tyro
 
-from jaxpg.compiled import keep_compiled_code, use_fast_convolutions
+from jaxpg.compiled import keep_compiled_code, use_fast_convolutions, use_float32
 from jaxpg.console import say
 from jaxpg.envs.config import EnvConfig
 from jaxpg.errors import run_command
@@ -54,6 +54,7 @@ def evaluate(argv: Sequence[str]) -> int:
     keep_freed_memory()
     keep_compiled_code()
     use_fast_convolutions()
+    use_float32()
     experiment = build(config, Player(env, GREEDY[arguments.actions]))
     params, iteration = restore_params(folder, experiment, arguments.checkpoint)
     results = folder / "evaluation.json"

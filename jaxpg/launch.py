@@ -16,6 +16,7 @@ from typing import NoReturn
 
 from jaxpg.children import Children
 from jaxpg.errors import UserError, nearest, run_command
+from jaxpg.stop import SIGNALS
 
 TRAIN = (sys.executable, "-m", "jaxpg.train")
 MAX_PROCESSES = 256
@@ -47,7 +48,8 @@ def launch(argv: Sequence[str], command: Sequence[str] = TRAIN) -> int:
     arguments = parse_launch(argv)
     address = f"127.0.0.1:{free_port()}"
     children = Children(arguments.timeout_seconds)
-    handlers = {number: signal.signal(number, children.forward) for number in (signal.SIGTERM, signal.SIGINT)}
+    forwarded = [n for n in SIGNALS if n != signal.SIGHUP or signal.getsignal(n) != signal.SIG_IGN]  # unlike nohup
+    handlers = {number: signal.signal(number, children.forward) for number in forwarded}
     try:
         for index, cores in enumerate(core_shares(_cores(), arguments.processes)):
             flags = {"coordinator-address": address, "num-processes": arguments.processes, "process-id": index}
@@ -138,8 +140,9 @@ def _parser() -> argparse.ArgumentParser:
         description="Trains one run with several processes on this machine. Each is python -m jaxpg.train with the "
         "arguments given; what it says is passed on line by line with its number in front. The cores that this "
         "command may use are divided among the processes, to each its contiguous share; where they are fewer than "
-        "the processes, or the system cannot do it, every process may use all of them. SIGTERM and Ctrl-C are passed "
-        "on to every process, so that the run is saved. The exit code is 0, or that of the first process that failed.",
+        "the processes, or the system cannot do it, every process may use all of them. SIGTERM, SIGHUP and Ctrl-C are "
+        "passed on to every process, so that the run is saved. The exit code is 0, or that of the first process that "
+        "failed.",
         allow_abbrev=False,
     )
     parser.add_argument("--processes", type=int, metavar="K", help=f"how many processes, 1 to {MAX_PROCESSES}")
@@ -156,7 +159,7 @@ def _parser() -> argparse.ArgumentParser:
 
 def main(argv: Sequence[str] | None = None, command: Sequence[str] = TRAIN) -> None:
     """The command; ends the process."""
-    run_command(lambda words: launch(words, command), argv)
+    run_command(lambda words: launch(words, command), argv, hears_signals=False)
 
 
 if __name__ == "__main__":

@@ -36,9 +36,11 @@ def only_trainer(folder: Path) -> Iterator[None]:
         raise UserError(f"run.dir: cannot write {folder}: {error.strerror or error}") from error
     except ValueError as error:  # a NUL in the name
         raise UserError(f"run.dir: {str(folder)!r} is no name of a folder") from error
-    with lock:
+    try:
         write_json(folder / TRAINER, {"process": os.getpid(), "host": socket.gethostname()})
         yield
+    finally:
+        lock.release()
 
 
 def _trainer(folder: Path) -> str:

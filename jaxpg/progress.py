@@ -1,6 +1,7 @@
 """What a person sees of a run: a live display on a terminal, plain lines elsewhere."""
 
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -11,14 +12,16 @@ from rich.progress import (
     MofNCompleteColumn,
     Progress,
     TextColumn,
-    TimeElapsedColumn,
     TimeRemainingColumn,
 )
+from rich.table import Column
 
 from jaxpg.console import Forgiving, say
 from jaxpg.metrics import EpisodeRow, Record
 
 SECONDS_BETWEEN_LINES = 10.0
+SECONDS_UNTIL_SAID = 2.0
+"""Nobody waits longer without knowing for what."""
 STAGE = ("round", "generation", "scored")
 """Where search and evolution stand; ``scored`` is the share of candidates whose games are all played."""
 
@@ -49,22 +52,26 @@ class PlainProgress:
 
 
 class LiveProgress:
-    """A bar over the budget with speed, the mean return of the last 100 games, and the time left."""
+    """One line within 80 columns: the time left, the mean return of the last 100 games, speed, and the budget."""
 
     def __init__(self, console: Console, budget_agent_steps: int, done_agent_steps: int):
         self._progress = Progress(
-            TextColumn("[bold]{task.description}"),
-            BarColumn(),
-            TextColumn("{task.completed:,.0f} of {task.total:,.0f} agent steps"),
-            TextColumn("{task.fields[speed]} /s"),
-            TextColumn("return {task.fields[mean]} over {task.fields[games]} games{task.fields[stage]}"),
-            TimeElapsedColumn(),
+            TimeRemainingColumn(compact=True),
             TextColumn("left"),
-            TimeRemainingColumn(),
+            BarColumn(bar_width=12),
+            TextColumn("{task.percentage:3.0f} % of {task.fields[budget]} steps", table_column=_whole()),
+            TextColumn("return {task.fields[mean]}", table_column=_whole()),
+            TextColumn("{task.fields[speed]}/s{task.fields[stage]}", table_column=_whole()),
             console=console,
         )
         self._task = self._progress.add_task(
-            "training", total=budget_agent_steps, completed=done_agent_steps, speed="-", mean="-", games=0, stage=""
+            "training",
+            total=budget_agent_steps,
+            completed=done_agent_steps,
+            budget=_with_unit(budget_agent_steps),
+            speed="-",
+            mean="-",
+            stage="",
         )
         self._progress.start()
 
@@ -74,12 +81,28 @@ class LiveProgress:
             completed=record["agent_steps"],
             speed=_short(record["agent_steps_per_second"]),
             mean=_short(record["return_mean_100"]),
-            games=record["episodes"],
             stage="".join(f", {name} {_short(record[name])}" for name in STAGE if name in record),
         )
 
     def close(self) -> None:
         self._progress.stop()
+
+
+def _whole() -> Column:
+    """A column that is not broken into lines."""
+    return Column(no_wrap=True)
+
+
+def _with_unit(number: int) -> str:
+    """A large number in a few letters.
+
+    >>> _with_unit(3_500_000), _with_unit(640), _with_unit(20_000_000_000)
+    ('3.5M', '640', '20B')
+    """
+    for size, unit in ((10**9, "B"), (10**6, "M"), (10**3, "k")):
+        if number >= size:
+            return f"{number / size:.3g}{unit}"
+    return str(number)
 
 
 def make_progress(budget_agent_steps: int, done_agent_steps: int) -> PlainProgress | LiveProgress:
@@ -114,6 +137,27 @@ def count_up(what: str, total: int | None = None) -> Iterator[Callable[[int], No
             say(f"{what}={done}" + ("" if total is None else f" of={total} left_seconds={left_seconds:.0f}"))
 
     yield add
+
+
+@contextmanager
+def said_while_waiting(what: str) -> Iterator[None]:
+    """Says what is waited for where it takes longer than two seconds, and how long it has taken every ten seconds."""
+    ended = threading.Event()
+    began = time.monotonic()
+
+    def speak() -> None:
+        seconds = SECONDS_UNTIL_SAID
+        while not ended.wait(seconds):
+            say(f"jaxpg: {what}" + (f", for {time.monotonic() - began:.0f} s" if seconds > SECONDS_UNTIL_SAID else ""))
+            seconds = SECONDS_BETWEEN_LINES
+
+    thread = threading.Thread(target=speak, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()
 
 
 def _terminal() -> Console:

@@ -10,7 +10,7 @@ import jax
 import numpy as np
 import tyro
 
-from jaxpg.compiled import keep_compiled_code, use_fast_convolutions
+from jaxpg.compiled import keep_compiled_code, use_fast_convolutions, use_float32
 from jaxpg.config import Config
 from jaxpg.console import say
 from jaxpg.durable import refuse_links
@@ -61,6 +61,7 @@ def record(argv: Sequence[str]) -> int:
     keep_freed_memory()
     keep_compiled_code()
     use_fast_convolutions()
+    use_float32()
     experiment = build(config, Player(arguments.env, GREEDY[arguments.actions], keeps_tape=True))
     chosen = [restore_params(Path(arguments.run), experiment, which) for which in arguments.checkpoint]
     restored = {iteration: params for params, iteration in chosen}  # which may be the latest and the best

@@ -9,6 +9,7 @@ from collections import deque
 from contextlib import suppress
 from pathlib import Path
 
+from jaxpg.beginning import PARENT
 from jaxpg.console import say
 from jaxpg.envs.config import EnvConfig
 from jaxpg.envs.games import action_names
@@ -97,14 +98,14 @@ class Recorder:
                     stdin=subprocess.DEVNULL,
                     stdout=log,
                     stderr=log,
-                    env={**os.environ, "JAX_PLATFORMS": "cpu"},
+                    env={**os.environ, "JAX_PLATFORMS": "cpu", PARENT: str(os.getpid())},
                     process_group=0,  # Ctrl-C is for the training, which then ends the recording
                 )
         except OSError as error:
             self._warn(f"{error.filename}: {error.strerror}")
 
     def _end(self) -> None:
-        """Ends the process, if there is one, which takes its unfinished video away."""
+        """Ends the process, if there is one, and takes its unfinished video away."""
         if self._process is None:
             return
         self._process.send_signal(signal.SIGINT)
@@ -113,7 +114,7 @@ class Recorder:
         except subprocess.TimeoutExpired:
             os.killpg(self._process.pid, signal.SIGKILL)
             self._process.wait()
-            unfinished_path(self._log.with_name(f"{self._recording}.mp4")).unlink(missing_ok=True)
+        unfinished_path(self._log.with_name(f"{self._recording}.mp4")).unlink(missing_ok=True)
         self._process = None
 
     def _warn(self, reason: str) -> None:

@@ -24,12 +24,15 @@ import numpy as np
 from jaxpg.act import gumbel_noise, make_act
 from jaxpg.candidates import CandidateQueue, FixedPopulation, Players, beginning
 from jaxpg.clock import Clock, Seconds
+from jaxpg.console import say
 from jaxpg.errors import FaultError, first_line
 from jaxpg.observations import Observation, encoded_shape
 from jaxpg.outcomes import EpisodeCounter, Outcomes
 from jaxpg.program import Program
 from jaxpg.types import CompilableEnv, Episodes, Experience, Params, PolicyFunctions, Tape, TimeStep, VectorEnv
 
+LANES_WORTH_A_WORD = 128
+"""An emulator of Atari takes a tenth of a second of one core to start, and EnvPool lets no other thread speak then."""
 NOT_SENT = 255
 """In place of an action in the record of a pool that was at rest."""
 
@@ -94,7 +97,11 @@ class Rollout:
     def reset(self, seeds: np.ndarray) -> None:
         """Starts every lane's emulator anew with its own seed (``int64[N]``); unfinished games are dropped."""
         self.end_games()
+        is_long = self.num_lanes >= LANES_WORTH_A_WORD
         for pool, lanes in zip(self.pools, self._lanes, strict=True):
+            if is_long:
+                there = f", {lanes.start} are there" if lanes.start else ""
+                say(f"jaxpg: starting {self.num_lanes} emulators{there}")
             pool.reset(seeds[lanes])
 
     def end_games(self) -> None:

@@ -6,7 +6,7 @@ it plays. Only sums of gradients, a few numbers for each agent step, and finishe
 """
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, partial
 from typing import Any, TypeVar
@@ -18,6 +18,7 @@ import numpy as np
 from jax.experimental import multihost_utils
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
+from jaxpg.compiled import local_devices
 from jaxpg.errors import UserError
 
 T = TypeVar("T")
@@ -48,7 +49,7 @@ class Team:
     @classmethod
     def alone(cls) -> "Team":
         """One device of one process."""
-        return cls.of(jax.local_devices()[:1])
+        return cls.of(local_devices()[:1])
 
     @property
     def leads(self) -> bool:
@@ -154,6 +155,26 @@ class Team:
         kept: list[T] = []
         self._shared([lambda: kept.append(work())])
         return kept[0]
+
+    def check_same_settings(self, settings: Mapping[str, Any]) -> None:
+        """Compares what every process was told; to be called before anything is written.
+
+        Args:
+          settings: JSON values by the names that the user knows, the same names in all processes.
+
+        Raises:
+          UserError: in every process, naming the first settings that differ, with the values.
+        """
+        everyones = self.gather(dict(settings))
+        differing = []
+        for process, theirs in enumerate(everyones):
+            for name in settings:
+                if theirs.get(name) != everyones[0].get(name):
+                    values = f"{everyones[0].get(name)} in process 0 and {theirs.get(name)} in process {process}"
+                    differing.append(f"{name} is {values}")
+        if differing:
+            more = f" and {len(differing) - 3} more" if len(differing) > 3 else ""
+            raise UserError(f"{', '.join(differing[:3])}{more}; give all processes of a run the same")
 
     def check_alike(self, tree: Any, what: str) -> None:
         """RuntimeError where the processes do not have the same: they would go on as different runs."""

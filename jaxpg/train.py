@@ -1,12 +1,16 @@
 """``python -m jaxpg.train``: configuration -> pieces -> the training loop -> the run folder."""
 
+import dataclasses
 from collections.abc import Sequence
 from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any
 
+import jax
+
+from jaxpg import __version__
 from jaxpg.cli import TrainArguments, parse_train
-from jaxpg.compiled import keep_compiled_code, use_fast_convolutions
+from jaxpg.compiled import keep_compiled_code, use_fast_convolutions, use_float32
 from jaxpg.config import Config
 from jaxpg.console import say
 from jaxpg.counters import Progress
@@ -16,9 +20,10 @@ from jaxpg.errors import FaultError, run_command
 from jaxpg.experiment import build
 from jaxpg.lock import only_trainer
 from jaxpg.memory import keep_freed_memory
+from jaxpg.progress import said_while_waiting
 from jaxpg.recorder import Recorder, check_recordable
 from jaxpg.runfolder import SUMMARY, new_run_folder, take_end_away, write_config, write_resumed_config
-from jaxpg.stop import Stop
+from jaxpg.stop import Stop, signals_heard
 from jaxpg.team import Team
 from jaxpg.training import Training
 from jaxpg.watchdog import watched
@@ -30,11 +35,8 @@ def train(argv: Sequence[str]) -> int:
     It is 0, 128 plus the number of the signal that ended it, or 1 where an emulator failed or the end of the run is not
     on the disk.
     """
-    stop = Stop()
-    try:
+    with signals_heard() as stop:
         return _train(argv, stop)
-    finally:
-        stop.restore()
 
 
 def _train(argv: Sequence[str], stop: Stop) -> int:
@@ -42,6 +44,7 @@ def _train(argv: Sequence[str], stop: Stop) -> int:
     keep_freed_memory()
     keep_compiled_code()
     use_fast_convolutions()
+    use_float32()
     with joined_team(arguments.distributed) as team:
         return train_together(arguments, team, stop)
 
@@ -49,7 +52,9 @@ def _train(argv: Sequence[str], stop: Stop) -> int:
 def train_together(arguments: TrainArguments, team: Team, stop: Stop) -> int:
     """What one process of the team does in a run, from its pieces to its end; returns the exit code."""
     config = arguments.config
-    experiment = team.together(lambda: build(config, team=team))
+    team.check_same_settings(_common_settings(arguments))
+    with said_while_waiting("building the network and the emulators"):
+        experiment = team.together(lambda: build(config, team=team))
     if config.run.record_every:
         check_recordable(config.env)
     folder = Path(arguments.resume or team.lead(lambda: str(new_run_folder(config))))
@@ -62,7 +67,8 @@ def train_together(arguments: TrainArguments, team: Team, stop: Stop) -> int:
             say(_introduction(config, team, recipe, folder))
             for remark in (*about_recipe, *experiment.remarks):
                 say(f"jaxpg: {remark}")
-        training = Training(config, folder, experiment, team, resume=bool(arguments.resume))
+        with said_while_waiting("reading the newest checkpoint" if arguments.resume else "making the first weights"):
+            training = Training(config, folder, experiment, team, resume=bool(arguments.resume))
         if arguments.resume:
             agent_steps = training.progress.agent_steps  # the new flags fit the checkpoint
             team.lead(lambda: write_resumed_config(folder, config, agent_steps))
@@ -88,6 +94,18 @@ def train_together(arguments: TrainArguments, team: Team, stop: Stop) -> int:
     if fault or any(team.gather(training.unsaved)):
         return 1
     return 128 + stop.signal if stop.signal is not None else 0
+
+
+MAY_DIFFER = {"run.dir", "env.num_threads"}
+"""Settings of which each process of a run may have its own: the folder counts in process 0, threads are a machine's."""
+
+
+def _common_settings(arguments: TrainArguments) -> dict[str, Any]:
+    """What all processes of a run must have in common, by the names of the settings."""
+    settings = {"--resume": bool(arguments.resume), "jaxpg's version": __version__, "jax's version": jax.__version__}
+    for section, values in dataclasses.asdict(arguments.config).items():
+        settings |= {f"{section}.{name}": value for name, value in values.items()}
+    return {name: value for name, value in settings.items() if name not in MAY_DIFFER}
 
 
 def _cannot_save() -> bool:

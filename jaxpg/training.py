@@ -5,6 +5,7 @@ import math
 import signal
 import time
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -20,7 +21,7 @@ from jaxpg.counters import WINDOW_EPISODES, Progress
 from jaxpg.errors import UserError
 from jaxpg.experiment import Experiment
 from jaxpg.metrics import EpisodeRow, EpisodesCsv, JsonLines, Record, TensorBoard, Writer
-from jaxpg.progress import count_up, make_progress
+from jaxpg.progress import count_up, make_progress, said_while_waiting
 from jaxpg.recorder import Recorder
 from jaxpg.resume import Games, Metadata
 from jaxpg.segments import Segments, segment_agent_steps
@@ -95,9 +96,12 @@ class Training:
         saved_at, save_seconds = time.monotonic(), 0.0
         if self._reason_to_end(self._agreed(stop)) is None:
             self._go_on_with_games(stop)
+        stop.note_signals()
         agreed = self._agreed(stop)
         while (reason := self._reason_to_end(agreed)) is None:
-            self._iterate()
+            with self._said(None if stop.keeps else "compiling, and playing the first iteration"):
+                self._iterate()
+            stop.keep()
             began = time.perf_counter()
             agreed = self._agreed(stop, late=self._is_late(time.monotonic() - saved_at, save_seconds))
             progress.wall_seconds += time.perf_counter() - began
@@ -118,8 +122,13 @@ class Training:
             if agreed.segment_ends and self._reason_to_end(agreed) is None:
                 self._segments.begin(self.state, progress.segment)
         if saved_iteration != progress.iteration:
-            self.save()
+            with self._said("saving the end of the run"):
+                self.save()
         return reason
+
+    def _said(self, what: str | None) -> AbstractContextManager[None]:
+        """Says what takes more than two seconds, in the process that leads."""
+        return said_while_waiting(what) if what and self.team.leads else nullcontext()
 
     def save(self) -> bool:
         """Writes a checkpoint of the state, the progress and the games; says so and returns False where it cannot.

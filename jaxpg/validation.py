@@ -1,6 +1,6 @@
 """Number types with a range, used in the config dataclasses and checked by pydantic."""
 
-from typing import Annotated
+from typing import Annotated, Any
 
 from pydantic import ConfigDict, Field
 
@@ -13,3 +13,30 @@ LargeNonNegativeInt = Annotated[int, Field(ge=0, le=2**53)]
 PositiveFloat = Annotated[float, Field(gt=0)]
 NonNegativeFloat = Annotated[float, Field(ge=0)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
+
+EXACT = 2**53
+"""Up to which every whole number is a float."""
+
+
+def whole_number(text: str) -> int:
+    """Reads ``640``, ``3_500_000``, ``1e6`` or ``2.5e6``; ValueError for anything with a fraction.
+
+    >>> whole_number("2.5e6"), whole_number("3_500_000")
+    (2500000, 3500000)
+    """
+    try:
+        return int(text)
+    except ValueError:
+        number = float(text)
+    if not (number.is_integer() and abs(number) <= EXACT):
+        raise ValueError(f"{text} is no whole number")
+    return int(number)
+
+
+def with_whole_numbers(data: Any) -> Any:
+    """Lists and mappings whose floats without a fraction, YAML's ``1e6``, are integers; a float setting takes both."""
+    if isinstance(data, dict):
+        return {name: with_whole_numbers(value) for name, value in data.items()}
+    if isinstance(data, list | tuple):
+        return [with_whole_numbers(value) for value in data]
+    return int(data) if isinstance(data, float) and data.is_integer() and abs(data) <= EXACT else data

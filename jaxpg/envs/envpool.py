@@ -14,6 +14,7 @@ from jaxpg.envs.games import SHORT_PICTURE_ROWS, cartridge, check_game, game_nam
 from jaxpg.envs.seeds import check_seeds
 from jaxpg.envs.threads import affinity_offset
 from jaxpg.errors import UserError
+from jaxpg.stop import signals_left_to_the_system
 from jaxpg.types import CompiledEmulators, EmulatorNeeds, EnvSpec, RawAnswers, TimeStep
 
 CLASSIC = {"CartPole-v1": 500, "Acrobot-v1": 500, "MountainCar-v0": 200}
@@ -69,7 +70,7 @@ class EnvPool:
     def reset(self, seeds: np.ndarray) -> None:
         check_seeds(seeds, self.num_lanes)
         self.close()
-        with _unbounded_spaces():
+        with _unbounded_spaces(), signals_left_to_the_system():  # it keeps Python's lock
             self._pool = self._make(
                 self._task,
                 num_envs=self.num_lanes,

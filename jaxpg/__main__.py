@@ -1,0 +1,52 @@
+"""``python -m jaxpg``: lists the commands, and runs the one that is named first."""
+
+import runpy
+import sys
+from collections.abc import Sequence
+
+from jaxpg.console import say
+from jaxpg.errors import UserError, nearest, run_command
+
+COMMANDS = {
+    "train": "trains a policy and keeps the run in a folder; without arguments REINFORCE on Pong",
+    "evaluate": "plays whole games with a run's policy and says how good it is",
+    "record": "makes videos of a run's policy at play",
+    "report": "makes one page of runs, finished or not",
+    "launch": "trains one run with several processes on this machine",
+}
+
+
+def choose(argv: Sequence[str]) -> str | None:
+    """The command that the arguments name; None where they only ask which there are.
+
+    Raises:
+      UserError: there is no such command.
+    """
+    if not argv or argv[0] in ("-h", "--help", "help"):
+        return None
+    if argv[0] not in COMMANDS:
+        raise UserError(f"there is no command {argv[0]!r}{nearest(argv[0], COMMANDS)}")
+    return argv[0]
+
+
+def list_commands(argv: Sequence[str]) -> int:
+    """Lists the commands where none is named; returns the exit code."""
+    choose(argv)
+    say("python -m jaxpg COMMAND ..., where COMMAND is one of")
+    for name, purpose in COMMANDS.items():
+        say(f"  {name:10}{purpose}")
+    say("Each says with --help what it takes; --version says the versions. python -m jaxpg.COMMAND is the same.")
+    return 0
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """The command; ends the process."""
+    words = sys.argv[1:] if argv is None else list(argv)
+    if not words or words[0] not in COMMANDS:
+        run_command(list_commands, words, hears_signals=False)
+    sys.argv = [f"{sys.argv[0]} {words[0]}", *words[1:]]
+    runpy.run_module(f"jaxpg.{words[0]}", run_name="__main__")
+
+
+if __name__ == "__main__":
+    main()
