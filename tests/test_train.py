@@ -125,7 +125,9 @@ def test_the_target_ends_the_run_after_a_hundred_games_and_not_before(tmp_path):
 
 
 def test_a_target_that_is_not_reached_does_not_end_the_run(tmp_path):
-    folder = cartpole(tmp_path / "run", "--run.target-return", "500", iterations=80)
+    folder = cartpole(
+        tmp_path / "run", "--run.target-return", "500", "--optimizer.learning-rate", "1e-6", iterations=80
+    )
     assert summary(folder)["ended"] == "budget of agent steps used"
     assert records(folder)[-1]["episodes"] > 100
 
