@@ -78,8 +78,8 @@ def mean_interval(values: np.ndarray, independent: float | None = None) -> tuple
     Student's t covers 95 % for normal values however few they are, and 93 to 95 % for a skewness of 1; the percentile
     bootstrap covers 73 to 76 % with three values. From ten values on the sample's own skewness is taken out of t by
     Hall's transformation (1992, On the removal of skewness by transformation), which covers 93 to 95 % for samples of
-    an exponential distribution too. No method does so for fewer of them: with five, t covers 88 %. A test simulates
-    this. Nothing is resampled, so that memory is that of the values.
+    an exponential distribution too. With five of those t covers 88 %, and Johnson's and Hall's intervals, which were
+    tried, 88 to 92 %. A test simulates this. Nothing is resampled, so that memory is that of the values.
 
     Args:
       values: ``f64[K, ...]``.
