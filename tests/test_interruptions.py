@@ -1,7 +1,10 @@
 """An interrupted run goes on as if it had not been: signals, kills, resumes."""
 
+import os
 import shutil
 import signal
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,6 +15,7 @@ from jaxpg.experiment import lane_seeds
 from jaxpg.metrics import JsonLines
 from jaxpg.rollout import Rollout
 from jaxpg.train import main
+from tests.faults.runs import lines, wait_for_lines
 from tests.runs import (
     CARTPOLE,
     LANES,
@@ -50,7 +54,10 @@ def check_same(folder: Path, uninterrupted: Path) -> None:
     assert replace(ours[2], wall_seconds=0) == replace(theirs[2], wall_seconds=0)
 
 
-@pytest.mark.parametrize(("number", "name", "code"), [(signal.SIGTERM, "SIGTERM", 143), (signal.SIGINT, "SIGINT", 130)])
+@pytest.mark.parametrize(
+    ("number", "name", "code"),
+    [(signal.SIGTERM, "SIGTERM", 143), (signal.SIGINT, "SIGINT", 130), (signal.SIGHUP, "SIGHUP", 129)],
+)
 def test_a_signal_ends_the_run_after_the_iteration_and_resume_finishes_it(
     number, name, code, signals, tmp_path, capsys
 ):
@@ -177,3 +184,24 @@ def test_a_resumed_run_can_be_given_a_larger_budget_and_keeps_it(tmp_path):
     run("--resume", str(folder), "--run.budget-agent-steps", str(5 * PER_ITERATION))
     check_whole(folder, iterations=5)
     assert load_recipe(folder / "config.yaml").run.budget_agent_steps == 5 * PER_ITERATION
+
+
+@pytest.mark.long
+def test_a_terminal_that_goes_costs_words_only(tmp_path):
+    """What is written to it fails from then on, and the system sends SIGHUP more than once."""
+    folder, (terminal, end_of_process) = tmp_path / "run", os.openpty()
+    argv = [*CARTPOLE, "--run.dir", str(folder), "--run.budget-agent-steps", "1000000000"]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "jaxpg.train", *argv], stdin=end_of_process, stdout=end_of_process, stderr=end_of_process
+    )
+    os.close(end_of_process)
+    wait_for_lines(process, folder, 20)
+    os.close(terminal)
+    wait_for_lines(process, folder, lines(folder) + 20)
+    for _ in range(3):
+        process.send_signal(signal.SIGHUP)
+    assert process.wait(60) == 129
+    assert summary(folder)["ended"] == "SIGHUP"
+    rows = records(folder)
+    assert saved(folder)[0][-1] == len(rows)
+    assert [row["iteration"] for row in rows] == list(range(1, len(rows) + 1))
