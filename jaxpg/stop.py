@@ -1,6 +1,5 @@
 """What SIGINT (Ctrl-C), SIGTERM and SIGHUP do to a command, whatever its main thread is doing."""
 
-import _thread
 import os
 import signal
 import sys
@@ -8,6 +7,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from functools import partial
 from types import FrameType
 from typing import Any
 
@@ -125,7 +125,9 @@ class Stop:
             self._previous_hook(details)
             return
         self._again += 1
-        self._later(SECONDS_TO_RAISE_AGAIN, _thread.interrupt_main, details.exc_value.number)
+        main, number = threading.main_thread().ident, details.exc_value.number
+        assert main is not None
+        self._later(SECONDS_TO_RAISE_AGAIN, partial(signal.pthread_kill, main), number)
 
     def _watch(self, reader: int) -> None:
         """The system writes the number of each signal into the pipe, even while the main thread stands still."""

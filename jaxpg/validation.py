@@ -1,5 +1,6 @@
 """Number types with a range, used in the config dataclasses and checked by pydantic."""
 
+from contextlib import suppress
 from typing import Annotated, Any
 
 from pydantic import ConfigDict, Field
@@ -24,13 +25,13 @@ def whole_number(text: str) -> int:
     >>> whole_number("2.5e6"), whole_number("3_500_000")
     (2500000, 3500000)
     """
-    try:
+    with suppress(ValueError):
         return int(text)
-    except ValueError:
+    with suppress(ValueError):
         number = float(text)
-    if not (number.is_integer() and abs(number) <= EXACT):
-        raise ValueError(f"{text} is no whole number")
-    return int(number)
+        if number.is_integer() and abs(number) <= EXACT:
+            return int(number)
+    raise ValueError(f"{text!r} is no whole number")
 
 
 def with_whole_numbers(data: Any) -> Any:

@@ -169,7 +169,7 @@ def test_an_unknown_name_is_refused_with_the_nearest(argv, sentence, refusal):
 
 WRONG = [
     (["--reinforce.baseline", "mean"], "'mean' for argument '--reinforce.baseline'. Expected one of ('none', 'batch',"),
-    (["--env.num-lanes", "many"], "Error parsing --env.num-lanes: invalid literal for int() with base 10: 'many'"),
+    (["--env.num-lanes", "many"], "Error parsing --env.num-lanes: 'many' is no whole number"),
     (["--run.target-return", "x"], "Error parsing --run.target-return: "),
     (["--env.game"], "Missing value for argument '--env.game'. Expected 1 values"),
     (["--env.num-lanes", "0"], "env.num_lanes: input should be greater than or equal to 1, not 0"),
@@ -215,9 +215,7 @@ def test_a_wrong_setting_is_refused(argv, sentence, refusal):
 def test_the_sentence_is_the_same_on_a_narrow_terminal_and_where_stdout_is_not_utf8(refusal, monkeypatch):
     monkeypatch.setenv("COLUMNS", "40")
     assert refusal("--env.gmae", "Pong") == "unknown flag --env.gmae; did you mean '--env.game'?"
-    assert refusal("--env.num-lanes", "x") == (
-        "Error parsing --env.num-lanes: invalid literal for int() with base 10: 'x'"
-    )
+    assert refusal("--env.num-lanes", "x") == ("Error parsing --env.num-lanes: 'x' is no whole number")
     monkeypatch.setattr(sys, "stdout", open("/dev/null", "w", encoding="ascii"))  # noqa: SIM115
     try:
         assert refusal("--env.gmae", "Pong") == "unknown flag --env.gmae; did you mean '--env.game'?"
@@ -294,10 +292,12 @@ def test_parse_train_raises_instead_of_ending_the_process():
 
 
 def command(*argv: str, cwd: Path) -> subprocess.CompletedProcess:
-    """The real command in a process of its own."""
-    return subprocess.run(
+    """The real command in a process of its own; what it says on a busy machine while one waits is left out."""
+    done = subprocess.run(
         [sys.executable, "-m", "jaxpg.train", *argv], cwd=cwd, capture_output=True, text=True, timeout=100, check=False
     )
+    done.stdout = re.sub(r"^jaxpg: (building|making|compiling|saving) .*\n", "", done.stdout, flags=re.MULTILINE)
+    return done
 
 
 def test_a_real_process_refuses_in_one_sentence(tmp_path):
@@ -350,3 +350,20 @@ def test_a_tilde_is_the_home_folder_wherever_a_folder_is_given(monkeypatch: pyte
     assert (report.out, report.png) == (f"{tmp_path}/b.html", f"{tmp_path}/c")
     assert parse("record", ["~/a", "--out=~/b.mp4"], RecordArguments()).out == f"{tmp_path}/b.mp4"
     assert parse("evaluate", ["~/a"], EvaluateArguments()).run == f"{tmp_path}/a"
+
+
+@pytest.mark.parametrize("text", ["1e6", "1_000_000", "1.0e+6", "1000000.0"])
+def test_whole_numbers_may_be_written_as_floats(text: str, tmp_path: Path) -> None:
+    recipe = tmp_path / "a.yaml"
+    recipe.write_text(f"run:\n  budget_agent_steps: {text}\npolicy:\n  hidden: [1e2]\n")
+    by_file = parse_train([str(recipe)]).config
+    by_flags = parse_train(["--run.budget-agent-steps", text, "--policy.hidden", "1e2"]).config
+    for config in (by_file, by_flags):
+        assert (config.run.budget_agent_steps, config.policy.hidden) == (1_000_000, (100,))
+        assert type(config.run.budget_agent_steps) is int
+
+
+@pytest.mark.parametrize("text", ["2.5", "1e400", "nan", "1e-3"])
+def test_fractions_are_no_whole_numbers(text: str) -> None:
+    with pytest.raises(UserError, match=f"--run.budget-agent-steps: {text!r} is no whole number"):
+        parse_train(["--run.budget-agent-steps", text])

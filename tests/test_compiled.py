@@ -3,9 +3,13 @@
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import jax
 import pytest
+
+from jaxpg.compiled import keep_compiled_code, local_devices, use_fast_convolutions, use_float32
+from jaxpg.errors import UserError
 
 LIBRARYS = "__ynn_fusion"
 COMPILES = f"""
@@ -35,3 +39,58 @@ def test_the_library_gets_products_and_no_slow_convolutions(flags: str, of_the_l
     command = [sys.executable, "-c", COMPILES]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
     assert int(done.stdout) == of_the_library
+
+
+@pytest.mark.parametrize(
+    ("flags", "sentence"),
+    [("--rubbish", "XLA_FLAGS=--rubbish: Unknown flag"), ("rubbish", "XLA_FLAGS=rubbish: Could not open file")],
+)
+def test_flags_at_which_xla_ends_the_process_are_a_sentence(monkeypatch, flags: str, sentence: str) -> None:
+    monkeypatch.setenv("XLA_FLAGS", flags)
+    with pytest.raises(UserError, match=sentence):
+        use_fast_convolutions()
+
+
+def test_devices_that_are_not_there_are_a_sentence(monkeypatch) -> None:
+    there = jax.local_devices
+
+    def refuse() -> list:
+        if jax.config.values["jax_platforms"] == "cuda":
+            raise AssertionError  # as JAX does without a GPU
+        return there()
+
+    monkeypatch.setattr(jax, "local_devices", refuse)
+    jax.config.update("jax_platforms", "cuda")
+    try:
+        with pytest.raises(
+            UserError, match="JAX_PLATFORMS=cuda: JAX finds no such devices here; leave it out, or use cpu"
+        ):
+            local_devices()
+    finally:
+        jax.config.update("jax_platforms", None)
+    assert local_devices() == there()
+
+
+@pytest.mark.parametrize("home", ["file", "~"])
+def test_a_cache_that_cannot_be_written_is_a_remark(monkeypatch, tmp_path, capsys, home: str) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("JAX_COMPILATION_CACHE_DIR")
+    monkeypatch.setattr("platformdirs.user_cache_path", lambda name: Path(home) / name)
+    before = jax.config.values["jax_compilation_cache_dir"]
+    keep_compiled_code()
+    assert jax.config.values["jax_compilation_cache_dir"] == before
+    assert capsys.readouterr().err.startswith(f"jaxpg: compiled code is not kept: {home}/jaxpg/xla: ")
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+def test_a_process_computes_in_32_bits(capsys) -> None:
+    jax.config.update("jax_enable_x64", True)
+    try:
+        use_float32()
+        assert not jax.config.values["jax_enable_x64"]
+    finally:
+        jax.config.update("jax_enable_x64", False)
+    assert "jax_enable_x64" in capsys.readouterr().err
+    use_float32()
+    assert capsys.readouterr().err == ""

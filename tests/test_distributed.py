@@ -3,6 +3,7 @@
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -95,9 +96,12 @@ def alone(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="module")
 def two(tmp_path_factory) -> Ended:
-    """They find each other through Slurm's variables; the last run is asked to end, through one process alone."""
-    folder = tmp_path_factory.mktemp("two")
-    return _together(folder, 2, list(RUNS), lambda processes: processes[1].terminate(), slurm=True)
+    """They find each other through Slurm's variables, whatever proxy there is; the last run is asked to end, through one
+    process alone.
+    """
+    folder, proxy = tmp_path_factory.mktemp("two"), "http://127.0.0.1:1"
+    end = lambda processes: processes[1].terminate()  # noqa: E731
+    return _together(folder, 2, list(RUNS), end, slurm=True, http_proxy=proxy, https_proxy=proxy)
 
 
 @pytest.fixture(scope="module")
@@ -285,6 +289,56 @@ def test_a_fault_of_one_process_ends_all_with_a_sentence_and_the_run_goes_on(tmp
     assert re.fullmatch(rf"jaxpg: process 0 ends: process 1 \(.*\) is gone; {going_on}", other.splitlines()[-1]), other
     run("--resume", str(folder))
     assert [row["iteration"] for row in records(folder)] == list(range(1, 21))
+
+
+COMMON = [
+    *("--env.game", "CartPole-v1", "--observation.name", "vector", "--policy.hidden", "8", "--env.num-lanes", "4"),
+    *("--run.budget-agent-steps", "64", "--distributed.num-processes", "2"),
+]
+
+
+def _process(number: int, address: str, *argv: str) -> subprocess.Popen:
+    where = ["--distributed.coordinator-address", address, "--distributed.process-id", str(number)]
+    command = [sys.executable, "-m", "jaxpg.train", *COMMON, *where, *argv]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130), (signal.SIGHUP, 129)])
+@pytest.mark.parametrize("process", [0, 1])
+def test_who_waits_for_others_says_so_and_can_be_ended(tmp_path: Path, process: int, number: int, code: int) -> None:
+    address = f"127.0.0.1:{free_port()}"
+    waiting = _process(process, address, "--run.dir", str(tmp_path / "run"))
+    said = waiting.stdout.readline()
+    assert said.startswith(f"jaxpg: waiting for process {1 - process} ")
+    assert address in said
+    waiting.send_signal(number)
+    _, errors = waiting.communicate(timeout=20)  # and not the 300 seconds of --distributed.start-timeout-seconds
+    assert (waiting.returncode, errors) == (code, "jaxpg: interrupted\n")
+
+
+def test_who_waited_in_vain_says_for_whom(tmp_path: Path) -> None:
+    address = f"127.0.0.1:{free_port()}"
+    argv = ["--run.dir", str(tmp_path / "run"), "--distributed.start-timeout-seconds", "1"]
+    waiting = _process(1, address, *argv)
+    _, errors = waiting.communicate(timeout=60)
+    assert waiting.returncode == 2
+    (sentence,) = errors.splitlines()
+    assert sentence.startswith(
+        "jaxpg: --distributed.coordinator-address: waited 1 s in vain for process 0 at " + address
+    )
+
+
+@pytest.mark.parametrize("differing", [["--reinforce.discount", "0.5"], ["--run.seed", "2"]])
+def test_processes_of_one_run_with_other_settings_are_refused_together(tmp_path: Path, differing: list[str]) -> None:
+    address = f"127.0.0.1:{free_port()}"
+    argv = ["--run.dir", str(tmp_path / "run")]
+    started = [_process(0, address, *argv), _process(1, address, *argv, *differing)]
+    errors = [process.communicate(timeout=100)[1] for process in started]
+    assert [process.returncode for process in started] == [2, 2]
+    assert errors[0] == errors[1]
+    key = differing[0].removeprefix("--")
+    assert re.fullmatch(rf"jaxpg: {key} is \S+ in process 0 and {differing[1]} in process 1; .*\n", errors[0]), errors
+    assert not (tmp_path / "run").exists()
 
 
 @pytest.mark.parametrize(

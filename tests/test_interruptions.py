@@ -1,8 +1,11 @@
 """An interrupted run goes on as if it had not been: signals, kills, resumes."""
 
+import os
 import re
 import shutil
 import signal
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,6 +22,7 @@ from jaxpg.segments import Segments
 from jaxpg.tables import runs_table
 from jaxpg.train import main
 from jaxpg.views import number_runs
+from tests.faults.runs import lines, wait_for_lines
 from tests.runs import (
     CARTPOLE,
     LANES,
@@ -58,7 +62,10 @@ def check_same(folder: Path, uninterrupted: Path) -> None:
     assert replace(ours[2], **of_saves) == replace(theirs[2], **of_saves)
 
 
-@pytest.mark.parametrize(("number", "name", "code"), [(signal.SIGTERM, "SIGTERM", 143), (signal.SIGINT, "SIGINT", 130)])
+@pytest.mark.parametrize(
+    ("number", "name", "code"),
+    [(signal.SIGTERM, "SIGTERM", 143), (signal.SIGINT, "SIGINT", 130), (signal.SIGHUP, "SIGHUP", 129)],
+)
 def test_a_signal_ends_the_run_after_the_iteration_and_resume_finishes_it(
     number, name, code, signals, tmp_path, capsys
 ):
@@ -243,3 +250,24 @@ def test_while_a_run_goes_on_with_a_larger_budget_and_after_it_was_killed_nothin
     assert "setting: run.budget_agent_steps" in dump(log.config, log.history)
     assert summary(folder)["iteration"] == 5
     check_whole(folder, iterations=5)
+
+
+@pytest.mark.long
+def test_a_terminal_that_goes_costs_words_only(tmp_path):
+    """What is written to it fails from then on, and the system sends SIGHUP more than once."""
+    folder, (terminal, end_of_process) = tmp_path / "run", os.openpty()
+    argv = [*CARTPOLE, "--run.dir", str(folder), "--run.budget-agent-steps", "1000000000"]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "jaxpg.train", *argv], stdin=end_of_process, stdout=end_of_process, stderr=end_of_process
+    )
+    os.close(end_of_process)
+    wait_for_lines(process, folder, 20)
+    os.close(terminal)
+    wait_for_lines(process, folder, lines(folder) + 20)
+    for _ in range(3):
+        process.send_signal(signal.SIGHUP)
+    assert process.wait(60) == 129
+    assert summary(folder)["ended"] == "SIGHUP"
+    rows = records(folder)
+    assert saved(folder)[0][-1] == len(rows)
+    assert [row["iteration"] for row in rows] == list(range(1, len(rows) + 1))

@@ -74,6 +74,17 @@ def test_the_command_refuses_a_folder_that_is_trained_in(uninterrupted, capsys):
     check_whole(uninterrupted, iterations=20)
 
 
+def test_the_lock_is_given_back_at_the_end_even_of_a_failure(tmp_path):
+    folder = tmp_path / "run"
+    with pytest.raises(RuntimeError), only_trainer(folder):
+        raise RuntimeError
+    for _ in range(2):
+        with only_trainer(folder), (folder / "lock").open("w") as other, pytest.raises(BlockingIOError):
+            fcntl.flock(other, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    with (folder / "lock").open("w") as other:
+        fcntl.flock(other, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
 @pytest.mark.parametrize("name", ["metrics.jsonl", "checkpoints", "lock", "tensorboard/events"])
 def test_a_folder_with_links_is_not_written_in(name, tmp_path):
     elsewhere = tmp_path / "elsewhere"

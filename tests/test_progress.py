@@ -1,10 +1,13 @@
 """What a person sees: lines that a script can read, and a live display on a terminal."""
 
 import io
+import re
 import sys
+import time
 
 import pytest
 from rich.console import Console
+from rich.text import Text
 
 from jaxpg import progress
 from jaxpg.progress import LiveProgress, PlainProgress, make_progress
@@ -85,24 +88,43 @@ def test_the_last_plain_line_is_not_said_twice(clock, capsys):
     assert lines(capsys) == []
 
 
-def test_the_live_display_shows_steps_speed_and_return():
+def _live(budget: int, done: int, said: dict | None) -> str:
+    """The last line of a display of 80 columns."""
     screen = io.StringIO()
-    console = Console(file=screen, force_terminal=True, width=160, legacy_windows=False)
-    live = LiveProgress(console, 1_000_000, 0)
-    live.write(record(10, mean=12.25), [])
+    live = LiveProgress(Console(file=screen, force_terminal=True, width=80, legacy_windows=False), budget, done)
+    if said:
+        live.write(said, [])
     live.close()
-    shown = screen.getvalue()
-    for part in ("20,480 of 1,000,000 agent steps", "4568 /s", "return 12.25 over 5 games"):
-        assert part in shown
-    assert "\x1b[?25h" in shown  # the cursor is given back
+    assert "\x1b[?25h" in screen.getvalue()  # the cursor is given back
+    return Text.from_ansi(screen.getvalue()).plain.rstrip().splitlines()[-1]
+
+
+@pytest.mark.parametrize("stage", [{}, {"scored": 0.5, "generation": 3}])
+def test_the_live_display_fits_into_80_columns_and_begins_with_the_time_left(stage):
+    said = {**record(1_000_000, mean=-12345.678), "agent_steps_per_second": 123_456.0, **stage}
+    line = _live(20_000_000_000, 0, said)
+    assert len(line) <= 80
+    assert re.match(r"\S+ left ", line)
+    for part in ("10 % of 20B steps", "return -12346", "123456/s", *(["generation 3"] if stage else [])):
+        assert part in line
 
 
 def test_the_live_display_of_a_resumed_run_starts_where_it_stood():
-    screen = io.StringIO()
-    live = LiveProgress(Console(file=screen, force_terminal=True, width=160), 1_000_000, 500_000)
-    live.close()
-    assert "500,000 of 1,000,000 agent steps" in screen.getvalue()
-    assert "return - over 0 games" in screen.getvalue()
+    line = _live(1_000_000, 500_000, None)
+    assert " 50 % of 1M steps return - " in line
+
+
+def test_what_is_waited_for_is_said_once_it_takes_long(monkeypatch, capsys):
+    monkeypatch.setattr(progress, "SECONDS_UNTIL_SAID", 0.05)
+    monkeypatch.setattr(progress, "SECONDS_BETWEEN_LINES", 0.1)
+    with progress.said_while_waiting("waiting for the bus"):
+        pass
+    assert capsys.readouterr().out == ""
+    with progress.said_while_waiting("waiting for the bus"):
+        time.sleep(0.5)
+    first, second, *_ = capsys.readouterr().out.splitlines()
+    assert first == "jaxpg: waiting for the bus"
+    assert re.fullmatch(r"jaxpg: waiting for the bus, for \d+ s", second)
 
 
 class Terminal(io.StringIO):

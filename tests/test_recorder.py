@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 import signal
+import subprocess
 import sys
 import time
 from collections.abc import Iterator
@@ -94,6 +95,46 @@ def test_a_resumed_run_goes_on_recording(program: Path, tmp_path: Path, capsys: 
     assert _started(program) == [f"{iteration} cpu 19" for iteration in (3, 6, 9)]
     assert saved(folder)[0] == [3, 6, 9, 10]
     assert capsys.readouterr().err == ""
+
+
+def test_a_recorder_is_told_whose_end_is_its_own(program: Path, tmp_path: Path) -> None:
+    program.write_text(f'#!/bin/sh\necho "$JAXPG_PARENT" >{tmp_path}/parent\n')
+    program.chmod(0o755)
+    recorder = Recorder(tmp_path)
+    recorder.add(4)
+    while recorder.unrecorded:
+        recorder.wait(1.0)
+    assert (tmp_path / "parent").read_text() == f"{os.getpid()}\n"
+
+
+KILLED = """
+import os, subprocess, sys
+child = subprocess.Popen(
+    [sys.executable, "-m", "jaxpg.record"], env={**os.environ, "JAXPG_PARENT": str(os.getpid())}
+)
+os.kill(os.getpid(), 9)
+"""
+SLOW_IMPORTS = """
+import sys, time
+
+class Slow:
+    def find_spec(self, name, path=None, target=None):
+        if name == "numpy":
+            print("importing", flush=True)
+            time.sleep(60)
+            print("imported", flush=True)
+
+sys.meta_path.insert(0, Slow())
+"""
+
+
+def test_a_recorder_ends_with_its_trainer(tmp_path: Path) -> None:
+    """Its stdout stays open, and communicate waits, as long as it lives."""
+    (tmp_path / "sitecustomize.py").write_text(SLOW_IMPORTS)
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
+    trainer = subprocess.run([sys.executable, "-S", "-c", KILLED], capture_output=True, env=environment, check=False)
+    assert trainer.returncode == -signal.SIGKILL
+    assert b"imported" not in trainer.stdout
 
 
 def test_no_more_than_one_recorder_is_there_at_a_time(

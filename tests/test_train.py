@@ -1,6 +1,7 @@
 """The training command: what a run leaves, and what ends it."""
 
 import itertools
+import threading
 
 import jax
 import jax.numpy as jnp
@@ -246,6 +247,14 @@ def test_the_emulators_threads_end_even_when_the_run_breaks_off(tmp_path, monkey
     change_tell(monkeypatch, lambda state, metrics: (state, {"policy_loss": jnp.nan}))
     cartpole(tmp_path / "run", code=2)
     assert len(closed) == 1
+
+
+def test_a_thread_can_train(tmp_path):
+    """Where Python has no signal handlers."""
+    thread = threading.Thread(target=cartpole, args=(tmp_path / "run",), kwargs={"iterations": 1})
+    thread.start()
+    thread.join()
+    assert summary(tmp_path / "run")["ended"] == "budget of agent steps used"
 
 
 def test_progress_survives_json():

@@ -1,0 +1,70 @@
+"""``python -m jaxpg``: which commands there are, and what the environment may say to them."""
+
+import importlib
+import os
+import subprocess
+import sys
+from importlib.metadata import version
+
+import pytest
+
+import jaxpg
+from jaxpg.__main__ import COMMANDS, main
+from jaxpg.beginning import begin_command
+
+
+def _ended(capsys, *argv: str) -> tuple[int, str, str]:
+    with pytest.raises(SystemExit) as end:
+        main(argv)
+    return end.value.code, *capsys.readouterr()
+
+
+@pytest.mark.parametrize("argv", [(), ("--help",)])
+def test_the_commands_are_listed(capsys, argv) -> None:
+    code, out, err = _ended(capsys, *argv)
+    assert (code, err) == (0, "")
+    listed = [line.split()[0] for line in out.splitlines() if line.startswith("  ")]
+    assert listed == list(COMMANDS)
+    assert all(hasattr(importlib.import_module(f"jaxpg.{name}"), "main") for name in COMMANDS)
+
+
+@pytest.mark.parametrize("command", ["", *COMMANDS])
+def test_versions(capsys, command) -> None:
+    run = importlib.import_module(f"jaxpg.{command}").main if command else main
+    with pytest.raises(SystemExit) as end:
+        run(["--version"])
+    assert end.value.code == 0
+    assert capsys.readouterr().out.startswith(f"jaxpg {jaxpg.__version__}, jax {version('jax')}, Python ")
+
+
+def test_an_unknown_command_is_a_sentence(capsys) -> None:
+    assert _ended(capsys, "trian") == (2, "", "jaxpg: there is no command 'trian'; did you mean 'train'?\n")
+
+
+def test_a_command_is_run_with_its_arguments() -> None:
+    command = [sys.executable, "-m", "jaxpg", "launch", "--processes", "0"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == "jaxpg: --processes: input should be from 1 to 256, not 0\n"
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "sentence"),
+    [("JAX_DEBUG_NANS", "maybe", "'JAX_DEBUG_NANS'"), ("JAX_ENABLE_X64", "maybe", "'JAX_ENABLE_X64'")],
+)
+def test_a_variable_that_jax_refuses_is_a_sentence(variable, value, sentence) -> None:
+    command = [sys.executable, "-m", "jaxpg.train"]
+    environment = {**os.environ, variable: value}
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
+    assert (done.returncode, done.stdout) == (2, "")
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("jaxpg: JAX refuses a variable of the environment: ")
+    assert sentence in line
+
+
+def test_64_bits_are_turned_off_with_a_remark(monkeypatch, capsys) -> None:
+    monkeypatch.setattr("signal.signal", lambda number, handler: None)
+    monkeypatch.setenv("JAX_ENABLE_X64", "True")
+    begin_command()
+    assert os.environ["JAX_ENABLE_X64"] == "0"
+    assert capsys.readouterr().err == "jaxpg: computes in float32 and leaves JAX_ENABLE_X64 aside\n"
