@@ -110,7 +110,7 @@ def _say_summary(summary: Summary, env: EnvConfig) -> None:
         )
     if summary.cut:
         say(f"jaxpg: the time limit cut {summary.cut} of the games")
-    reason = incomparable(dataclasses.asdict(env), summary.cut)
+    reason = incomparable(dataclasses.asdict(env))
     if reason:
         say(f"jaxpg: no human-normalised score: {reason}")
 

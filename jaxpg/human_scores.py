@@ -72,26 +72,26 @@ RANDOM_AND_HUMAN: dict[str, tuple[float, float]] = {
 """Mean score of the random player and of the human, by game."""
 
 
-def human_normalized(score: float, env: Mapping[str, Any], cut: int) -> float | None:
+def human_normalized(score: float, env: Mapping[str, Any]) -> float | None:
     """``(score - random) / (human - random)`` (Mnih et al. 2015, extended data table 2).
 
     None where nobody measured both scores, or where ``incomparable`` says why they would say nothing.
     """
     scores = RANDOM_AND_HUMAN.get(env.get("game", ""))
-    if scores is None or incomparable(env, cut):
+    if scores is None or incomparable(env):
         return None
     random, human = scores
     return (score - random) / (human - random)
 
 
-def incomparable(env: Mapping[str, Any], cut: int) -> str | None:
+def incomparable(env: Mapping[str, Any]) -> str | None:
     """Why games are none as the random player and the human played them; None where they are, or on no Atari game.
 
     Games begin after up to 30 no-ops, or, where there are none, sticky actions make them differ (Machado et al. 2018).
+    The human played for at most 30 minutes, so that a game which that limit cut is as comparable as any other.
 
     Args:
       env: the settings of the emulators; what is missing is as usual.
-      cut: how many games the time limit ended.
     """
     if env.get("game") not in RANDOM_AND_HUMAN:
         return None
@@ -101,8 +101,6 @@ def incomparable(env: Mapping[str, Any], cut: int) -> str | None:
         return "the settings of the emulators cannot be read"
     if frames != FRAMES_LIMIT:
         return f"the time limit is {frames:,} frames, a human's {FRAMES_LIMIT:,}"
-    if cut:
-        return f"the time limit cut {cut} of the games"
     if noop_max > NOOP_MAX:
         return f"games begin after up to {noop_max} no-ops, a human's after up to {NOOP_MAX}"
     if noop_max == 0 and not sticky:

@@ -56,7 +56,7 @@ def summarize(returns: np.ndarray, env: Mapping[str, Any], *, games: np.ndarray 
         iqm=float(stats.trim_mean(returns, 0.25)),
         min=float(returns.min()),
         max=float(returns.max()),
-        human_normalized=human_normalized(mean, env, cut),
+        human_normalized=human_normalized(mean, env),
     )
 
 

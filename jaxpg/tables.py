@@ -80,7 +80,7 @@ def _scores(evaluation: Evaluation | None) -> list[str]:
     if evaluation is None:
         return [NOTHING] * 6
     low, high = evaluation.mean_low, evaluation.mean_high
-    why_no_human = incomparable(evaluation.env, evaluation.cut or 0)
+    why_no_human = incomparable(evaluation.env)
     return [
         describe(evaluation).split(", ", 1)[1],
         short(evaluation.mean) + (f" [{short(low)}, {short(high)}]" if low is not None and high is not None else ""),

@@ -96,8 +96,9 @@ def alone(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="module")
 def two(tmp_path_factory) -> Ended:
-    """They find each other through Slurm's variables, whatever proxy there is; the last run is asked to end, through one
-    process alone.
+    """They find each other through Slurm's variables, whatever proxy there is.
+
+    The last run is asked to end, through one process alone.
     """
     folder, proxy = tmp_path_factory.mktemp("two"), "http://127.0.0.1:1"
     end = lambda processes: processes[1].terminate()  # noqa: E731

@@ -99,31 +99,30 @@ def test_games_that_are_all_alike_but_not_the_same_leave_no_doubt() -> None:
 
 def test_a_random_player_is_0_and_a_human_1() -> None:
     pong, pacman = {"game": "Pong"}, {"game": "MsPacman"}
-    assert human_normalized(-20.7, pong, cut=0) == 0
-    assert human_normalized(14.6, pong, cut=0) == 1
-    assert human_normalized(307.3 + 0.5 * (6951.6 - 307.3), pacman, cut=0) == pytest.approx(0.5)
-    assert human_normalized(10, {"game": "Pooyan"}, cut=0) is None
+    assert human_normalized(-20.7, pong) == 0
+    assert human_normalized(14.6, pong) == 1
+    assert human_normalized(307.3 + 0.5 * (6951.6 - 307.3), pacman) == pytest.approx(0.5)
+    assert human_normalized(10, {"game": "Pooyan"}) is None
     assert len(RANDOM_AND_HUMAN) == 57
     assert set(RANDOM_AND_HUMAN) <= set(rom_ids_by_game())
     assert all(human > random for random, human in RANDOM_AND_HUMAN.values())
 
 
 @pytest.mark.parametrize(
-    ("settings", "cut", "why"),
+    ("settings", "why"),
     [
-        ({}, 0, None),
-        ({"max_episode_agent_steps": 108_000, "frame_skip": 1}, 0, None),
-        ({"noop_max": 0, "sticky_action_probability": 0.25}, 0, None),
-        ({"max_episode_agent_steps": 50}, 3, "the time limit is 200 frames, a human's 108,000"),
-        ({"frame_skip": 2}, 0, "the time limit is 54,000 frames, a human's 108,000"),
-        ({}, 3, "the time limit cut 3 of the games"),
-        ({"noop_max": 100}, 0, "games begin after up to 100 no-ops, a human's after up to 30"),
-        ({"noop_max": 0}, 0, "all games begin alike, without no-ops and sticky actions"),
-        ({"noop_max": "many"}, 0, "the settings of the emulators cannot be read"),
+        ({}, None),
+        ({"max_episode_agent_steps": 108_000, "frame_skip": 1}, None),
+        ({"noop_max": 0, "sticky_action_probability": 0.25}, None),
+        ({"max_episode_agent_steps": 50}, "the time limit is 200 frames, a human's 108,000"),
+        ({"frame_skip": 2}, "the time limit is 54,000 frames, a human's 108,000"),
+        ({"noop_max": 100}, "games begin after up to 100 no-ops, a human's after up to 30"),
+        ({"noop_max": 0}, "all games begin alike, without no-ops and sticky actions"),
+        ({"noop_max": "many"}, "the settings of the emulators cannot be read"),
     ],
 )
-def test_only_what_a_human_played_is_compared_with_a_human(settings: dict, cut: int, why: str | None) -> None:
+def test_only_what_a_human_played_is_compared_with_a_human(settings: dict, why: str | None) -> None:
     env = {"game": "Pong", "max_episode_agent_steps": 27_000, "frame_skip": 4, "noop_max": 30, **settings}
-    assert incomparable(env, cut) == why
-    assert (human_normalized(0, env, cut) is None) == (why is not None)
-    assert incomparable({**env, "game": "CartPole-v1"}, cut) is None, "where nobody measured a human"
+    assert incomparable(env) == why
+    assert (human_normalized(0, env) is None) == (why is not None)
+    assert incomparable({**env, "game": "CartPole-v1"}) is None, "where nobody measured a human"
