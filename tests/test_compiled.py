@@ -62,9 +62,7 @@ def test_devices_that_are_not_there_are_a_sentence(monkeypatch) -> None:
     monkeypatch.setattr(jax, "local_devices", refuse)
     jax.config.update("jax_platforms", "cuda")
     try:
-        with pytest.raises(
-            UserError, match="JAX_PLATFORMS=cuda: JAX finds no such devices here; leave it out, or use cpu"
-        ):
+        with pytest.raises(UserError, match="^JAX_PLATFORMS=cuda: .* no such devices here; leave it out, or use cpu$"):
             local_devices()
     finally:
         jax.config.update("jax_platforms", None)

@@ -96,10 +96,7 @@ def alone(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="module")
 def two(tmp_path_factory) -> Ended:
-    """They find each other through Slurm's variables, whatever proxy there is.
-
-    The last run is asked to end, through one process alone.
-    """
+    """They find each other through Slurm's variables, past a proxy; the last run is ended through one process alone."""
     folder, proxy = tmp_path_factory.mktemp("two"), "http://127.0.0.1:1"
     end = lambda processes: processes[1].terminate()  # noqa: E731
     return _together(folder, 2, list(RUNS), end, slurm=True, http_proxy=proxy, https_proxy=proxy)

@@ -29,7 +29,7 @@ def noted(number, frame):
     say(signal.Signals(number).name)
     sys.exit(128 + number)
 
-for number in (signal.SIGTERM, signal.SIGINT):
+for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
     signal.signal(number, noted)
 """
 """What every script begins with; ``noted`` stands for a training that saves and ends."""
@@ -276,7 +276,7 @@ def test_a_process_that_does_not_end_is_killed_at_last():
     ]
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 def test_a_signal_reaches_every_process_once(number):
     with running(processes=3) as (launcher, _):
         launcher.send_signal(number)

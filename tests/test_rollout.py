@@ -291,3 +291,13 @@ def test_a_game_that_was_interrupted_has_its_whole_return() -> None:
     assert _equal(
         rollout.collect(FixedPopulation(population, rollout.num_lanes), 30, jax.random.key(2))[0].episodes, expected
     )
+
+
+def test_starting_many_emulators_is_said(monkeypatch, capsys):
+    monkeypatch.setattr("jaxpg.rollout.LANES_WORTH_A_WORD", 4)
+    for num_lanes in (2, 4):
+        rollout, _ = make_rollout(EnvConfig(backend="probe", game="Count"), num_lanes, num_pools=2)
+        rollout.reset(np.arange(num_lanes))
+        rollout.close()
+    said = ["jaxpg: starting 4 emulators", "jaxpg: starting 4 emulators, 2 are there"]
+    assert capsys.readouterr().out.splitlines() == said
