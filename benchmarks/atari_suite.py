@@ -17,9 +17,9 @@ from typing import Any
 import numpy as np
 from trainings import call, read_summary, split_argv, train
 
-from jaxpg.evaluations import read_evaluations
-from jaxpg.saved import load_run
-from jaxpg.summary import mean_interval
+from jaxpg.run.saved_run import load_run
+from jaxpg.scores.evaluation_file import read_evaluations
+from jaxpg.scores.intervals import mean_interval
 
 
 def main() -> None:

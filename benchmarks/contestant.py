@@ -21,16 +21,16 @@ import jax.numpy as jnp
 import numpy as np
 from floor import bytes_per_agent_step, matmul_rate, operations_per_agent_step, read_rate
 
-from jaxpg.candidates import FixedPopulation
 from jaxpg.cli import parse_train
-from jaxpg.compiled import keep_compiled_code, use_fast_convolutions
 from jaxpg.config import Config
 from jaxpg.envs.games import rom_ids_by_game
 from jaxpg.envs.threads import affinity_offset
 from jaxpg.experiment import build, lane_seeds
-from jaxpg.memory import keep_freed_memory
-from jaxpg.observations import make_observation
-from jaxpg.rollout import Rollout
+from jaxpg.kernel.players import FixedPopulation
+from jaxpg.kernel.rollout import Rollout
+from jaxpg.machine.malloc import keep_freed_memory
+from jaxpg.machine.xla import keep_compiled_code, use_fast_convolutions
+from jaxpg.policies.observations import make_observation
 
 Turn = Callable[[float], dict[str, float]]
 

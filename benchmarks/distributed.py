@@ -26,9 +26,9 @@ import jax
 import numpy as np
 
 from jaxpg import train
-from jaxpg.distributed import DistributedConfig, joined_team
 from jaxpg.launch import TRAIN, free_port
-from jaxpg.team import Team
+from jaxpg.parallel.processes import DistributedConfig, joined_team
+from jaxpg.parallel.team import Team
 
 WARM_ITERATIONS = 8
 

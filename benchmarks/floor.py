@@ -12,9 +12,9 @@ from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn
 
 from jaxpg.config import Config
 from jaxpg.experiment import Experiment
-from jaxpg.learners.batches import agent_steps_per_update
-from jaxpg.observations import encoded_shape
-from jaxpg.policies import make_policy
+from jaxpg.learners.minibatches import agent_steps_per_update
+from jaxpg.policies.networks import make_policy
+from jaxpg.policies.observations import encoded_shape
 from jaxpg.types import Params
 
 FLOAT_BYTES = 4

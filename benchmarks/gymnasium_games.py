@@ -17,7 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxpg.experiment import Player, build
-from jaxpg.saved import load_run, restore_params
+from jaxpg.run.saved_run import load_run, restore_params
 
 
 def main() -> None:

@@ -15,9 +15,9 @@ import jax
 import numpy as np
 from turns import Row, parse_turns, report, say
 
-from jaxpg.candidates import CandidateQueue, beginning
 from jaxpg.config import Config, load_recipe
 from jaxpg.experiment import build, lane_seeds
+from jaxpg.kernel.players import CandidateQueue, beginning
 
 
 def main() -> None:

@@ -26,9 +26,9 @@ from trainings import split_argv, train
 
 from jaxpg.cli import parse_train
 from jaxpg.config import Config
-from jaxpg.durable import write_json, write_text
-from jaxpg.metrics import Record
-from jaxpg.runlog import read_run
+from jaxpg.machine.durable_files import write_json, write_text
+from jaxpg.run.writers import Record
+from jaxpg.viewing.run_log import read_run
 
 GAMES = 100
 """Games that a mean has to be of."""

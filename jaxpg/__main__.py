@@ -4,8 +4,8 @@ import runpy
 import sys
 from collections.abc import Sequence
 
-from jaxpg.console import say
 from jaxpg.errors import UserError, nearest, run_command
+from jaxpg.machine.console import say
 
 COMMANDS = {
     "train": "trains a policy and keeps the run in a folder; without arguments REINFORCE on Pong",

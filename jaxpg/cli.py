@@ -15,12 +15,12 @@ import tyro
 from tyro.constructors import ConstructorRegistry, PrimitiveConstructorSpec, PrimitiveTypeInfo
 
 from jaxpg.config import RECIPES, Config, check, load_recipe, packaged_recipes, with_schedule
-from jaxpg.console import Forgiving
-from jaxpg.distributed import DistributedConfig
 from jaxpg.envs import ATARI_BACKENDS
 from jaxpg.envs.config import EnvConfig
 from jaxpg.envs.envpool import CLASSIC
 from jaxpg.errors import UserError, nearest
+from jaxpg.machine.console import Forgiving
+from jaxpg.parallel.processes import DistributedConfig
 from jaxpg.validation import whole_number
 
 Arguments = TypeVar("Arguments")

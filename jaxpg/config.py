@@ -29,11 +29,11 @@ from ruamel.yaml.tokens import (
 from jaxpg.envs.config import EnvConfig
 from jaxpg.errors import UserError, nearest
 from jaxpg.learners.evolution import EvolutionConfig
+from jaxpg.learners.optimizers import OptimizerConfig
 from jaxpg.learners.random_search import RandomSearchConfig
 from jaxpg.learners.reinforce_config import ReinforceConfig
-from jaxpg.observations import ObservationConfig
-from jaxpg.optimizers import OptimizerConfig
-from jaxpg.policies import PolicyConfig
+from jaxpg.policies.networks import PolicyConfig
+from jaxpg.policies.observations import ObservationConfig
 from jaxpg.validation import STRICT, NonNegativeFloat, NonNegativeInt, PositiveInt, with_whole_numbers
 
 

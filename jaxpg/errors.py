@@ -11,8 +11,8 @@ from contextlib import nullcontext
 from importlib.metadata import version
 
 from jaxpg import __version__
-from jaxpg.console import flush, open_missing, say
-from jaxpg.stop import Interrupted, end_at_once, signals_heard
+from jaxpg.machine.console import flush, open_missing, say
+from jaxpg.machine.signals import Interrupted, end_at_once, signals_heard
 
 MAX_SENTENCE = 2000
 """Characters of an error sentence; the middle of a longer one is left out."""
@@ -57,7 +57,7 @@ def run_command(
     """Runs a command and ends the process. A mistake of the user is one sentence on stderr and exit code 2.
 
     An emulator that failed is one sentence and 1. A signal that ends the command is 128 plus its number, 130 for
-    Ctrl-C, as shells have it; see ``jaxpg.stop``.
+    Ctrl-C, as shells have it; see ``jaxpg.machine.signals``.
 
     Args:
       command: takes the arguments and returns the exit code.

@@ -10,19 +10,19 @@ import jax
 import numpy as np
 import tyro
 
-from jaxpg.compiled import keep_compiled_code, use_fast_convolutions, use_float32
-from jaxpg.console import say
 from jaxpg.envs.config import EnvConfig
 from jaxpg.errors import run_command
-from jaxpg.evaluations import Evaluation, add_evaluation, only_writer, read_evaluations
 from jaxpg.experiment import GREEDY, Actions, Player, build, lane_seeds
-from jaxpg.fingerprints import Fingerprinted, games_of
-from jaxpg.human_scores import incomparable
-from jaxpg.memory import keep_freed_memory
-from jaxpg.progress import count_up
-from jaxpg.rollout import play_games
-from jaxpg.saved import parse_play, restore_params
-from jaxpg.summary import Summary, summarize
+from jaxpg.kernel.rollout import play_games
+from jaxpg.machine.console import say
+from jaxpg.machine.malloc import keep_freed_memory
+from jaxpg.machine.xla import keep_compiled_code, use_fast_convolutions, use_float32
+from jaxpg.run.progress_display import count_up
+from jaxpg.run.saved_run import parse_play, restore_params
+from jaxpg.scores.evaluation_file import Evaluation, add_evaluation, only_writer, read_evaluations
+from jaxpg.scores.fingerprints import Fingerprinted, games_of
+from jaxpg.scores.human_scores import incomparable
+from jaxpg.scores.intervals import Summary, summarize
 
 SEGMENT = 2**31
 """Where the seeds of evaluation games come from: a segment that no training reaches."""

@@ -11,25 +11,25 @@ from typing import Literal, NamedTuple
 import jax
 import numpy as np
 
-from jaxpg import sizes
 from jaxpg.config import Config
 from jaxpg.envs import make_env
 from jaxpg.envs.config import EnvConfig
 from jaxpg.errors import UserError
-from jaxpg.fleet import Fleet
+from jaxpg.kernel.fleet import Fleet
+from jaxpg.kernel.rollout import AGENT_STEPS_PER_LOOK, Rollout
 from jaxpg.learners.base import Learner
-from jaxpg.learners.batches import agent_steps_per_update
 from jaxpg.learners.evolution import make_evolution
+from jaxpg.learners.minibatches import agent_steps_per_update
+from jaxpg.learners.optimizers import learning_rate_at, make_optimizer
 from jaxpg.learners.random_search import make_random_search, rounds_of
 from jaxpg.learners.reinforce import make_reinforce
 from jaxpg.learners.reinforce_config import ReinforceConfig
-from jaxpg.machine import usable_cores
-from jaxpg.observations import Observation, encoded_shape, input_shape, make_observation
-from jaxpg.optimizers import learning_rate_at, make_optimizer
-from jaxpg.policies import make_policy, with_normalizer
-from jaxpg.rollout import AGENT_STEPS_PER_LOOK, Rollout
-from jaxpg.task import Task
-from jaxpg.team import Team
+from jaxpg.machine import memory_estimate as sizes
+from jaxpg.machine.limits import usable_cores
+from jaxpg.parallel.team import Team
+from jaxpg.policies.networks import make_policy, with_normalizer
+from jaxpg.policies.observations import Observation, encoded_shape, input_shape, make_observation
+from jaxpg.policies.task import Task
 from jaxpg.types import EmulatorNeeds, EnvSpec, PolicyFunctions
 
 

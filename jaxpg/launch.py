@@ -14,9 +14,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NoReturn
 
-from jaxpg.children import Children
 from jaxpg.errors import UserError, nearest, run_command
-from jaxpg.stop import SIGNALS
+from jaxpg.machine.signals import SIGNALS
+from jaxpg.parallel.children import Children
 
 TRAIN = (sys.executable, "-m", "jaxpg.train")
 MAX_PROCESSES = 256

@@ -10,24 +10,24 @@ import jax
 import numpy as np
 import tyro
 
-from jaxpg.compiled import keep_compiled_code, use_fast_convolutions, use_float32
 from jaxpg.config import Config
-from jaxpg.console import say
-from jaxpg.durable import refuse_links
 from jaxpg.envs import make_env
 from jaxpg.envs.config import EnvConfig
 from jaxpg.envs.games import action_names
 from jaxpg.errors import UserError, run_command
 from jaxpg.experiment import GREEDY, Actions, Experiment, Player, build
-from jaxpg.grid import Grid, Shot, pictures
-from jaxpg.memory import keep_freed_memory
-from jaxpg.panel import GAME_SIZE, SIZE, Moment, Panel, scale_game
-from jaxpg.played import COLORS, Moves, Played, frame_by_frame, frames_of_agent_steps, play
-from jaxpg.progress import count_up
-from jaxpg.saved import parse_play, restore_params
-from jaxpg.trace import about_video, trace_of_game, trace_path, write_trace
+from jaxpg.machine.console import say
+from jaxpg.machine.durable_files import refuse_links
+from jaxpg.machine.malloc import keep_freed_memory
+from jaxpg.machine.xla import keep_compiled_code, use_fast_convolutions, use_float32
+from jaxpg.run.progress_display import count_up
+from jaxpg.run.saved_run import parse_play, restore_params
 from jaxpg.types import Params, VectorEnv
-from jaxpg.video import FRAMES_PER_SECOND, VideoWriter, video_place, write_video
+from jaxpg.viewing.grid import Grid, Shot, pictures
+from jaxpg.viewing.panel import GAME_SIZE, SIZE, Moment, Panel, scale_game
+from jaxpg.viewing.replayed_episode import COLORS, Moves, Played, frame_by_frame, frames_of_agent_steps, play
+from jaxpg.viewing.trace import about_video, trace_of_game, trace_path, write_trace
+from jaxpg.viewing.video import FRAMES_PER_SECOND, VideoWriter, video_place, write_video
 
 
 @dataclasses.dataclass(frozen=True)

@@ -13,16 +13,16 @@ import tyro
 from markupsafe import Markup
 
 from jaxpg import __version__
-from jaxpg.charts import Chart, draw_png, draw_svg, in_words, short
 from jaxpg.cli import parse
 from jaxpg.config import dump
-from jaxpg.console import say
-from jaxpg.durable import try_to_write, write_text
 from jaxpg.errors import UserError, run_command
-from jaxpg.runlog import read_run
-from jaxpg.saved import load_run
-from jaxpg.tables import Table, checkpoints_table, runs_table, settings_table, time_table
-from jaxpg.views import (
+from jaxpg.machine.console import say
+from jaxpg.machine.durable_files import try_to_write, write_text
+from jaxpg.run.saved_run import load_run
+from jaxpg.viewing.charts import Chart, draw_png, draw_svg, in_words, short
+from jaxpg.viewing.run_log import read_run
+from jaxpg.viewing.tables import Table, checkpoints_table, runs_table, settings_table, time_table
+from jaxpg.viewing.views import (
     Run,
     evaluation_chart,
     games_chart,

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from jaxpg.compiled import use_fast_convolutions
+from jaxpg.machine.xla import use_fast_convolutions
 
 LONGEST_FIRST = [
     *("test_distributed.py", "faults/test_faults.py"),

@@ -9,16 +9,16 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxpg.candidates import CandidateQueue, FixedPopulation, beginning
 from jaxpg.config import Config, schedule_progress
 from jaxpg.envs import make_env
 from jaxpg.envs.config import EnvConfig
 from jaxpg.experiment import Experiment, build, lane_seeds
+from jaxpg.kernel.players import CandidateQueue, FixedPopulation, beginning
+from jaxpg.kernel.rollout import Rollout
+from jaxpg.learners.optimizers import OptimizerConfig
 from jaxpg.learners.reinforce_config import ReinforceConfig
-from jaxpg.observations import ObservationConfig, input_shape, make_observation
-from jaxpg.optimizers import OptimizerConfig
-from jaxpg.policies import PolicyConfig, make_policy
-from jaxpg.rollout import Rollout
+from jaxpg.policies.networks import PolicyConfig, make_policy
+from jaxpg.policies.observations import ObservationConfig, input_shape, make_observation
 from jaxpg.types import PolicyFunctions
 
 SMALL = ObservationConfig(

@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 
 from jaxpg.config import dump, load_recipe
-from jaxpg.evaluations import Evaluation, add_evaluation
-from jaxpg.summary import summarize
-from jaxpg.video import video_place, write_video
+from jaxpg.scores.evaluation_file import Evaluation, add_evaluation
+from jaxpg.scores.intervals import summarize
+from jaxpg.viewing.video import video_place, write_video
 
 CONFIG = load_recipe(Path(__file__).parents[1] / "configs" / "pong.yaml")
 

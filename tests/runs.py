@@ -13,11 +13,11 @@ import numpy as np
 import pytest
 
 from jaxpg import train as train_module
-from jaxpg.checkpoint import Checkpoints
 from jaxpg.config import load_recipe
-from jaxpg.counters import Progress
 from jaxpg.experiment import build
-from jaxpg.metrics import JsonLines
+from jaxpg.run.checkpoints import Checkpoints
+from jaxpg.run.counters import Progress
+from jaxpg.run.writers import JsonLines
 from jaxpg.train import main
 
 LANES, ROLLOUT = 4, 8

@@ -7,13 +7,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxpg.checkpoint import Checkpoints
-from jaxpg.counters import Progress
 from jaxpg.errors import UserError
 from jaxpg.evaluate import evaluate
 from jaxpg.experiment import Experiment, Player, build
-from jaxpg.resume import Metadata
-from jaxpg.saved import load_run, restore_params
+from jaxpg.run.checkpoint_metadata import Metadata
+from jaxpg.run.checkpoints import Checkpoints
+from jaxpg.run.counters import Progress
+from jaxpg.run.saved_run import load_run, restore_params
 from jaxpg.train import train
 from tests.runs import PER_ITERATION, cartpole, change_tell, games, run, saved
 from tests.test_population_runs import ENV, SEARCH

@@ -5,9 +5,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxpg.candidates import IDLE, CandidateQueue, beginning, joined
 from jaxpg.envs.config import EnvConfig
 from jaxpg.experiment import lane_seeds
+from jaxpg.kernel.players import IDLE, CandidateQueue, beginning, joined
 from tests.helpers import counted_compilations, make_rollout
 
 

@@ -14,12 +14,13 @@ import numpy as np
 import optax
 import pytest
 
-from jaxpg import checkpoint, durable
-from jaxpg.checkpoint import Checkpoints
-from jaxpg.counters import Progress
-from jaxpg.durable import seal
 from jaxpg.errors import UserError
-from jaxpg.resume import Games, Metadata
+from jaxpg.machine import durable_files as durable
+from jaxpg.machine.durable_files import seal
+from jaxpg.run import checkpoints as checkpoint
+from jaxpg.run.checkpoint_metadata import Games, Metadata
+from jaxpg.run.checkpoints import Checkpoints
+from jaxpg.run.counters import Progress
 
 
 class State(NamedTuple):
@@ -326,7 +327,7 @@ def test_a_failed_save_leaves_the_checkpoints_as_they_were(checkpoints, tmp_path
         raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr("jaxpg.checkpoint.seal", full)
+        patch.setattr("jaxpg.run.checkpoints.seal", full)
         with pytest.raises(OSError, match="No space left"):
             checkpoints.save(5, state(seed=5), METADATA)
     assert [path.name for path in (tmp_path / "checkpoints").iterdir()] == ["3"]
@@ -361,9 +362,9 @@ from pathlib import Path
 
 import jax
 
-from jaxpg.checkpoint import Checkpoints
-from jaxpg.counters import Progress
-from jaxpg.resume import Metadata
+from jaxpg.run.checkpoints import Checkpoints
+from jaxpg.run.counters import Progress
+from jaxpg.run.checkpoint_metadata import Metadata
 
 checkpoints = Checkpoints(Path(sys.argv[1]))
 state = {str(i): jax.random.normal(jax.random.key(i), (300, 300)) for i in range(40)}

@@ -16,7 +16,7 @@ from jaxpg.errors import FaultError, UserError, run_command
 from jaxpg.evaluate import EvaluateArguments
 from jaxpg.record import RecordArguments
 from jaxpg.report import ReportArguments
-from jaxpg.runfolder import new_run_folder
+from jaxpg.run.run_folder import new_run_folder
 from jaxpg.train import main
 from tests.runs import nobody_reads_stdout
 

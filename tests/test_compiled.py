@@ -8,13 +8,13 @@ from pathlib import Path
 import jax
 import pytest
 
-from jaxpg.compiled import keep_compiled_code, local_devices, use_fast_convolutions, use_float32
 from jaxpg.errors import UserError
+from jaxpg.machine.xla import keep_compiled_code, local_devices, use_fast_convolutions, use_float32
 
 LIBRARYS = "__ynn_fusion"
 COMPILES = f"""
 import jax, jax.numpy as jnp
-from jaxpg.compiled import use_fast_convolutions
+from jaxpg.machine.xla import use_fast_convolutions
 use_fast_convolutions()
 use_fast_convolutions()
 def both(pictures, filters, matrix):

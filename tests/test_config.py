@@ -23,11 +23,11 @@ from jaxpg.config import (
 )
 from jaxpg.envs.config import EnvConfig
 from jaxpg.errors import MAX_SENTENCE, UserError
+from jaxpg.learners.optimizers import OptimizerConfig
 from jaxpg.learners.reinforce_config import ReinforceConfig
-from jaxpg.observations import ObservationConfig
-from jaxpg.optimizers import OptimizerConfig
-from jaxpg.policies import PolicyConfig
-from jaxpg.runfolder import write_config, write_resumed_config
+from jaxpg.policies.networks import PolicyConfig
+from jaxpg.policies.observations import ObservationConfig
+from jaxpg.run.run_folder import write_config, write_resumed_config
 
 
 @pytest.fixture

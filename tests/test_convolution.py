@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from jaxpg.act import make_act
-from jaxpg.convolution import Conv, Precision, convolve
-from jaxpg.observations import Observation
-from jaxpg.policies import PolicyConfig, make_policy
+from jaxpg.kernel.act import make_act
+from jaxpg.policies.convolution import Conv, Precision, convolve
+from jaxpg.policies.networks import PolicyConfig, make_policy
+from jaxpg.policies.observations import Observation
 from jaxpg.types import MEMBERS, EmulatorNeeds, Params, PolicyFunctions
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")  # every comparison is to a tolerance

@@ -15,13 +15,13 @@ import jax
 import numpy as np
 import pytest
 
-from jaxpg.checkpoint import Checkpoints
 from jaxpg.config import load_recipe
-from jaxpg.distributed import DistributedConfig, check_distributed
 from jaxpg.errors import UserError
 from jaxpg.experiment import build
 from jaxpg.launch import free_port
-from jaxpg.team import Team
+from jaxpg.parallel.processes import DistributedConfig, check_distributed
+from jaxpg.parallel.team import Team
+from jaxpg.run.checkpoints import Checkpoints
 from tests.runs import games, records, run, untimed
 from tests.together import PER_ITERATION, RUNS, train
 

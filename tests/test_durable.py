@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from jaxpg.durable import write_text
+from jaxpg.machine.durable_files import write_text
 
 
 def test_a_file_that_several_write_at_once_is_one_of_theirs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,8 +14,8 @@ from jaxpg.cli import parse
 from jaxpg.errors import UserError
 from jaxpg.evaluate import EvaluateArguments, main
 from jaxpg.experiment import Player, build
-from jaxpg.rollout import play_games
-from jaxpg.saved import load_run, restore_params
+from jaxpg.kernel.rollout import play_games
+from jaxpg.run.saved_run import load_run, restore_params
 from tests.runs import games, nobody_reads_stdout
 
 

@@ -10,7 +10,7 @@ import pytest
 from scipy import stats
 
 from jaxpg.errors import UserError
-from jaxpg.evaluations import add_evaluation, only_writer, read_evaluations
+from jaxpg.scores.evaluation_file import add_evaluation, only_writer, read_evaluations
 from tests.report_runs import made_evaluation
 
 

@@ -5,7 +5,7 @@ import pytest
 
 from jaxpg.envs import make_env
 from jaxpg.envs.config import EnvConfig
-from jaxpg.fingerprints import Fingerprinted, Game, games_of
+from jaxpg.scores.fingerprints import Fingerprinted, Game, games_of
 from jaxpg.types import EmulatorNeeds, Episodes, TimeStep
 
 STEPS = 3

@@ -4,12 +4,12 @@ import pytest
 from floor import operations_per_agent_step
 
 from jaxpg.config import Config
-from jaxpg.convolution import Precision
 from jaxpg.envs.config import EnvConfig
 from jaxpg.experiment import build
 from jaxpg.learners.reinforce_config import ReinforceConfig
-from jaxpg.observations import ObservationConfig
-from jaxpg.policies import PolicyConfig
+from jaxpg.policies.convolution import Precision
+from jaxpg.policies.networks import PolicyConfig
+from jaxpg.policies.observations import ObservationConfig
 
 # multiplications of each layer of the 2015 network: outputs x weights that meet in one
 FIRST, SECOND, THIRD = 20 * 20 * 32 * 8 * 8 * 4, 9 * 9 * 64 * 4 * 4 * 32, 7 * 7 * 64 * 3 * 3 * 64

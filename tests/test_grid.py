@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from jaxpg.grid import CAPTION_HEIGHT, DIMMED, GAP, MOST_WIDTH, Grid, Shot, pictures
-from jaxpg.panel import PAPER
+from jaxpg.viewing.grid import CAPTION_HEIGHT, DIMMED, GAP, MOST_WIDTH, Grid, Shot, pictures
+from jaxpg.viewing.panel import PAPER
 
 
 def _shot(level: int, title: str = "Pong", score: float = 0.0) -> Shot:

@@ -15,13 +15,13 @@ import pytest
 from jaxpg.config import dump, load_history, load_recipe
 from jaxpg.errors import FaultError
 from jaxpg.experiment import lane_seeds
-from jaxpg.metrics import JsonLines
-from jaxpg.rollout import Rollout
-from jaxpg.runlog import read_run
-from jaxpg.segments import Segments
-from jaxpg.tables import runs_table
+from jaxpg.kernel.rollout import Rollout
+from jaxpg.run.segments import Segments
+from jaxpg.run.writers import JsonLines
 from jaxpg.train import main
-from jaxpg.views import number_runs
+from jaxpg.viewing.run_log import read_run
+from jaxpg.viewing.tables import runs_table
+from jaxpg.viewing.views import number_runs
 from tests.faults.runs import lines, wait_for_lines
 from tests.runs import (
     CARTPOLE,

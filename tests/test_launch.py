@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from jaxpg.children import Lines, exit_code
 from jaxpg.errors import UserError
 from jaxpg.launch import core_shares, parse_launch
+from jaxpg.parallel.children import Lines, exit_code
 
 CHILD = """
 import json, os, signal, sys, time

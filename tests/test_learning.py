@@ -5,12 +5,12 @@ from pathlib import Path
 import jax
 import pytest
 
-from jaxpg.checkpoint import Checkpoints
 from jaxpg.config import load_recipe
 from jaxpg.envs import make_env
 from jaxpg.experiment import build, lane_seeds
-from jaxpg.observations import make_observation
-from jaxpg.rollout import Rollout, play_games
+from jaxpg.kernel.rollout import Rollout, play_games
+from jaxpg.policies.observations import make_observation
+from jaxpg.run.checkpoints import Checkpoints
 from jaxpg.train import main
 
 RECIPE = Path(__file__).parents[1] / "configs" / "cartpole.yaml"

@@ -11,13 +11,13 @@ from pathlib import Path
 import pytest
 
 from jaxpg.errors import UserError
-from jaxpg.lock import only_trainer
+from jaxpg.run.lock import only_trainer
 from tests.runs import check_whole
 
 HOLD = """
 import sys
 from pathlib import Path
-from jaxpg.lock import only_trainer
+from jaxpg.run.lock import only_trainer
 
 with only_trainer(Path(sys.argv[1])):
     print("held", flush=True)

@@ -7,7 +7,7 @@ import pytest
 import rlax
 from scipy.special import rel_entr
 
-from jaxpg import losses
+from jaxpg.learners import losses
 
 B, A = 20, 4
 RNG = np.random.default_rng(0)

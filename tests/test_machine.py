@@ -5,10 +5,11 @@ from pathlib import Path
 
 import pytest
 
-from jaxpg import experiment, machine
+from jaxpg import experiment
 from jaxpg.config import Config
 from jaxpg.envs.config import EnvConfig
-from jaxpg.observations import ObservationConfig
+from jaxpg.machine import limits as machine
+from jaxpg.policies.observations import ObservationConfig
 
 GB = 10**9
 V2 = "0::/user.slice/job\n"

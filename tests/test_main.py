@@ -10,7 +10,7 @@ import pytest
 
 import jaxpg
 from jaxpg.__main__ import COMMANDS, main
-from jaxpg.beginning import begin_command
+from jaxpg.machine.beginning import begin_command
 
 
 def _ended(capsys, *argv: str) -> tuple[int, str, str]:

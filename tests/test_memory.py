@@ -7,11 +7,11 @@ import sys
 
 import pytest
 
-from jaxpg.memory import keep_freed_memory
+from jaxpg.machine.malloc import keep_freed_memory
 
 TOUCH_AND_FREE = """
 import ctypes, resource, sys, threading
-from jaxpg.memory import keep_freed_memory
+from jaxpg.machine.malloc import keep_freed_memory
 
 if sys.argv[1] == "kept":
     keep_freed_memory()

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 from tensorboardX.proto.event_pb2 import Event
 
-from jaxpg.durable import write_json, write_text
-from jaxpg.metrics import EpisodeRow, EpisodesCsv, JsonLines, TensorBoard
+from jaxpg.machine.durable_files import write_json, write_text
+from jaxpg.run.writers import EpisodeRow, EpisodesCsv, JsonLines, TensorBoard
 
 
 def record(iteration: int, **more) -> dict:

@@ -12,7 +12,7 @@ from jaxpg.config import load_recipe, packaged_recipes
 from jaxpg.envs import make_env
 from jaxpg.envs.config import EnvConfig
 from jaxpg.errors import UserError
-from jaxpg.observations import (
+from jaxpg.policies.observations import (
     OBSERVATIONS,
     Observation,
     ObservationConfig,

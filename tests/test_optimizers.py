@@ -10,7 +10,7 @@ import pytest
 
 from jaxpg.config import Config, RunConfig, schedule_progress
 from jaxpg.errors import UserError
-from jaxpg.optimizers import OptimizerConfig, available, learning_rate_at, make_optimizer
+from jaxpg.learners.optimizers import OptimizerConfig, available, learning_rate_at, make_optimizer
 
 PARAMS = {"w": jnp.array([1.0, -2.0, 3.0])}
 GRADIENTS = [{"w": jnp.asarray(np.random.default_rng(i).normal(size=3), jnp.float32)} for i in range(5)]

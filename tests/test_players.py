@@ -10,11 +10,11 @@ from jaxpg.envs.config import EnvConfig
 from jaxpg.errors import UserError
 from jaxpg.experiment import Player, build
 from jaxpg.learners.evolution import EvolutionConfig
+from jaxpg.learners.optimizers import OptimizerConfig
 from jaxpg.learners.random_search import RandomSearchConfig
 from jaxpg.learners.reinforce_config import ReinforceConfig
-from jaxpg.observations import ObservationConfig
-from jaxpg.optimizers import OptimizerConfig
-from jaxpg.policies import PolicyConfig
+from jaxpg.policies.networks import PolicyConfig
+from jaxpg.policies.observations import ObservationConfig
 
 PROBE = Config(
     env=EnvConfig(game="Count", backend="probe", num_lanes=4),

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from jaxpg.errors import UserError
-from jaxpg.policies import POLICIES, PolicyConfig, make_policy, with_normalizer
+from jaxpg.policies.networks import POLICIES, PolicyConfig, make_policy, with_normalizer
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 

@@ -13,10 +13,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxpg.checkpoint import Checkpoints
 from jaxpg.config import load_recipe
 from jaxpg.experiment import build
-from jaxpg.optimizers import learning_rate_at
+from jaxpg.learners.optimizers import learning_rate_at
+from jaxpg.run.checkpoints import Checkpoints
 from tests.runs import games, records, run, summary, untimed
 
 CANDIDATES = 150

@@ -11,15 +11,15 @@ import numpy as np
 import pytest
 from jax.experimental import io_callback
 
-from jaxpg.candidates import FixedPopulation
 from jaxpg.envs.config import EnvConfig
 from jaxpg.envs.envpool import EnvPool
 from jaxpg.experiment import build, lane_seeds
+from jaxpg.kernel.compiled_rollout import Program
+from jaxpg.kernel.players import FixedPopulation
+from jaxpg.kernel.rollout import Rollout
 from jaxpg.learners.reinforce_config import ReinforceConfig
-from jaxpg.observations import ObservationConfig
-from jaxpg.policies import PolicyConfig
-from jaxpg.program import Program
-from jaxpg.rollout import Rollout
+from jaxpg.policies.networks import PolicyConfig
+from jaxpg.policies.observations import ObservationConfig
 from jaxpg.types import CompiledEmulators
 from tests.helpers import counted_compilations, make_rollout, probe_config
 
@@ -54,7 +54,7 @@ def _assert_equal(ours: Rollout, theirs: Rollout, population, num_agent_steps: i
 )
 def test_what_is_played_is_equal_to_the_bit(env: EnvConfig, greedy: bool, monkeypatch) -> None:
     """Over several calls, of several lengths, after a reset, and with games that end within them and between them."""
-    monkeypatch.setattr("jaxpg.program.AGENT_STEPS_AT_ONCE", 24)
+    monkeypatch.setattr("jaxpg.kernel.compiled_rollout.AGENT_STEPS_AT_ONCE", 24)
     compiled, plain, population = _both(env, greedy=greedy)
     ended, lives_lost = 0, 0
     for segment in range(2):

@@ -9,8 +9,8 @@ import pytest
 from rich.console import Console
 from rich.text import Text
 
-from jaxpg import progress
-from jaxpg.progress import LiveProgress, PlainProgress, make_progress
+from jaxpg.run import progress_display as progress
+from jaxpg.run.progress_display import LiveProgress, PlainProgress, make_progress
 
 
 def record(iteration: int, mean: float | None = None) -> dict:
@@ -142,9 +142,9 @@ def test_the_display_is_live_exactly_on_a_terminal(monkeypatch):
 
 
 def test_counting_up_says_how_far_the_work_is(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture) -> None:
-    monkeypatch.setattr("jaxpg.progress.SECONDS_BETWEEN_LINES", 0.0)
+    monkeypatch.setattr("jaxpg.run.progress_display.SECONDS_BETWEEN_LINES", 0.0)
     seconds = iter([0, 3, 3, 43, 43, 0, 0, 0])
-    monkeypatch.setattr("jaxpg.progress.time.monotonic", lambda: next(seconds))
+    monkeypatch.setattr("jaxpg.run.progress_display.time.monotonic", lambda: next(seconds))
     with progress.count_up("games", 100) as ended:
         ended(3)
         ended(40)

@@ -14,11 +14,11 @@ from jaxpg.envs import make_env
 from jaxpg.envs.games import action_names
 from jaxpg.errors import UserError
 from jaxpg.experiment import Player, build
-from jaxpg.grid import CAPTION_HEIGHT, DIMMED, GAP
-from jaxpg.panel import GAME_SIZE, PAPER, SIZE, Moment, Panel, picture_of
-from jaxpg.played import COLORS, Moves, frame_by_frame, frames_of_agent_steps, play
 from jaxpg.record import main
-from jaxpg.saved import load_run, restore_params
+from jaxpg.run.saved_run import load_run, restore_params
+from jaxpg.viewing.grid import CAPTION_HEIGHT, DIMMED, GAP
+from jaxpg.viewing.panel import GAME_SIZE, PAPER, SIZE, Moment, Panel, picture_of
+from jaxpg.viewing.replayed_episode import COLORS, Moves, frame_by_frame, frames_of_agent_steps, play
 from tests.runs import cartpole, nobody_reads_stdout, run
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")  # no video is compared with one made without it

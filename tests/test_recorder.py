@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from jaxpg.metrics import JsonLines
-from jaxpg.recorder import Recorder
+from jaxpg.run.recorder import Recorder
+from jaxpg.run.writers import JsonLines
 from tests.runs import CARTPOLE, Signals, games, records, run, saved, summary, untimed
 
 PONG = [
@@ -220,7 +220,7 @@ def test_a_signal_while_the_last_videos_are_made(
     folder = tmp_path / "run"
     unfinished = folder / "videos" / ".2.unfinished.mp4"
     _write_program(program, f"trap '' INT\n: >{unfinished}\nkill -TERM {os.getpid()}\nsleep 60\n: >{tmp_path}/late")
-    monkeypatch.setattr("jaxpg.recorder.SECONDS_TO_END", 0.5)
+    monkeypatch.setattr("jaxpg.run.recorder.SECONDS_TO_END", 0.5)
     _pong(folder, "--run.record-every", "2", iterations=2, code=143)
     assert summary(folder)["iteration"] == 2
     said = capsys.readouterr().out.splitlines()

@@ -8,14 +8,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from jaxpg import charts
 from jaxpg import report as report_module
-from jaxpg.charts import LIGHT, Chart, Series, draw_png, draw_svg, in_words
 from jaxpg.learners.random_search import RandomSearchConfig
 from jaxpg.report import main
-from jaxpg.runlog import read_run
-from jaxpg.summary import mean_interval
-from jaxpg.views import (
+from jaxpg.scores.intervals import mean_interval
+from jaxpg.viewing import charts
+from jaxpg.viewing.charts import LIGHT, Chart, Series, draw_png, draw_svg, in_words
+from jaxpg.viewing.run_log import read_run
+from jaxpg.viewing.views import (
     evaluation_chart,
     games_chart,
     learning_charts,

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import rlax
 
-from jaxpg.returns import credit, lambda_returns, total_minus_step, transformed
+from jaxpg.learners.returns import credit, lambda_returns, total_minus_step, transformed
 
 T = 12
 

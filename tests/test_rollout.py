@@ -8,12 +8,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxpg.act import gumbel_noise, make_act
-from jaxpg.candidates import FixedPopulation
 from jaxpg.envs.config import EnvConfig
 from jaxpg.experiment import lane_seeds
-from jaxpg.observations import ObservationConfig, make_observation
-from jaxpg.rollout import Rollout, play_games
+from jaxpg.kernel.act import gumbel_noise, make_act
+from jaxpg.kernel.players import FixedPopulation
+from jaxpg.kernel.rollout import Rollout, play_games
+from jaxpg.policies.observations import ObservationConfig, make_observation
 from tests.helpers import SMALL, counted_compilations, make_rollout
 
 PONG = EnvConfig(game="Pong", actions=(2, 3))
@@ -294,7 +294,7 @@ def test_a_game_that_was_interrupted_has_its_whole_return() -> None:
 
 
 def test_starting_many_emulators_is_said(monkeypatch, capsys):
-    monkeypatch.setattr("jaxpg.rollout.LANES_WORTH_A_WORD", 4)
+    monkeypatch.setattr("jaxpg.kernel.rollout.LANES_WORTH_A_WORD", 4)
     for num_lanes in (2, 4):
         rollout, _ = make_rollout(EnvConfig(backend="probe", game="Count"), num_lanes, num_pools=2)
         rollout.reset(np.arange(num_lanes))

@@ -3,7 +3,7 @@
 import time
 
 from jaxpg.cli import parse_train
-from jaxpg.runfolder import new_run_folder
+from jaxpg.run.run_folder import new_run_folder
 
 
 def test_runs_begun_in_the_same_second_have_folders_of_their_own(tmp_path, monkeypatch):

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from jaxpg import runlog
-from jaxpg.metrics import JsonLines
-from jaxpg.runlog import read_run
-from jaxpg.views import phase_microseconds
+from jaxpg.run.writers import JsonLines
+from jaxpg.viewing import run_log as runlog
+from jaxpg.viewing.run_log import read_run
+from jaxpg.viewing.views import phase_microseconds
 from tests.report_runs import made_run
 
 

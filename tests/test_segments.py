@@ -8,17 +8,17 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from jaxpg import sizes
 from jaxpg.config import CheckpointConfig, Config, RunConfig
-from jaxpg.counters import Progress
 from jaxpg.envs.config import EnvConfig
 from jaxpg.errors import UserError
 from jaxpg.experiment import build
 from jaxpg.learners.reinforce_config import ReinforceConfig
-from jaxpg.resume import Games
-from jaxpg.segments import Segments, segment_agent_steps
-from jaxpg.team import Team
-from jaxpg.training import Training
+from jaxpg.machine import memory_estimate as sizes
+from jaxpg.parallel.team import Team
+from jaxpg.run.checkpoint_metadata import Games
+from jaxpg.run.counters import Progress
+from jaxpg.run.segments import Segments, segment_agent_steps
+from jaxpg.run.training import Training
 from tests.helpers import probe_config
 
 THIRTY_TWO = Config(env=EnvConfig(num_lanes=32))

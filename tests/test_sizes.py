@@ -7,22 +7,23 @@ import jax
 import pytest
 
 from jaxpg import experiment as experiment_module
-from jaxpg import machine, sizes
 from jaxpg.config import Config, RunConfig, dump
 from jaxpg.envs.config import EnvConfig
 from jaxpg.errors import UserError
 from jaxpg.evaluate import EvaluateArguments
 from jaxpg.experiment import Player, build
-from jaxpg.learners.batches import rows_per_chunk
 from jaxpg.learners.evolution import EvolutionConfig
+from jaxpg.learners.minibatches import rows_per_chunk
+from jaxpg.learners.optimizers import OptimizerConfig
 from jaxpg.learners.random_search import RandomSearchConfig
 from jaxpg.learners.reinforce_config import ReinforceConfig
-from jaxpg.observations import ObservationConfig
-from jaxpg.optimizers import OptimizerConfig
-from jaxpg.played import play
-from jaxpg.policies import PolicyConfig
+from jaxpg.machine import limits as machine
+from jaxpg.machine import memory_estimate as sizes
+from jaxpg.policies.networks import PolicyConfig
+from jaxpg.policies.observations import ObservationConfig
 from jaxpg.record import RecordArguments
-from jaxpg.saved import parse_play
+from jaxpg.run.saved_run import parse_play
+from jaxpg.viewing.replayed_episode import play
 
 GB = 10**9
 VECTOR = ObservationConfig(name="vector")

@@ -5,8 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxpg.moments import moments
-from jaxpg.statistics import Statistics, deviation, follow, merge, no_statistics, of_sample, variance
+from jaxpg.learners.observation_statistics import moments
+from jaxpg.learners.statistics import Statistics, deviation, follow, merge, no_statistics, of_sample, variance
 
 
 def _samples(mean: float, std: float, number: int) -> np.ndarray:

@@ -11,7 +11,7 @@ from contextlib import suppress
 import pytest
 
 from jaxpg.errors import run_command
-from jaxpg.stop import SIGNALS, Interrupted, Stop, signals_heard
+from jaxpg.machine.signals import SIGNALS, Interrupted, Stop, signals_heard
 
 
 @pytest.fixture
@@ -94,7 +94,7 @@ def test_an_exception_that_a_callback_lost_comes_again(stop: Stop) -> None:
 COMMAND = """
 import ctypes, os, signal, subprocess, sys, time
 from jaxpg.errors import run_command
-from jaxpg.stop import signals_heard, signals_left_to_the_system
+from jaxpg.machine.signals import signals_heard, signals_left_to_the_system
 
 what, number = sys.argv[1], int(sys.argv[2])
 

@@ -8,8 +8,8 @@ import pytest
 from scipy import stats
 
 from jaxpg.envs.games import rom_ids_by_game
-from jaxpg.human_scores import RANDOM_AND_HUMAN, human_normalized, incomparable
-from jaxpg.summary import independent_values, mean_interval, summarize
+from jaxpg.scores.human_scores import RANDOM_AND_HUMAN, human_normalized, incomparable
+from jaxpg.scores.intervals import independent_values, mean_interval, summarize
 
 TIMES = 4_000
 """Intervals that are simulated at once; their share that covers is known to 0.0035."""

@@ -5,7 +5,7 @@ import pytest
 from jaxpg import train
 from jaxpg.cli import parse_train
 from jaxpg.errors import UserError
-from jaxpg.team import Team
+from jaxpg.parallel.team import Team
 
 
 def _compare(monkeypatch, *everyones: list[str]) -> None:

@@ -10,7 +10,7 @@ import pytest
 from time_to_score import Outcome, main, make_table, medians, outcome
 from trainings import call
 
-from jaxpg.runlog import read_run
+from jaxpg.viewing.run_log import read_run
 from tests.report_runs import made_run
 
 LUCKY_START = [20.0] * 50  # a mean of fewer than 100 games does not count

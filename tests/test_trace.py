@@ -7,7 +7,7 @@ import pytest
 
 from jaxpg.config import Config, RunConfig
 from jaxpg.learners.reinforce_config import ReinforceConfig
-from jaxpg.trace import returns_to_go
+from jaxpg.viewing.trace import returns_to_go
 
 REWARDS = np.array([0, 2, 0, 0, -3, 0, 1, 0], np.float32)
 LIFE_LOST = np.array([0, 0, 1, 0, 0, 0, 0, 0], bool)

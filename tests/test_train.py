@@ -10,11 +10,11 @@ import pytest
 
 from jaxpg.cli import parse_train
 from jaxpg.config import load_recipe
-from jaxpg.counters import Progress
 from jaxpg.experiment import lane_seeds
-from jaxpg.optimizers import learning_rate_at
-from jaxpg.resume import Metadata
-from jaxpg.rollout import Rollout
+from jaxpg.kernel.rollout import Rollout
+from jaxpg.learners.optimizers import learning_rate_at
+from jaxpg.run.checkpoint_metadata import Metadata
+from jaxpg.run.counters import Progress
 from tests.runs import (
     CARTPOLE,
     LANES,

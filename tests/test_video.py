@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from jaxpg import video as video_module
 from jaxpg.errors import UserError
-from jaxpg.video import video_place, write_video
+from jaxpg.viewing import video as video_module
+from jaxpg.viewing.video import video_place, write_video
 
 SIZE = (64, 48)
 

@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import pytest
 
 from jaxpg.envs.envpool import EnvPool
-from jaxpg.watchdog import watched
+from jaxpg.run.watchdog import watched
 from tests.runs import CARTPOLE, cartpole, check_whole, games, records, run, saved, summary, untimed
 
 FALL_SILENT = """
@@ -131,7 +131,7 @@ def test_so_does_what_happens_within_a_program(what, sentences, tmp_path):
 
 def test_only_the_time_that_the_process_runs_counts(monkeypatch):
     """While it is stopped, with Ctrl-Z say, its emulators are, too, and seem to have been silent afterwards."""
-    monkeypatch.setattr("jaxpg.watchdog.SECONDS_BETWEEN_LOOKS", 0.01)
+    monkeypatch.setattr("jaxpg.run.watchdog.SECONDS_BETWEEN_LOOKS", 0.01)
     exits = []
     monkeypatch.setattr("os._exit", exits.append)
     fleet = SimpleNamespace(num_lanes=0, waiting_since=time.monotonic() - 1000)

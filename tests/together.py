@@ -7,11 +7,11 @@ import sys
 from pathlib import Path
 
 from jaxpg.cli import parse_train
-from jaxpg.compiled import keep_compiled_code
-from jaxpg.distributed import DistributedConfig, joined_team
 from jaxpg.errors import UserError
-from jaxpg.stop import Stop
-from jaxpg.team import Team
+from jaxpg.machine.signals import Stop
+from jaxpg.machine.xla import keep_compiled_code
+from jaxpg.parallel.processes import DistributedConfig, joined_team
+from jaxpg.parallel.team import Team
 from jaxpg.train import train_together
 
 LANES = 64

@@ -14,7 +14,7 @@ from jaxpg.envs.games import SHORT_PICTURE_ROWS, cartridge, check_game, game_nam
 from jaxpg.envs.seeds import check_seeds
 from jaxpg.envs.threads import affinity_offset
 from jaxpg.errors import UserError
-from jaxpg.stop import signals_left_to_the_system
+from jaxpg.machine.signals import signals_left_to_the_system
 from jaxpg.types import CompiledEmulators, EmulatorNeeds, EnvSpec, RawAnswers, TimeStep
 
 CLASSIC = {"CartPole-v1": 500, "Acrobot-v1": 500, "MountainCar-v0": 200}

@@ -16,11 +16,11 @@ from pydantic import Field
 
 from jaxpg.errors import UserError
 from jaxpg.learners.base import Learner, Metrics
-from jaxpg.learners.scores import add_games, best_scored, missing_games
-from jaxpg.moments import add_seen, moments
-from jaxpg.observations import Observation
-from jaxpg.statistics import Statistics, no_statistics
-from jaxpg.team import Team
+from jaxpg.learners.episode_counts import add_games, best_scored, missing_games
+from jaxpg.learners.observation_statistics import add_seen, moments
+from jaxpg.learners.statistics import Statistics, no_statistics
+from jaxpg.parallel.team import Team
+from jaxpg.policies.observations import Observation
 from jaxpg.types import Episodes, Experience, Params, Population
 from jaxpg.validation import STRICT, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 

@@ -7,7 +7,7 @@ import chex
 import jax
 import jax.numpy as jnp
 
-from jaxpg import losses
+from jaxpg.learners import losses
 from jaxpg.learners.base import Metrics
 from jaxpg.learners.reinforce_config import ReinforceConfig
 from jaxpg.learners.targets import Targets

@@ -17,7 +17,7 @@ from pydantic import Field
 
 from jaxpg.errors import UserError
 from jaxpg.learners.base import Learner, Metrics
-from jaxpg.learners.scores import add_games, best_scored, missing_games
+from jaxpg.learners.episode_counts import add_games, best_scored, missing_games
 from jaxpg.types import Episodes, Experience, Params, Population
 from jaxpg.validation import STRICT, NonNegativeInt, PositiveFloat, PositiveInt
 

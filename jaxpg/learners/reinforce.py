@@ -18,9 +18,11 @@ import optax
 
 from jaxpg.errors import UserError
 from jaxpg.learners.base import Learner, Metrics
-from jaxpg.learners.batches import minibatches, rows_per_chunk, rows_per_update
+from jaxpg.learners.minibatches import minibatches, rows_per_chunk, rows_per_update
 from jaxpg.learners.objective import objective, policy_loss_for
+from jaxpg.learners.observation_statistics import add_seen, moments
 from jaxpg.learners.reinforce_config import ReinforceConfig
+from jaxpg.learners.statistics import Statistics, no_statistics
 from jaxpg.learners.targets import Targets, Transitions, make_targets, transitions_of
 from jaxpg.learners.update import (
     Gradient,
@@ -30,11 +32,9 @@ from jaxpg.learners.update import (
     sum_over_devices,
     weight_of_rows,
 )
-from jaxpg.moments import add_seen, moments
-from jaxpg.observations import Observation
-from jaxpg.policies import on_tape
-from jaxpg.statistics import Statistics, no_statistics
-from jaxpg.team import Team
+from jaxpg.parallel.team import Team
+from jaxpg.policies.networks import on_tape
+from jaxpg.policies.observations import Observation
 from jaxpg.types import Episodes, Experience, Params, PolicyFunctions, Population
 
 

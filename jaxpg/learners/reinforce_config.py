@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from jaxpg.returns import RewardTransform
+from jaxpg.learners.returns import RewardTransform
 from jaxpg.validation import STRICT, Fraction, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 
 

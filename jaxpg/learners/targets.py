@@ -8,11 +8,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxpg import losses
+from jaxpg.learners import losses
 from jaxpg.learners.base import Metrics
 from jaxpg.learners.reinforce_config import ReinforceConfig
-from jaxpg.returns import credit, lambda_returns, total_minus_step, transformed
-from jaxpg.statistics import Statistics, deviation, follow, of_sample
+from jaxpg.learners.returns import credit, lambda_returns, total_minus_step, transformed
+from jaxpg.learners.statistics import Statistics, deviation, follow, of_sample
 from jaxpg.types import Experience
 
 

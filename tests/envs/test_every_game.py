@@ -8,16 +8,16 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxpg.candidates import FixedPopulation
 from jaxpg.config import Config
 from jaxpg.envs import make_env
 from jaxpg.envs.config import EnvConfig
 from jaxpg.envs.games import game_name, rom_ids_by_game
 from jaxpg.errors import UserError
 from jaxpg.experiment import build, lane_seeds
+from jaxpg.kernel.players import FixedPopulation
 from jaxpg.learners.reinforce_config import ReinforceConfig
-from jaxpg.observations import make_observation
-from jaxpg.policies import PolicyConfig
+from jaxpg.policies.networks import PolicyConfig
+from jaxpg.policies.observations import make_observation
 from jaxpg.types import EmulatorNeeds
 from tests.helpers import SMALL
 

@@ -8,9 +8,9 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from jaxpg.checkpoint import Checkpoints
 from jaxpg.config import load_recipe
 from jaxpg.experiment import build
+from jaxpg.run.checkpoints import Checkpoints
 from tests.faults.runs import episodes, metrics, uninterrupted
 
 

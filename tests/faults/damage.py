@@ -9,8 +9,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from jaxpg.checkpoint import Checkpoints
 from jaxpg.errors import UserError
+from jaxpg.run.checkpoints import Checkpoints
 from tests.faults import compare
 from tests.faults.runs import End, Outcome, finish, interrupted
 from tests.faults.signals import refusal

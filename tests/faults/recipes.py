@@ -20,14 +20,14 @@ from typing import Any
 import hypothesis
 import jax
 
-from jaxpg import sizes
 from jaxpg.cli import parse_train
 from jaxpg.config import Config, dump, load_recipe
 from jaxpg.errors import UserError
 from jaxpg.experiment import build
-from jaxpg.observations import make_observation
-from jaxpg.recorder import check_recordable
-from jaxpg.runfolder import new_run_folder
+from jaxpg.machine import memory_estimate as sizes
+from jaxpg.policies.observations import make_observation
+from jaxpg.run.recorder import check_recordable
+from jaxpg.run.run_folder import new_run_folder
 from jaxpg.train import main
 from tests.faults.odd_recipes import recipes
 

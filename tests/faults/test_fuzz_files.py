@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 from hypothesis import strategies as st
 
-from jaxpg.candidates import QueueSnapshot
-from jaxpg.counters import Progress
-from jaxpg.durable import MANIFEST, damage, seal
 from jaxpg.errors import UserError
-from jaxpg.metrics import EpisodesCsv, JsonLines
-from jaxpg.resume import Games, Metadata
+from jaxpg.kernel.players import QueueSnapshot
+from jaxpg.machine.durable_files import MANIFEST, damage, seal
+from jaxpg.run.checkpoint_metadata import Games, Metadata
+from jaxpg.run.counters import Progress
+from jaxpg.run.writers import EpisodesCsv, JsonLines
 
 QUEUE = QueueSnapshot(np.array([3, -1]), (np.array([4, 5]),), is_one=False)
 METADATA = Metadata(

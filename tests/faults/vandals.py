@@ -7,7 +7,7 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
-from jaxpg.durable import MANIFEST
+from jaxpg.machine.durable_files import MANIFEST
 
 
 def _a_file(rng: random.Random, folder: Path, *, with_content: bool = False) -> Path:

@@ -15,12 +15,12 @@ from jaxpg.envs.config import EnvConfig
 from jaxpg.envs.probes import PROBLEMS
 from jaxpg.errors import UserError
 from jaxpg.experiment import build, lane_seeds
+from jaxpg.kernel.rollout import play_games
 from jaxpg.learners.evolution import EvolutionConfig, centred_ranks, make_evolution, weights_of_pairs
-from jaxpg.observations import Observation, ObservationConfig
-from jaxpg.optimizers import OptimizerConfig
-from jaxpg.policies import PolicyConfig
-from jaxpg.rollout import play_games
-from jaxpg.team import Team
+from jaxpg.learners.optimizers import OptimizerConfig
+from jaxpg.parallel.team import Team
+from jaxpg.policies.networks import PolicyConfig
+from jaxpg.policies.observations import Observation, ObservationConfig
 from jaxpg.types import EmulatorNeeds, Episodes, Experience, Tape
 from tests.helpers import play_rounds
 

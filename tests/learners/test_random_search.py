@@ -7,15 +7,15 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxpg.candidates import CandidateQueue, beginning
 from jaxpg.config import Config
 from jaxpg.envs.config import EnvConfig
 from jaxpg.envs.probes import PROBLEMS
 from jaxpg.errors import UserError
 from jaxpg.experiment import Experiment, build, lane_seeds
+from jaxpg.kernel.players import CandidateQueue, beginning
 from jaxpg.learners.random_search import RandomSearchConfig, make_random_search, rounds_of
-from jaxpg.observations import ObservationConfig
-from jaxpg.policies import PolicyConfig
+from jaxpg.policies.networks import PolicyConfig
+from jaxpg.policies.observations import ObservationConfig
 from jaxpg.types import Episodes
 from tests.helpers import play_rounds
 

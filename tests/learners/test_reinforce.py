@@ -10,12 +10,12 @@ import pytest
 
 from jaxpg.errors import UserError
 from jaxpg.experiment import build
-from jaxpg.learners.batches import minibatches
+from jaxpg.learners.minibatches import minibatches
 from jaxpg.learners.reinforce import make_reinforce
 from jaxpg.learners.reinforce_config import ReinforceConfig
-from jaxpg.observations import Observation
-from jaxpg.policies import with_normalizer
-from jaxpg.team import Team
+from jaxpg.parallel.team import Team
+from jaxpg.policies.networks import with_normalizer
+from jaxpg.policies.observations import Observation
 from jaxpg.types import EmulatorNeeds, Episodes, Experience, PolicyFunctions, Tape
 from tests.helpers import counted_compilations, learn, learn_probe, probe_config
 

@@ -1,0 +1,1 @@
+"""How a user adds policies, observations, environments, learners and writers."""

@@ -1,0 +1,1 @@
+"""The rollout kernel: acting, stepping, and who plays in which lane."""

@@ -1,0 +1,63 @@
+"""What the emulators answered in a rollout, and the episodes that ended in it."""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from jaxpg.kernel.players import IDLE
+from jaxpg.types import Episodes, TimeStep
+
+
+class Outcomes(NamedTuple):
+    """The answers of one rollout, agent step by agent step: ``[T, N]`` each, as in ``Experience``."""
+
+    reward: np.ndarray
+    terminated: np.ndarray
+    truncated: np.ndarray
+    life_lost: np.ndarray
+    acted: np.ndarray
+
+    @classmethod
+    def blank(cls, num_agent_steps: int, num_lanes: int) -> "Outcomes":
+        """Arrays that ``add`` fills."""
+        shape = (num_agent_steps, num_lanes)
+        return cls(np.zeros(shape, np.float32), *(np.zeros(shape, bool) for _ in range(4)))
+
+    def add(self, row: int, lanes: slice, step: TimeStep, playing: np.ndarray) -> None:
+        """Notes the answers of ``lanes`` at agent step ``row``; ``playing`` is the candidate in each of all lanes."""
+        self.reward[row, lanes] = step.reward
+        self.terminated[row, lanes] = step.terminated
+        self.truncated[row, lanes] = step.truncated
+        self.life_lost[row, lanes] = step.life_lost
+        self.acted[row, lanes] = step.acted & (playing[lanes] != IDLE)
+
+
+class EpisodeCounter:
+    """Sums each lane's return and length while its episode goes on, from rollout to rollout."""
+
+    def __init__(self, num_lanes: int):
+        self._return = np.zeros(num_lanes, np.float64)
+        self._length = np.zeros(num_lanes, np.int64)
+        self._ended: list[Episodes] = []
+        self.first_is_over = np.zeros(num_lanes, bool)
+        """Whether each lane's first episode since the reset has ended."""
+
+    def add(self, row: int, lanes: slice, step: TimeStep, playing: np.ndarray) -> np.ndarray:
+        """Counts one agent step of ``lanes`` and returns those of them, ``i64[K]``, whose episode ended with it."""
+        self._return[lanes] += step.reward
+        self._length[lanes] += step.acted
+        ended = lanes.start + np.flatnonzero(step.terminated | step.truncated)
+        if ended.size:
+            counted = ended[playing[ended] != IDLE]
+            rows = np.full(counted.size, row)
+            self._ended.append(Episodes(rows, counted, playing[counted], self._return[counted], self._length[counted]))
+            self._return[ended] = 0
+            self._length[ended] = 0
+            self.first_is_over[ended] = True
+        return ended
+
+    def take(self) -> Episodes:
+        """The episodes that ended since the last call."""
+        none = Episodes(*(np.zeros(0, np.int64) for _ in Episodes._fields))
+        episodes, self._ended = [none, *self._ended], []
+        return Episodes(*(np.concatenate(columns) for columns in zip(*episodes, strict=True)))

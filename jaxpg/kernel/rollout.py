@@ -1,0 +1,332 @@
+"""THE kernel: the loop that feeds one jitted ``act`` for a whole population.
+
+REINFORCE calls it with P = 1; evolution and random search with a queue of candidates, one member a lane. There is one
+loop, and what varies is passed into it:
+
+- *who plays next* is an object, ``FixedPopulation`` or ``CandidateQueue``;
+- *how an agent step is made and how the loop runs* is a function that plays T rows and fills the tape:
+  ``Rollout._play_on_host`` sends and receives from Python, on every JAX backend, and lets emulation overlap with the
+  device's work; where emulators can be called from compiled code, ``Rollout._play_compiled`` makes the same rows one
+  program (``program.py``). Environments written in JAX are one more such function, whose program also steps them.
+
+Everything around the loop (noise, outcomes, episodes, the record for a replay, the bootstrap) is the same.
+"""
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxpg.errors import FaultError, first_line
+from jaxpg.kernel.act import gumbel_noise, make_act
+from jaxpg.kernel.clock import Clock, Seconds
+from jaxpg.kernel.compiled_rollout import Program
+from jaxpg.kernel.outcomes import EpisodeCounter, Outcomes
+from jaxpg.kernel.players import CandidateQueue, FixedPopulation, Players, beginning
+from jaxpg.machine.console import say
+from jaxpg.policies.observations import Observation, encoded_shape
+from jaxpg.types import CompilableEnv, Episodes, Experience, Params, PolicyFunctions, Tape, TimeStep, VectorEnv
+
+LANES_WORTH_A_WORD = 128
+"""An emulator of Atari takes a tenth of a second of one core to start, and EnvPool lets no other thread speak then."""
+NOT_SENT = 255
+"""In place of an action in the record of a pool that was at rest."""
+
+AGENT_STEPS_PER_LOOK = 64
+"""Agent steps that games are played for at a time where nothing else asks for a pause."""
+
+
+class Rollout:
+    """N lanes that a population plays in, rollout after rollout, without stopping between them.
+
+    Args:
+      pools: the emulators, one or more groups of lanes. With two, one group is emulated while the
+        other's actions are computed.
+      policy: the policy's pure functions.
+      observation: what the policy sees.
+      keeps_tape: whether observations are kept for the learner.
+      greedy: whether the most probable action is taken instead of a sampled one.
+      device: where actions are computed and the tape is kept; None for the first one.
+      first_lane: number of the first of these lanes among all lanes of the run.
+      compiles: whether a rollout of a fixed population is one program for the CPU, where the emulators allow it and a
+        tape is kept.
+    """
+
+    def __init__(
+        self,
+        pools: Sequence[VectorEnv],
+        policy: PolicyFunctions,
+        observation: Observation,
+        *,
+        keeps_tape: bool = True,
+        greedy: bool = False,
+        device: jax.Device | None = None,
+        first_lane: int = 0,
+        compiles: bool = False,
+    ):
+        self.pools = pools
+        self.first_lane = first_lane
+        self.greedy = greedy
+        self.num_lanes = sum(pool.num_lanes for pool in pools)
+        self._device = device
+        ends = np.cumsum([pool.num_lanes for pool in pools]).tolist()
+        self._lanes = [slice(end - pool.num_lanes, end) for pool, end in zip(pools, ends, strict=True)]
+        self._keeps_tape = keeps_tape
+        self._bootstraps = keeps_tape and policy.has_value
+        self._encoded = encoded_shape(observation, pools[0].spec)
+        self._act = make_act(policy, observation, pools[0].spec.axes, self.num_lanes)
+        compilable = [pool for pool in pools if isinstance(pool, CompilableEnv)]
+        self._compiles = compiles and keeps_tape and len(pools) == len(compilable) == 1
+        self._program: Program | None = None  # of the emulators since their reset, from the first compiled rollout on
+        self._newest: list[TimeStep] = []  # each pool's newest answer; empty until the first one after a reset
+        self._counter = EpisodeCounter(self.num_lanes)
+        self._tape: Tape | None = None
+        self._record: list[np.ndarray] = []
+        self.waiting_since: float | None = None
+        """Since when, by the monotonic clock, an answer of the emulators is waited for; None while it is not."""
+
+    @property
+    def path(self) -> str:
+        """How rollouts of a fixed population are played, for the first line of a run."""
+        return "compiled rollouts" if self._compiles else "rollouts stepped from Python"
+
+    def reset(self, seeds: np.ndarray) -> None:
+        """Starts every lane's emulator anew with its own seed (``int64[N]``); unfinished games are dropped."""
+        self.end_games()
+        is_long = self.num_lanes >= LANES_WORTH_A_WORD
+        for pool, lanes in zip(self.pools, self._lanes, strict=True):
+            if is_long:
+                there = f", {lanes.start} are there" if lanes.start else ""
+                say(f"jaxpg: starting {self.num_lanes} emulators{there}")
+            pool.reset(seeds[lanes])
+
+    def end_games(self) -> None:
+        """Drops the unfinished games; the next thing is a reset."""
+        self._program = None
+        self._newest = []
+        self._counter = EpisodeCounter(self.num_lanes)
+        self._record = []
+
+    @property
+    def actions(self) -> np.ndarray:
+        """What was played since the reset, ``u8[K, N]``: with the seeds, all that the emulators' state depends on."""
+        return np.concatenate([np.zeros((0, self.num_lanes), np.uint8), *self._record])
+
+    @property
+    def agent_steps_of_games(self) -> int:
+        """Agent steps of each lane since the reset (K)."""
+        return sum(len(rows) for rows in self._record)
+
+    @property
+    def first_games_are_over(self) -> np.ndarray:
+        """Whether the game with which each lane began after the reset has ended, ``bool[N]``."""
+        return self._counter.first_is_over
+
+    def replay(self, seeds: np.ndarray, actions: np.ndarray) -> Iterator[int]:
+        """Brings the emulators to where ``actions`` were played since a reset with ``seeds``.
+
+        Emulators cannot be saved and restored, but they are deterministic.
+
+        Args:
+          seeds: ``int64[N]``.
+          actions: ``u8[K, N]``, as the property of that name gave them.
+
+        Yields:
+          How many agent steps of all lanes were played since it last did, so that one can watch and stop it.
+        """
+        self.reset(seeds)
+        self._receive_first()
+        nobody = np.zeros(self.num_lanes, np.int64)
+        for row, chosen in enumerate(actions):
+            sent = [i for i, lanes in enumerate(self._lanes) if chosen[lanes.start] != NOT_SENT]
+            for i in sent:
+                self.pools[i].send(chosen[self._lanes[i]])
+            for i in sent:
+                self._newest[i] = self._receive(i)
+                self._counter.add(row, self._lanes[i], self._newest[i], nobody)
+            yield self.num_lanes
+        self._counter.take()  # they were counted when they were played
+        self._record = [actions]
+
+    def collect(self, players: Players, num_agent_steps: int, key: jax.Array) -> tuple[Experience, Seconds]:
+        """Plays ``num_agent_steps`` (T) agent steps in every lane, fewer where a queue ends before.
+
+        Args:
+          players: whose weights act in which lane; a queue is freshly begun with the emulators.
+          num_agent_steps: T.
+          key: consumed; the actions' randomness.
+
+        Returns:
+          The experience, whose tape the next call overwrites, and where the time went.
+        """
+        with jax.default_device(self._device):
+            clock = Clock()
+            outcomes = Outcomes.blank(num_agent_steps, self.num_lanes)
+            record = np.full((num_agent_steps, self.num_lanes), NOT_SENT, np.uint8)
+            noise = None if self.greedy else self._noise(key, num_agent_steps)
+            self._receive_first()
+            clock.lap("emulate")
+            is_fixed = isinstance(players, FixedPopulation)
+            play = self._play_compiled if self._compiles and is_fixed and num_agent_steps > 1 else self._play_on_host
+            tape, played = play(players, noise, self._take_tape(num_agent_steps), record, outcomes, clock)
+            self._tape = self._bootstrap(players, noise, tape, played, clock)
+        self._record.append(record[:played])
+        episodes = self._counter.take()
+        experience = Experience(
+            tape=self._tape,
+            reward=outcomes.reward[:played],
+            terminated=outcomes.terminated[:played],
+            truncated=outcomes.truncated[:played],
+            life_lost=outcomes.life_lost[:played],
+            acted=outcomes.acted[:played],
+            episodes=episodes._replace(lane=self.first_lane + episodes.lane),
+        )
+        return experience, clock.seconds
+
+    def close(self) -> None:
+        """Ends the emulators' threads."""
+        for pool in self.pools:
+            pool.close()
+
+    def _play_on_host(
+        self,
+        players: Players,
+        noise: jax.Array | None,
+        tape: Tape | None,
+        record: np.ndarray,
+        outcomes: Outcomes,
+        clock: Clock,
+    ) -> tuple[Tape | None, int]:
+        """Acts, sends and receives row after row, pool after pool; returns the tape and how many rows were played."""
+        in_flight: set[int] = set()
+        played = 0
+        while played < len(record) and not players.finished:
+            for i, lanes in enumerate(self._lanes):
+                if i in in_flight:
+                    self._take_in(i, played - 1, self._receive(i), players, outcomes)
+                    in_flight.remove(i)
+                clock.lap("emulate")
+                if not players.is_playing(lanes):
+                    continue  # no game will begin here any more
+                actions, tape = self._act(
+                    players.population, self._newest[i].observation, noise, tape, played, lanes.start
+                )
+                record[played, lanes] = chosen = np.asarray(actions)
+                self.pools[i].send(chosen)
+                in_flight.add(i)
+                clock.lap("act")
+            played += 1
+        for i in sorted(in_flight):
+            self._take_in(i, played - 1, self._receive(i), players, outcomes)
+        clock.lap("emulate")
+        return tape, played
+
+    def _play_compiled(
+        self,
+        players: Players,
+        noise: jax.Array | None,
+        tape: Tape | None,
+        record: np.ndarray,
+        outcomes: Outcomes,
+        clock: Clock,
+    ) -> tuple[Tape | None, int]:
+        """Plays all rows of the only pool as one program."""
+        (pool,) = self.pools
+        assert tape is not None, "compiled rollouts keep a tape"
+        assert isinstance(pool, CompilableEnv)
+        self._program = self._program or Program(self._act, pool)
+        clock.lap("emulate")
+        tape, steps, sample = self._program(players.population, noise, tape, self._newest[0].observation, self._waiting)
+        clock.lap_like(sample)
+        record[:] = np.asarray(tape.action)[: len(record)]
+        for row in range(len(record)):
+            step = TimeStep(steps.observation, *(column[row] for column in steps[1:]))
+            self._take_in(0, row, step, players, outcomes)
+        return tape, len(record)
+
+    def _bootstrap(
+        self, players: Players, noise: jax.Array | None, tape: Tape | None, played: int, clock: Clock
+    ) -> Tape | None:
+        """Writes the row after the last one, whose values stand for what follows; its actions are thrown away."""
+        if self._bootstraps:
+            for step, lanes in zip(self._newest, self._lanes, strict=True):
+                _, tape = self._act(players.population, step.observation, noise, tape, played, lanes.start)
+            clock.lap("act")
+        return tape
+
+    @contextmanager
+    def _waiting(self) -> Iterator[None]:
+        """Around each wait for the emulators, whose faults become a sentence."""
+        self.waiting_since = time.monotonic()
+        try:
+            yield
+        except RuntimeError as error:
+            raise FaultError(f"an emulator failed: {first_line(error)}") from error
+        self.waiting_since = None
+
+    def _receive_first(self) -> None:
+        """Waits for what games begin with, once after a reset."""
+        if not self._newest:
+            self._newest = [self._receive(i) for i in range(len(self.pools))]
+
+    def _receive(self, i: int) -> TimeStep:
+        with self._waiting():
+            return self.pools[i].recv()
+
+    def _take_in(self, i: int, row: int, step: TimeStep, players: Players, outcomes: Outcomes) -> None:
+        """Notes the answer of pool ``i`` to the actions of ``row``; where one ended, the next candidate plays."""
+        self._newest[i] = step
+        outcomes.add(row, self._lanes[i], step, players.playing)
+        ended = self._counter.add(row, self._lanes[i], step, players.playing)
+        if ended.size:
+            players.take_next(ended)
+
+    def _noise(self, key: jax.Array, num_agent_steps: int) -> jax.Array:
+        num_actions = self.pools[0].spec.num_actions
+        return gumbel_noise(key, num_agent_steps + 1, self.num_lanes, num_actions, self.first_lane)
+
+    def _take_tape(self, num_agent_steps: int) -> Tape | None:
+        """The newest tape, to be overwritten, or a blank one; None where none is kept."""
+        tape, self._tape = self._tape, None
+        if not self._keeps_tape:
+            return None
+        shape = (num_agent_steps + 1, self.num_lanes)
+        if tape is not None and tape.action.shape == shape:
+            return tape
+        zeros = partial(jnp.zeros, device=self._device)
+        return Tape(
+            observation=zeros((*shape, *self._encoded.shape), self._encoded.dtype),
+            action=zeros(shape, jnp.int32),
+            logits=zeros((*shape, self.pools[0].spec.num_actions), jnp.float32),
+            value=zeros(shape, jnp.float32),
+        )
+
+
+def play_games(
+    rollout: Rollout, params: Params, num_games: int, key: jax.Array, ended: Callable[[int], None] = lambda count: None
+) -> Episodes:
+    """Plays a number of whole games with one policy and returns exactly those.
+
+    Every game that was begun counts. The first K to end would not do: they are the short ones.
+
+    Args:
+      rollout: freshly reset, without a tape.
+      params: the policy's weights.
+      num_games: K.
+      key: consumed.
+      ended: told now and then how many more games have ended.
+    """
+    games = beginning(np.zeros(num_games, np.int64), rollout.num_lanes, num_groups=1)
+    queue = CandidateQueue(games, lambda ids: jax.tree.map(lambda x: x[None], params))
+    played: list[Episodes] = []
+    while not queue.finished:
+        part_key = jax.random.fold_in(key, len(played))
+        experience, _ = rollout.collect(queue, AGENT_STEPS_PER_LOOK, part_key)
+        episodes = experience.episodes
+        played.append(episodes._replace(step=episodes.step + len(played) * AGENT_STEPS_PER_LOOK))
+        ended(episodes.lane.size)
+    return Episodes(*(np.concatenate(columns) for columns in zip(*played, strict=True)))

@@ -1,0 +1,1 @@
+"""Policies: networks, what they see, and how convolutions are computed."""

@@ -1,0 +1,273 @@
+"""Policies: Flax modules that return logits and a value of ONE observation.
+
+A module with ``takes_batches`` does the same for any number of them, on leading axes; the others are vmapped.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from itertools import pairwise
+from math import prod
+from typing import Annotated, ClassVar, Literal
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from pydantic import Field
+
+from jaxpg.errors import UserError, check_name
+from jaxpg.policies.convolution import Conv, Precision
+from jaxpg.policies.observations import Observation, unit_scale
+from jaxpg.types import Outputs, Params, PolicyFunctions
+from jaxpg.validation import STRICT
+
+Width = Annotated[int, Field(ge=1, le=65_536)]
+
+
+@dataclass(frozen=True, kw_only=True)
+class PolicyConfig:
+    """The network."""
+
+    __pydantic_config__ = STRICT
+
+    name: str = "mlp"
+    """linear, mlp, conv3x3, dqn2013 or nature."""
+    hidden: Annotated[tuple[Width, ...], Field(max_length=64)] = (200,)
+    """Units of each hidden layer (mlp only)."""
+    bias: bool = True
+    """Whether layers have a bias (linear and mlp only)."""
+    layer_norm: bool = False
+    """Whether each hidden layer is normalised before its ReLU (mlp only; Ba et al. 2016)."""
+    precision: Precision = "float32"
+    """What a convolution's operands are rounded to (not for linear and mlp). bfloat16 is faster on processors with
+    instructions for it and slower on others; sums, weights, the optimizer and all else stay float32."""
+
+
+def _orthogonal(scale: float) -> nnx.Initializer:
+    return nnx.initializers.orthogonal(scale)
+
+
+RELU_GAIN = 2**0.5
+"""Orthogonal gain that keeps the variance through ReLU layers (Saxe et al. 2014; He et al. 2015)."""
+
+MOST_DEVIATIONS = 10.0
+"""Standardised inputs are clipped to so many standard deviations: a rare flash must not outshout all else."""
+
+
+class Heads(nnx.Module):
+    """Linear heads: logits almost 0 at the start, so that the first policy is near uniform, and a value."""
+
+    def __init__(self, features: int, num_actions: int, value: bool, *, bias: bool = True, rngs: nnx.Rngs):
+        self.logits = nnx.Linear(features, num_actions, use_bias=bias, kernel_init=_orthogonal(0.01), rngs=rngs)
+        self.value = nnx.Linear(features, 1, kernel_init=_orthogonal(1.0), rngs=rngs) if value else None
+
+    def __call__(self, features: jax.Array) -> tuple[jax.Array, jax.Array]:
+        value = jnp.zeros(features.shape[:-1]) if self.value is None else self.value(features)[..., 0]
+        return self.logits(features), value
+
+
+class Linear(nnx.Module):
+    """One weight matrix from the flattened observation to the logits.
+
+    An action's weights lie together (``kernel`` is ``f32[A, D]``): a population of such policies, each with its own
+    large matrix, then acts a third faster on CPU than with ``f32[D, A]``.
+    """
+
+    def __init__(self, shape: tuple[int, ...], num_actions: int, value: bool, config: PolicyConfig, rngs: nnx.Rngs):
+        features = prod(shape)
+        self.kernel = nnx.Param(_orthogonal(0.01)(rngs.params(), (num_actions, features), jnp.float32))
+        self.bias = nnx.Param(jnp.zeros(num_actions)) if config.bias else None
+        self.value = nnx.Linear(features, 1, kernel_init=_orthogonal(1.0), rngs=rngs) if value else None
+
+    def __call__(self, observation: jax.Array) -> tuple[jax.Array, jax.Array]:
+        x = observation.reshape(-1)
+        logits = self.kernel[...] @ x
+        value = jnp.zeros(()) if self.value is None else self.value(x)[0]
+        return logits if self.bias is None else logits + self.bias[...], value
+
+
+def _flat(observations: jax.Array, axes: int) -> jax.Array:
+    """Numbers of an observation in a row: ``[..., *shape] -> [..., D]``, where shape has so many axes."""
+    return observations.reshape(*observations.shape[: observations.ndim - axes], -1)
+
+
+class MLP(nnx.Module):
+    """ReLU layers on the flattened observation."""
+
+    takes_batches = True
+
+    def __init__(self, shape: tuple[int, ...], num_actions: int, value: bool, config: PolicyConfig, rngs: nnx.Rngs):
+        sizes = [prod(shape), *config.hidden]
+        self.layers = nnx.List(
+            nnx.Linear(a, b, use_bias=config.bias, kernel_init=_orthogonal(RELU_GAIN), rngs=rngs)
+            for a, b in pairwise(sizes)
+        )
+        self.norms = nnx.List(nnx.LayerNorm(b, rngs=rngs) if config.layer_norm else None for b in config.hidden)
+        self.heads = Heads(sizes[-1], num_actions, value, bias=config.bias, rngs=rngs)
+        self._observation_axes = len(shape)
+
+    def __call__(self, observations: jax.Array) -> tuple[jax.Array, jax.Array]:
+        x = _flat(observations, self._observation_axes)
+        for layer, norm in zip(self.layers, self.norms, strict=True):
+            x = layer(x)
+            x = nnx.relu(x if norm is None else norm(x))
+        return self.heads(x)
+
+
+class _Conv(nnx.Module):
+    """Convolutions, one hidden layer, heads: the trunk that the three networks below share."""
+
+    takes_bytes = True  # its first convolution scales them, in its weights
+    takes_batches = True
+    layers: ClassVar[tuple[tuple[int, int, int], ...]]  # (features, kernel, stride)
+    padding: ClassVar[Literal["VALID", "SAME"]] = "VALID"
+    hidden_units: ClassVar[int]
+    activate: ClassVar[bool] = True
+    pool: ClassVar[bool] = False
+
+    def __init__(self, shape: tuple[int, ...], num_actions: int, value: bool, config: PolicyConfig, rngs: nnx.Rngs):
+        channels = shape[2] if len(shape) == 3 else 1
+        convolutions = []
+        side = min(shape[:2])
+        for features, kernel, stride in self.layers:
+            side = (side - kernel) // stride + 1 if self.padding == "VALID" else side
+            if side < 1:
+                raise UserError(
+                    f"policy.name: {config.name!r} needs a larger picture than {shape[0]} x {shape[1]}; "
+                    "use linear or mlp, or larger observation.height and observation.width"
+                )
+            convolutions.append(
+                Conv(
+                    channels,
+                    features,
+                    kernel,
+                    stride=stride,
+                    padding=self.padding,
+                    kernel_init=_orthogonal(RELU_GAIN),
+                    precision=config.precision,
+                    rngs=rngs,
+                )
+            )
+            channels = features
+        self.convolutions = nnx.List(convolutions)
+        picture = jax.ShapeDtypeStruct(shape if len(shape) == 3 else (*shape, 1), jnp.float32)
+        flat = jax.eval_shape(self._trunk, picture)
+        self.hidden = nnx.Linear(flat.size, self.hidden_units, kernel_init=_orthogonal(RELU_GAIN), rngs=rngs)
+        self.heads = Heads(self.hidden_units, num_actions, value, rngs=rngs)
+        self._has_channels = len(shape) == 3
+
+    def _trunk(self, x: jax.Array) -> jax.Array:
+        for convolution in self.convolutions:
+            x = convolution(x)
+            x = nnx.relu(x) if self.activate else x
+        if self.pool:
+            x = nnx.max_pool(x, (2, 2), (2, 2))
+        return _flat(x, 3)
+
+    def __call__(self, observations: jax.Array) -> tuple[jax.Array, jax.Array]:
+        x = observations if self._has_channels else observations[..., None]
+        return self.heads(nnx.relu(self.hidden(self._trunk(x))))
+
+
+class Conv3x3(_Conv):
+    """Two 3x3 convolutions of 32 filters without activation, 2x2 max-pool, 32 ReLU units."""
+
+    layers = ((32, 3, 1), (32, 3, 1))
+    padding = "SAME"
+    hidden_units = 32
+    activate = False
+    pool = True
+
+
+class DQN2013(_Conv):
+    """The smaller network of Mnih et al. (2013), section 5.1."""
+
+    layers = ((16, 8, 4), (32, 4, 2))
+    hidden_units = 256
+
+
+class Nature(_Conv):
+    """The network of Mnih et al. (2015), Methods, "Model architecture"."""
+
+    layers = ((32, 8, 4), (64, 4, 2), (64, 3, 1))
+    hidden_units = 512
+
+
+POLICIES: dict[str, Callable[..., nnx.Module]] = {
+    "linear": Linear,
+    "mlp": MLP,
+    "conv3x3": Conv3x3,
+    "dqn2013": DQN2013,
+    "nature": Nature,
+}
+"""Policies by name. A policy of your own: put your class here, then call ``jaxpg.train.main()``."""
+
+
+def make_policy(config: PolicyConfig, shape: tuple[int, ...], num_actions: int, value: bool) -> PolicyFunctions:
+    """Builds the pure functions of the policy named in ``config``.
+
+    Args:
+      config: its name and options.
+      shape: shape of one observation, as ``Observation.decode`` gives it.
+      num_actions: A.
+      value: whether the policy also estimates the return-to-go.
+
+    Returns:
+      ``init(key) -> params``, a nested dict of arrays, and ``apply(params, observations) ->
+      (logits f32[..., A], value f32[...])``; the value is 0 without a value head.
+
+    Raises:
+      UserError: an unknown name, or a convolution over an observation that is no picture.
+    """
+    check_name("policy.name", config.name, POLICIES)
+    module_class = POLICIES[config.name]
+    if isinstance(module_class, type) and issubclass(module_class, _Conv) and len(shape) not in (2, 3):
+        raise UserError(
+            f"policy.name: {config.name!r} needs a picture, but the observation is a vector; use linear or mlp"
+        )
+
+    def build(key: jax.Array) -> nnx.Module:
+        return module_class(shape, num_actions, value, config, nnx.Rngs(key))
+
+    takes_bytes, takes_batches = (getattr(module_class, name, False) for name in ("takes_bytes", "takes_batches"))
+    graphdef, _ = nnx.split(nnx.eval_shape(lambda: build(jax.random.key(0))))
+
+    def init(key: jax.Array) -> Params:
+        return nnx.to_pure_dict(nnx.state(build(key), nnx.Param))
+
+    def apply(params: Params, observations: jax.Array) -> tuple[jax.Array, jax.Array]:
+        module = nnx.merge(graphdef, params)
+        for _ in range(0 if takes_batches else observations.ndim - len(shape)):
+            module = jax.vmap(module)
+        return module(observations if takes_bytes else unit_scale(observations))
+
+    return PolicyFunctions(init=init, apply=apply, has_value=value)
+
+
+def with_normalizer(policy: PolicyFunctions, shape: tuple[int, ...]) -> PolicyFunctions:
+    """The policy behind a standardisation of its input: ``(observation - mean) / std``, clipped to [-10, 10].
+
+    What never changed so far is only shifted, to 0; where it moves for the first time, the clip bounds it.
+
+    Args:
+      policy: as ``make_policy`` builds it.
+      shape: shape of one observation.
+
+    Returns:
+      Functions whose params are ``{"policy": ..., "mean": f32[*shape], "std": f32[*shape]}``; whoever trains it
+      sets the moments.
+    """
+
+    def init(key: jax.Array) -> Params:
+        return {"policy": policy.init(key), "mean": jnp.zeros(shape), "std": jnp.ones(shape)}
+
+    def apply(params: Params, observations: jax.Array) -> tuple[jax.Array, jax.Array]:
+        mean, std = jax.lax.stop_gradient((params["mean"], params["std"]))
+        standardised = (unit_scale(observations) - mean) / std
+        return policy.apply(params["policy"], jnp.clip(standardised, -MOST_DEVIATIONS, MOST_DEVIATIONS))
+
+    return PolicyFunctions(init=init, apply=apply, has_value=policy.has_value)
+
+
+def on_tape(policy: PolicyFunctions, observation: Observation) -> Callable[[Params, jax.Array], Outputs]:
+    """The policy on n observations of a tape: ``(params, [n, ...]) -> (logits f32[n, A], value f32[n])``."""
+    return lambda params, encoded: policy.apply(params, jax.vmap(observation.decode)(encoded))

@@ -1,0 +1,1 @@
+"""One training run: its loop, its files, its checkpoints, and its end."""

@@ -1,0 +1,310 @@
+"""Saving and restoring a run with Orbax: one pytree of arrays, and JSON for what is no array.
+
+The only file that imports Orbax. Nothing here pickles, so that a stranger's checkpoint cannot run code. Orbax neither
+waits until bytes are on the disk nor notices later that they changed, hence the manifest.
+"""
+
+import errno
+import gc
+import logging
+import os
+import re
+import shutil
+import sys
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import cache, partial
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import orbax.checkpoint as ocp
+
+from jaxpg.errors import FaultError, UserError, first_line
+from jaxpg.machine.console import say
+from jaxpg.machine.durable_files import damage, damage_of_file, seal, sync_folder
+from jaxpg.parallel.team import Team
+from jaxpg.run.checkpoint_metadata import Metadata
+
+METADATA = "metadata.json"
+MAX_METADATA_BYTES = 1_000_000_000
+ROOM_BYTES = 1_000_000
+"""What a checkpoint takes at most besides its numbers."""
+LOGGERS = ("absl", "asyncio")
+ORBAX = f"{os.sep}orbax{os.sep}"
+LOOP_CLOSED, NOT_RETRIEVED = "Event loop is closed", "exception was never retrieved"
+
+
+class Checkpoints:
+    """The checkpoints of one run, each in a folder named by its iteration.
+
+    A checkpoint is written beside its place and moved there when all of it is on the disk, so that it is whole or not
+    there. Its manifest tells whether it was damaged since.
+
+    Args:
+      folder: made by the first save.
+      team: whose processes save and restore together; None for one device.
+      keep_newest: how many of the newest are kept, besides the best one, which a save's progress names.
+      keep_every: iterations that are a multiple of one of these are kept for good; 0 stands for none.
+    """
+
+    def __init__(self, folder: Path, team: Team | None = None, *, keep_newest: int = 1, keep_every: Sequence[int] = ()):
+        self.folder = folder.absolute()
+        self._given_team = team
+        self._keep_newest, self._keep_every = keep_newest, [every for every in keep_every if every]
+        self._orbax = ocp.StandardCheckpointer()
+        self._failed: list[Path] = []
+        """Of saves that failed; Orbax's threads may go on for a moment and make such a folder anew."""
+
+    @property
+    def _team(self) -> Team:
+        return self._given_team or Team.alone()  # made late: who only looks at the names needs no device
+
+    def iterations(self) -> list[int]:
+        """The iterations that have a checkpoint, oldest first."""
+        if not self.folder.is_dir():
+            return []
+        return sorted(int(path.name) for path in self.folder.iterdir() if re.fullmatch(r"0|[1-9]\d{0,11}", path.name))
+
+    def save(self, iteration: int, state: Any, metadata: Metadata) -> None:
+        """Writes ``state`` (a pytree of arrays) and ``metadata``; returns when both are on the disk.
+
+        Raises:
+          OSError: it cannot be written; then nothing is left of it, and the older checkpoints are as they were.
+          FaultError: one of several processes cannot write its part, while the others wait for it.
+        """
+        unfinished = self.folder / f"{iteration}.unfinished"
+        text = metadata.to_json()
+        team = self._team
+        state = team.replicated(state)
+        num_bytes = sum(x.nbytes for x in jax.tree.leaves(state)) + len(text)
+        team.lead(lambda: self._prepare(unfinished, num_bytes))
+        try:
+            _expect_late_writes()
+            with _without_orbax_log():
+                self._orbax.save(unfinished / "state", state)
+                self._orbax.wait_until_finished()
+        except (OSError, ValueError) as error:  # a full disk is a ValueError of TensorStore's
+            if team.num_processes > 1:
+                raise FaultError(f"iteration {iteration} cannot be saved: {first_line(error)}") from error
+            self._failed.append(unfinished)
+            self._remove_failed()
+            raise OSError(first_line(error)) from error
+        team.lead(lambda: self._finish(unfinished, iteration, text, metadata.progress.best_iteration))
+
+    def _prepare(self, unfinished: Path, num_bytes: int) -> None:
+        self._remove(unfinished)
+        self._remove_failed()
+        self.folder.mkdir(exist_ok=True)
+        _check_room(self.folder, num_bytes)
+        unfinished.mkdir()
+
+    def _finish(self, unfinished: Path, iteration: int, text: bytes, best: int | None) -> None:
+        try:
+            (unfinished / METADATA).write_bytes(text)
+            seal(unfinished)
+            self._remove(self.folder / str(iteration))
+            unfinished.rename(self.folder / str(iteration))
+            sync_folder(self.folder)
+        except OSError:
+            shutil.rmtree(unfinished, ignore_errors=True)
+            raise
+        self._prune(best)
+
+    def restore(
+        self, iteration: int, like: Any, check: Callable[[Metadata], None] | None = None
+    ) -> tuple[Any, Metadata]:
+        """Reads the checkpoint of ``iteration`` into the structure of ``like`` (arrays or their shapes).
+
+        The arrays come onto this process's first device, whatever devices they were saved from: a run on an
+        accelerator can be looked at on a CPU.
+
+        ``check`` raises UserError where the checkpoint is of no use; it is asked before the arrays' shapes are.
+
+        Raises:
+          UserError: there is none, it is damaged, or it holds arrays of another architecture, optimizer or learner.
+        """
+        self._check_damage(iteration, damage)
+        return self._restore(iteration, like, check)
+
+    def _restore(self, iteration: int, like: Any, check: Callable[[Metadata], None] | None) -> tuple[Any, Metadata]:
+        metadata = self._read_metadata(iteration)
+        if check:
+            check(metadata)
+        path, team = self.folder / str(iteration), self._team
+        like = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=team.everywhere), like)
+        try:
+            self._check_shapes(path, like)
+            return team.here(self._orbax.restore(path / "state", like)), metadata
+        except (ValueError, KeyError, OSError) as error:
+            raise _unreadable(path, error) from error
+
+    def metadata(self, iteration: int) -> Metadata:
+        """What was saved with ``iteration`` besides the arrays, which are not looked at.
+
+        Raises:
+          UserError: there is no such checkpoint, or this part of it is damaged.
+        """
+        self._check_damage(iteration, partial(damage_of_file, name=METADATA))
+        return self._read_metadata(iteration)
+
+    def _check_damage(self, iteration: int, find: Callable[[Path], str | None]) -> None:
+        """UserError where there is no such checkpoint, or ``find`` says what is wrong with its folder."""
+        known = self.iterations()
+        if iteration not in known:
+            have = f"there are {', '.join(map(str, known))}" if known else "there is none yet"
+            raise UserError(f"{self.folder}: no checkpoint of iteration {iteration}; {have}")
+        path = self.folder / str(iteration)
+        if found := find(path):
+            raise UserError(f"{path}: the checkpoint is damaged: {found}")
+
+    def _read_metadata(self, iteration: int) -> Metadata:
+        path = self.folder / str(iteration)
+        try:
+            with (path / METADATA).open("rb") as file:
+                return Metadata.from_json(file.read(MAX_METADATA_BYTES))
+        except (ValueError, OSError) as error:
+            raise _unreadable(path, error) from error
+
+    def newest_whole(self, like: Any, check: Callable[[Metadata], None] | None = None) -> tuple[Any, Metadata] | None:
+        """The newest checkpoint that is not damaged, as ``restore`` has it; None where there is none at all.
+
+        The damaged ones after it, and what a save that was broken off left, are named on stderr and set aside.
+
+        Raises:
+          UserError: all are damaged, or the newest whole one is of another architecture.
+        """
+        iteration = self._team.lead(self._set_damaged_aside)
+        return None if iteration is None else self._restore(iteration, like, check)  # looked at just now
+
+    def _set_damaged_aside(self) -> int | None:
+        """The newest whole checkpoint's iteration."""
+        for path in self.folder.glob("*.unfinished"):
+            _say(f"{path}: this save was not finished; it is taken away")
+            self._remove(path)
+        for path in self.folder.glob("*.removed"):
+            self._remove(path)
+        for iteration in reversed(self.iterations()):
+            path = self.folder / str(iteration)
+            found = damage(path)
+            if not found:
+                return iteration
+            aside = path.with_name(f"{iteration}.damaged")
+            self._remove(aside)
+            path.rename(aside)
+            _say(f"{path}: the checkpoint is damaged: {found}; it is now {aside.name}, and the one before it is used")
+        if any(self.folder.glob("*.damaged")):
+            raise UserError(f"{self.folder}: every checkpoint is damaged; without this folder the run begins anew")
+        return None
+
+    def close(self) -> None:
+        """Releases Orbax's threads."""
+        self._orbax.close()
+        self._remove_failed()
+
+    def _remove_failed(self) -> None:
+        for path in self._failed:
+            shutil.rmtree(path, ignore_errors=True)
+
+    def _prune(self, best: int | None) -> None:
+        for iteration in self.iterations()[: -self._keep_newest]:
+            if iteration != best and all(iteration % every for every in self._keep_every):
+                self._remove(self.folder / str(iteration))
+
+    def _remove(self, path: Path) -> None:
+        """Takes a folder away; one that is taken away half is no checkpoint any more."""
+        if path.is_dir():
+            removed = path.with_suffix(".removed")
+            path.rename(removed)
+            shutil.rmtree(removed)
+
+    def _check_shapes(self, path: Path, like: Any) -> None:
+        wanted, stored = _shapes(like), _shapes(self._orbax.metadata(path / "state").item_metadata.tree)
+        differing = [name for name in wanted.keys() | stored.keys() if wanted.get(name) != stored.get(name)]
+        if differing:
+            name = min(differing, key=lambda name: (not name.startswith("params."), name))
+            raise UserError(
+                f"{path}: the checkpoint is of another {_OWNERS.get(name.split('.')[0], _OTHERS)}: {name} is "
+                f"{_describe(stored.get(name))} there, but {_describe(wanted.get(name))} in the configuration"
+            )
+
+
+_OWNERS = {"params": "architecture", "optimizer": "optimizer"}
+_OTHERS = "learner, or of another version of jaxpg"
+"""Whose choice the parts of a learner's state are, where they differ."""
+
+
+def _check_room(folder: Path, num_bytes: int) -> None:
+    """Raises OSError before a save that would fill the disk: TensorStore's threads do not end in order from one."""
+    if shutil.disk_usage(folder).free < num_bytes + ROOM_BYTES:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+@contextmanager
+def _without_orbax_log() -> Iterator[None]:
+    """A failed save raises one error; Orbax logs its traceback besides, and asyncio those of Orbax's other writes, when
+    they are thrown away.
+    """
+    loggers = [logging.getLogger(name) for name in LOGGERS]
+    before = [logger.disabled for logger in loggers]
+    for logger in loggers:
+        logger.disabled = True
+    try:
+        yield
+    except (OSError, ValueError):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", RuntimeWarning)  # of writes that had not begun
+            gc.collect()
+        raise
+    finally:
+        for logger, disabled in zip(loggers, before, strict=True):
+            logger.disabled = disabled
+
+
+@cache
+def _expect_late_writes() -> None:
+    """Writes of a save that has failed may end any time later, in TensorStore's threads, and find asyncio's loop closed
+    or that nobody waits for them. The save has raised its error, and what they say would be tracebacks.
+    """
+    hook = sys.unraisablehook
+
+    def tell(raised: Any) -> None:
+        code = getattr(raised.object, "cr_code", None)
+        of_orbax = code is not None and ORBAX in code.co_filename
+        if not of_orbax and not (isinstance(raised.exc_value, RuntimeError) and str(raised.exc_value) == LOOP_CLOSED):
+            hook(raised)
+
+    def is_news(record: logging.LogRecord) -> bool:
+        error = record.exc_info[1] if record.exc_info else None
+        of_orbax = ORBAX in record.pathname or NOT_RETRIEVED in record.getMessage()
+        return not (of_orbax and isinstance(error, OSError | ValueError))
+
+    sys.unraisablehook = tell
+    for name in LOGGERS:
+        logging.getLogger(name).addFilter(is_news)
+
+
+def _say(sentence: str) -> None:
+    say(f"jaxpg: {sentence}", error=True)
+
+
+def _unreadable(path: Path, error: Exception) -> UserError:
+    return UserError(f"{path}: the checkpoint cannot be read: {first_line(error)}")
+
+
+def _shapes(tree: Any) -> dict[str, tuple[int, ...]]:
+    leaves = jax.tree_util.tree_flatten_with_path(tree)[0]
+    return {jax.tree_util.keystr(path, simple=True, separator="."): _stored_shape(leaf) for path, leaf in leaves}
+
+
+def _stored_shape(leaf: Any) -> tuple[int, ...]:
+    """The shape on disk, where a typed PRNG key is its plain numbers."""
+    if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
+        leaf = jax.eval_shape(jax.random.key_data, leaf)
+    return tuple(leaf.shape)
+
+
+def _describe(shape: tuple[int, ...] | None) -> str:
+    return "absent" if shape is None else f"of shape {list(shape)}"

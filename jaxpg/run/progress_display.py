@@ -1,0 +1,171 @@
+"""What a person sees of a run: a live display on a terminal, plain lines elsewhere."""
+
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeRemainingColumn,
+)
+from rich.table import Column
+
+from jaxpg.machine.console import Forgiving, say
+from jaxpg.run.writers import EpisodeRow, Record
+
+SECONDS_BETWEEN_LINES = 10.0
+SECONDS_UNTIL_SAID = 2.0
+"""Nobody waits longer without knowing for what."""
+STAGE = ("round", "generation", "scored")
+"""Where search and evolution stand; ``scored`` is the share of candidates whose games are all played."""
+
+
+class PlainProgress:
+    """``key=value`` lines on stdout, at most one every ten seconds besides the first and the last."""
+
+    def __init__(self) -> None:
+        self._last_seconds = float("-inf")
+        self._unsaid: Record | None = None
+
+    def write(self, record: Record, episodes: list[EpisodeRow]) -> None:
+        self._unsaid = record
+        if time.monotonic() - self._last_seconds >= SECONDS_BETWEEN_LINES:
+            self._say()
+
+    def close(self) -> None:
+        self._say()
+
+    def _say(self) -> None:
+        if self._unsaid is None:
+            return
+        shown = ["iteration", "agent_steps", "episodes", "wall_seconds", "agent_steps_per_second", "return_mean_100"]
+        shown += [name for name in STAGE if name in self._unsaid]
+        say(" ".join(f"{name}={_short(self._unsaid[name])}" for name in shown))
+        self._unsaid = None
+        self._last_seconds = time.monotonic()
+
+
+class LiveProgress:
+    """One line within 80 columns: the time left, the mean return of the last 100 games, speed, and the budget."""
+
+    def __init__(self, console: Console, budget_agent_steps: int, done_agent_steps: int):
+        self._progress = Progress(
+            TimeRemainingColumn(compact=True),
+            TextColumn("left"),
+            BarColumn(bar_width=12),
+            TextColumn("{task.percentage:3.0f} % of {task.fields[budget]} steps", table_column=_whole()),
+            TextColumn("return {task.fields[mean]}", table_column=_whole()),
+            TextColumn("{task.fields[speed]}/s{task.fields[stage]}", table_column=_whole()),
+            console=console,
+        )
+        self._task = self._progress.add_task(
+            "training",
+            total=budget_agent_steps,
+            completed=done_agent_steps,
+            budget=_with_unit(budget_agent_steps),
+            speed="-",
+            mean="-",
+            stage="",
+        )
+        self._progress.start()
+
+    def write(self, record: Record, episodes: list[EpisodeRow]) -> None:
+        self._progress.update(
+            self._task,
+            completed=record["agent_steps"],
+            speed=_short(record["agent_steps_per_second"]),
+            mean=_short(record["return_mean_100"]),
+            stage="".join(f", {name} {_short(record[name])}" for name in STAGE if name in record),
+        )
+
+    def close(self) -> None:
+        self._progress.stop()
+
+
+def _whole() -> Column:
+    """A column that is not broken into lines."""
+    return Column(no_wrap=True)
+
+
+def _with_unit(number: int) -> str:
+    """A large number in a few letters.
+
+    >>> _with_unit(3_500_000), _with_unit(640), _with_unit(20_000_000_000)
+    ('3.5M', '640', '20B')
+    """
+    for size, unit in ((10**9, "B"), (10**6, "M"), (10**3, "k")):
+        if number >= size:
+            return f"{number / size:.3g}{unit}"
+    return str(number)
+
+
+def make_progress(budget_agent_steps: int, done_agent_steps: int) -> PlainProgress | LiveProgress:
+    """A live display where stdout is a terminal, plain lines otherwise."""
+    if Forgiving(sys.stdout).isatty():
+        return LiveProgress(_terminal(), budget_agent_steps, done_agent_steps)
+    return PlainProgress()
+
+
+@contextmanager
+def count_up(what: str, total: int | None = None) -> Iterator[Callable[[int], None]]:
+    """Gives a function that is told of every so many more things done, and shows how far the work is.
+
+    A bar where stdout is a terminal, else a line ``what=done of=total left_seconds=...``, at most one every ten
+    seconds. The total may be unknown.
+    """
+    began = said_at = time.monotonic()
+    done = 0
+    if Forgiving(sys.stdout).isatty():
+        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+        with Progress(*columns, console=_terminal(), transient=True) as bar:
+            task = bar.add_task(what, total=total)
+            yield lambda count: bar.advance(task, count)
+        return
+
+    def add(count: int) -> None:
+        nonlocal done, said_at
+        done += count
+        if time.monotonic() - said_at >= SECONDS_BETWEEN_LINES:
+            said_at = time.monotonic()
+            left_seconds = (said_at - began) * ((total or 0) - done) / max(done, 1)
+            say(f"{what}={done}" + ("" if total is None else f" of={total} left_seconds={left_seconds:.0f}"))
+
+    yield add
+
+
+@contextmanager
+def said_while_waiting(what: str) -> Iterator[None]:
+    """Says what is waited for where it takes longer than two seconds, and how long it has taken every ten seconds."""
+    ended = threading.Event()
+    began = time.monotonic()
+
+    def speak() -> None:
+        seconds = SECONDS_UNTIL_SAID
+        while not ended.wait(seconds):
+            say(f"jaxpg: {what}" + (f", for {time.monotonic() - began:.0f} s" if seconds > SECONDS_UNTIL_SAID else ""))
+            seconds = SECONDS_BETWEEN_LINES
+
+    thread = threading.Thread(target=speak, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()
+
+
+def _terminal() -> Console:
+    """Rich's console on stdout, whose terminal may be closed while something is drawn."""
+    return Console(file=Forgiving(sys.stdout))  # type: ignore[arg-type]  # it has what Rich uses of a file
+
+
+def _short(value: float | int | None) -> str:
+    if value is None:
+        return "-"
+    return str(value) if isinstance(value, int) else f"{value:.2f}" if abs(value) < 1000 else f"{value:.0f}"

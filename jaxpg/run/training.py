@@ -1,0 +1,397 @@
+"""The training loop of one process: its state, its saves, and what is written on the way."""
+
+import itertools
+import math
+import signal
+import time
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxpg.config import Config, schedule_progress
+from jaxpg.errors import UserError
+from jaxpg.experiment import Experiment
+from jaxpg.kernel.clock import Seconds
+from jaxpg.machine.console import say
+from jaxpg.machine.signals import Stop
+from jaxpg.parallel.team import Team
+from jaxpg.policies.task import check_resumed
+from jaxpg.run.checkpoint_metadata import Games, Metadata
+from jaxpg.run.checkpoints import Checkpoints
+from jaxpg.run.counters import WINDOW_EPISODES, Progress
+from jaxpg.run.progress_display import count_up, make_progress, said_while_waiting
+from jaxpg.run.recorder import Recorder
+from jaxpg.run.segments import Segments, segment_agent_steps
+from jaxpg.run.writers import EpisodeRow, EpisodesCsv, JsonLines, Record, TensorBoard, Writer
+from jaxpg.types import Episodes, Experience
+
+SECONDS_BETWEEN_BEST = 10.0
+"""Least seconds from a save to one that keeps a better policy; saves have no influence on the games."""
+
+
+class _Agreed(NamedTuple):
+    """What all processes act on after an iteration."""
+
+    signal: int | None
+    late: bool  # whether a save is due by the clock
+    out_of_time: bool
+    all_played: bool  # whether no game of the segment is left
+    segment_ends: bool
+
+
+class _Played(NamedTuple):
+    """What all lanes of all processes did in an iteration."""
+
+    episodes: Episodes
+    agent_steps: int
+    acted: int  # agent steps of them that belong to a game
+
+
+class Training:
+    """One process's work on a run: the state, the loop, and, where it leads, what is written on the way.
+
+    Args:
+      config: of the run.
+      folder: the run folder.
+      experiment: the pieces.
+      team: who works on the run; all processes call the same methods in the same order.
+      resume: whether to go on from the newest whole checkpoint.
+    """
+
+    def __init__(self, config: Config, folder: Path, experiment: Experiment, team: Team, *, resume: bool):
+        self.config, self.folder, self.experiment, self.team = config, folder, experiment, team
+        seed_key = jax.random.key(config.run.seed)
+        init_key, learner_key, self._act_key = jax.random.split(seed_key, 3)
+        params = jax.jit(experiment.policy.init)(init_key)
+        self.state = jax.device_put(jax.jit(experiment.learner.init)(learner_key, params), team.devices[0])
+        self.progress = Progress()
+        self.unsaved: str | None = None
+        """Why the newest save failed; None where it did not."""
+        self._writes_fail = False
+        self._segments = Segments(config, experiment, team)
+        self.checkpoints = Checkpoints(
+            folder / "checkpoints",
+            team,
+            keep_newest=config.checkpoint.keep_newest,
+            keep_every=(config.checkpoint.keep_every, config.run.record_every),
+        )
+        self._games: Games | None = None  # unfinished ones of the run that is resumed, until they are played again
+        if restored := self.checkpoints.newest_whole(self.state, self._check_task) if resume else None:
+            self.state, metadata = restored
+            self.progress, self._games = metadata.progress, metadata.games
+            if metadata.task and (changes := check_resumed(metadata.task, experiment.task)):
+                self._say(f"{'; '.join(changes)}; the mean return of the last 100 games begins anew")
+                self.progress.forget_returns()
+        self._logs, self._writers = team.together(self._open_logs)
+
+    def run(self, stop: Stop, recorder: Recorder) -> str:
+        """Trains until the budget, the target or a signal ends it; returns why it ended."""
+        progress, checkpoint = self.progress, self.config.checkpoint
+        saved_iteration = max(self.checkpoints.iterations(), default=-1)
+        saved_at, save_seconds = time.monotonic(), 0.0
+        if self._reason_to_end(self._agreed(stop)) is None:
+            self._go_on_with_games(stop)
+        stop.note_signals()
+        agreed = self._agreed(stop)
+        while (reason := self._reason_to_end(agreed)) is None:
+            with self._said(None if stop.keeps else "compiling, and playing the first iteration"):
+                self._iterate()
+            stop.keep()
+            began = time.perf_counter()
+            agreed = self._agreed(stop, late=self._is_late(time.monotonic() - saved_at, save_seconds))
+            progress.wall_seconds += time.perf_counter() - began
+            if agreed.segment_ends:
+                progress.segment += 1
+                self._segments.end()
+            due = _is_multiple(progress.iteration, checkpoint.every_iterations)
+            recorded = _is_multiple(progress.iteration, self.config.run.record_every)
+            if due or recorded or agreed.late:
+                began_save = time.monotonic()
+                if self.save():
+                    saved_iteration = progress.iteration
+                saved_at = time.monotonic()
+                save_seconds = saved_at - began_save
+            if recorded and saved_iteration == progress.iteration and self.team.leads:
+                recorder.add(progress.iteration)
+            recorder.poll()
+            if agreed.segment_ends and self._reason_to_end(agreed) is None:
+                self._segments.begin(self.state, progress.segment)
+        if saved_iteration != progress.iteration:
+            with self._said("saving the end of the run"):
+                self.save()
+        return reason
+
+    def _said(self, what: str | None) -> AbstractContextManager[None]:
+        """Says what takes more than two seconds, in the process that leads."""
+        return said_while_waiting(what) if what and self.team.leads else nullcontext()
+
+    def save(self) -> bool:
+        """Writes a checkpoint of the state, the progress and the games; says so and returns False where it cannot.
+
+        Raises:
+          UserError: a weight is infinite or NaN; such a state is of no use, and nothing is written.
+        """
+        if not _all_finite(self.state):
+            raise self._not_finite("a weight became infinite or NaN")
+        self.team.check_alike(self.state, "learner's state")
+        progress, games = self.progress, self._games or self._segments.unfinished()
+        best_before = progress.best_iteration, progress.best_score
+        progress.note_best(self.experiment.learner.score)
+        try:
+            self.team.together(self._sync_logs)
+            metadata = Metadata(progress=progress, games=games, task=self.experiment.task)
+            self.checkpoints.save(progress.iteration, self.state, metadata)
+        except OSError as error:
+            progress.best_iteration, progress.best_score = best_before
+            self.unsaved = f"iteration {progress.iteration} was not saved: {error}"
+            self._say(f"{self.unsaved}; the training goes on, and the next save tries again")
+            return False
+        self.unsaved = None
+        return True
+
+    def _is_late(self, seconds: float, save_seconds: float) -> bool:
+        """Whether a save is due by the clock: the last one is long ago, or the policy is notably better than at any.
+
+        Args:
+          seconds: since the last save.
+          save_seconds: that it took; saves at better scores take a hundredth of the time at most.
+        """
+        every_seconds = self.config.checkpoint.every_seconds
+        if not every_seconds:
+            return False
+        may_keep_best = seconds >= max(SECONDS_BETWEEN_BEST, 100 * save_seconds)
+        better = may_keep_best and self.progress.is_notably_best(self.experiment.learner.score)
+        return better or seconds >= every_seconds
+
+    def close(self) -> None:
+        for writer in self._writers:
+            try:
+                writer.close()
+            except OSError as error:
+                self.unsaved = str(error)
+        self.checkpoints.close()
+        self.experiment.fleet.close()
+
+    def _check_task(self, metadata: Metadata) -> None:
+        if metadata.task:
+            check_resumed(metadata.task, self.experiment.task)
+
+    def _open_logs(self) -> tuple[list[JsonLines | EpisodesCsv], list[Writer]]:
+        """What is written, by the process that leads; lines after the checkpoint go."""
+        if not self.team.leads:
+            return [], []
+        last, agent_steps = self.progress.iteration, self.progress.agent_steps
+        logs: list[JsonLines | EpisodesCsv] = [
+            JsonLines(self.folder / "metrics.jsonl", last),
+            EpisodesCsv(self.folder / "episodes.csv", agent_steps),
+        ]
+        others = [
+            TensorBoard(self.folder / "tensorboard", agent_steps),
+            make_progress(self.config.run.budget_agent_steps, agent_steps),
+        ]
+        return logs, [*logs, *others]
+
+    def _sync_logs(self) -> None:
+        """Before the checkpoint, because a resumed run keeps what they say up to it."""
+        for log in self._logs:
+            log.sync()
+
+    def _agreed(self, stop: Stop, *, late: bool = False) -> _Agreed:
+        """What one process notices and all must act on in the same iteration."""
+        over = self.config.run.budget_seconds and self.progress.wall_seconds >= self.config.run.budget_seconds
+        said = self.team.gather(
+            {
+                "signal": stop.signal,
+                "late": late,
+                "over": bool(over),
+                "games": self._segments.has_games,
+                "agent_steps": self._segments.agent_steps,
+                "may_end": self._segments.may_end,
+            }
+        )
+        signals = [one["signal"] for one in said if one["signal"] is not None]
+        all_played = not any(one["games"] for one in said)
+        is_long = max(one["agent_steps"] for one in said) >= segment_agent_steps(self.config, self.progress)
+        if signals:
+            stop.signal = signals[0]
+        return _Agreed(
+            signal=signals[0] if signals else None,
+            late=said[0]["late"],
+            out_of_time=said[0]["over"],
+            all_played=all_played,
+            segment_ends=all_played or (is_long and all(one["may_end"] for one in said)),
+        )
+
+    def _go_on_with_games(self, stop: Stop) -> None:
+        """Begins a segment, or plays the games of an interrupted one again up to where they were."""
+        games = self._games
+        if games is None:
+            self._segments.begin(self.state, self.progress.segment)
+        elif not self.config.checkpoint.replay or not self._segments.can_bring_back(games):
+            why = "the emulators are others" if self.config.checkpoint.replay else "checkpoint.replay is off"
+            self._say(f"{why}: new games are begun, so that the run goes on differently than without interruption")
+            self.progress.segment += 1
+            self._segments.begin(self.state, self.progress.segment)
+        else:
+            self._say_replay(games)
+            own_agent_steps = games.agent_steps * self.experiment.fleet.num_lanes
+            with count_up("replayed_agent_steps", own_agent_steps) as advance:
+                for agent_steps in self._segments.bring_back(self.state, self.progress, games, self.folder):
+                    advance(agent_steps)
+                    if stop.signal is not None:
+                        return
+        self._games = None
+
+    def _say_replay(self, games: Games) -> None:
+        """What going on costs, for who would rather begin new games."""
+        agent_steps, progress = games.agent_steps * games.lanes, self.progress
+        seconds = agent_steps * progress.wall_seconds / max(progress.agent_steps, 1)
+        time_text = f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.0f} min"
+        if self.team.leads:
+            say(
+                f"jaxpg: {self.folder}: {agent_steps:,} agent steps of unfinished games are played again, which takes "
+                f"at most about {time_text}; --checkpoint.no-replay begins new games instead"
+            )
+
+    def _reason_to_end(self, agreed: _Agreed) -> str | None:
+        run, progress = self.config.run, self.progress
+        if agreed.signal is not None:
+            return signal.Signals(agreed.signal).name
+        if run.target_return is not None and len(progress.last_returns) == WINDOW_EPISODES:
+            mean = progress.return_mean_100
+            if mean is not None and mean >= run.target_return:
+                return "target return reached"
+        games = self.experiment.learner.games
+        if games and agreed.all_played and not games(self.state).size:
+            return "all games played"
+        if progress.agent_steps >= run.budget_agent_steps:
+            return "budget of agent steps used"
+        if run.budget_episodes and progress.episodes >= run.budget_episodes:
+            return "budget of games used"
+        if agreed.out_of_time:
+            return "budget of seconds used"
+        return None
+
+    def _iterate(self) -> None:
+        progress, experiment, fleet = self.progress, self.experiment, self.experiment.fleet
+        t0 = time.perf_counter()
+        players = self._segments.players(self.state)
+        key = jax.random.fold_in(self._act_key, progress.iteration)
+        experiences, seconds = fleet.collect(players, experiment.rollout_agent_steps, key)
+        played = self._everyones(experiences)
+        t1 = time.perf_counter()
+        scheduled = schedule_progress(self.config, progress.agent_steps)
+        self.state, on_device = experiment.learner.tell(self.state, experiences, played.episodes, scheduled)
+        metrics = {name: np.asarray(value).item() for name, value in jax.device_get(on_device).items()}
+        t2 = time.perf_counter()
+        agent_steps_before = progress.agent_steps
+        self._segments.note()
+        if experiment.learner.games:
+            metrics["lane_utilisation"] = played.acted / max(played.agent_steps, 1)
+        progress.metrics |= metrics
+        progress.iteration += 1
+        progress.agent_steps += played.agent_steps
+        progress.episodes += len(played.episodes.lane)
+        progress.last_returns.extend(played.episodes.episode_return.tolist())
+        progress.last_lengths.extend(played.episodes.length_agent_steps.tolist())
+        self._check_finite(metrics)
+        wall = t2 - t0
+        progress.wall_seconds += wall
+        speed = played.agent_steps / wall
+        record = self._record(metrics, seconds, speed, learn=t2 - t1, wall=wall)
+        self._write(record, self._episode_rows(played.episodes, agent_steps_before))
+        progress.wall_seconds += time.perf_counter() - t2
+
+    def _everyones(self, experiences: Sequence[Experience]) -> _Played:
+        """The finished games of all processes, and how much they played."""
+        own = {
+            "episodes": [
+                np.concatenate(columns).tolist() for columns in zip(*(e.episodes for e in experiences), strict=True)
+            ],
+            "agent_steps": max(len(experience.reward) for experience in experiences),
+            "acted": sum(int(experience.acted.sum()) for experience in experiences),
+        }
+        said = self.team.gather(own)
+        episodes = Episodes(
+            *(
+                np.array(list(itertools.chain(*columns)), np.float64 if name == "episode_return" else np.int64)
+                for name, *columns in zip(Episodes._fields, *(one["episodes"] for one in said), strict=True)
+            )
+        )
+        in_order = np.lexsort((episodes.lane, episodes.step))
+        return _Played(
+            Episodes(*(column[in_order] for column in episodes)),
+            max(one["agent_steps"] for one in said) * self.config.env.num_lanes,
+            sum(one["acted"] for one in said),
+        )
+
+    def _write(self, record: Record, rows: list[EpisodeRow]) -> None:
+        troubles = []
+        for writer in self._writers:
+            try:
+                writer.write(record, rows)
+            except OSError as error:
+                troubles.append(str(error))
+        if troubles and not self._writes_fail:
+            self._say(f"{', '.join(troubles)}; the training goes on, and what is missing is written later")
+        self._writes_fail = bool(troubles)
+
+    def _record(
+        self, metrics: dict[str, float], seconds: Seconds, speed: float, *, learn: float, wall: float
+    ) -> Record:
+        progress = self.progress
+        return {
+            "iteration": progress.iteration,
+            "agent_steps": progress.agent_steps,
+            "frames": progress.agent_steps * self.experiment.frame_skip,
+            "episodes": progress.episodes,
+            "wall_seconds": round(progress.wall_seconds, 3),
+            "agent_steps_per_second": round(speed, 1),
+            "return_mean_100": progress.return_mean_100,
+            **metrics,
+            "emulate_seconds": round(seconds.emulate, 6),
+            "act_seconds": round(seconds.act, 6),
+            "learn_seconds": round(learn, 6),
+            "other_seconds": round(wall - seconds.emulate - seconds.act - learn, 6),
+        }
+
+    def _episode_rows(self, episodes: Episodes, agent_steps_before: int) -> list[EpisodeRow]:
+        num_lanes, wall = self.config.env.num_lanes, round(self.progress.wall_seconds, 3)
+        return [
+            EpisodeRow(agent_steps_before + (step + 1) * num_lanes, wall, *game)
+            for step, *game in zip(*(column.tolist() for column in episodes), strict=True)
+        ]
+
+    def _check_finite(self, metrics: dict[str, float]) -> None:
+        for name, value in metrics.items():
+            if not math.isfinite(value):
+                raise self._not_finite(f"{name} became {value}")
+
+    def _not_finite(self, what: str) -> UserError:
+        good = self.checkpoints.iterations()
+        last = f"the last good checkpoint is iteration {good[-1]}" if good else "there is no checkpoint yet"
+        return UserError(
+            f"{self.folder}: {what} in iteration {self.progress.iteration}; {last}; "
+            "a smaller optimizer.learning_rate often helps"
+        )
+
+    def _say(self, sentence: str) -> None:
+        if not self.team.leads:
+            return
+        say(f"jaxpg: {self.folder}: {sentence}", error=True)
+
+
+def _is_multiple(iteration: int, every: int) -> bool:
+    """Whether it is this iteration's turn; 0 is never."""
+    return every > 0 and iteration % every == 0
+
+
+@jax.jit
+def _all_finite(state: Any) -> jax.Array:
+    floats = [x for x in jax.tree.leaves(state) if jnp.issubdtype(x.dtype, jnp.floating)]
+    return jnp.stack([jnp.isfinite(x).all() for x in floats]).all()

@@ -1,0 +1,240 @@
+"""Reading what a run left, finished, broken off or still being written, for people to look at.
+
+What cannot be read is left out and named in a remark; only a folder that is no run is an error.
+"""
+
+import json
+import math
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple, TypeVar
+
+from jaxpg.config import Change, Config, load_history
+from jaxpg.errors import UserError
+from jaxpg.run.checkpoints import Checkpoints
+from jaxpg.run.counters import Progress
+from jaxpg.run.saved_run import load_run
+from jaxpg.run.writers import EPISODE_HEADER, EpisodeRow, Record
+from jaxpg.scores.evaluation_file import Evaluation, read_evaluations
+
+NUMBERS = ("iteration", "agent_steps", "wall_seconds", "agent_steps_per_second")
+"""What every line of ``metrics.jsonl`` has to say."""
+
+MAX_RECORDS, MAX_GAMES = 100_000, 500_000
+"""Iterations and games that are kept in memory, about 150 MB of each; of more, every second, fourth and so on."""
+MAX_LINE_BYTES = 100_000
+"""A longer line is none of a run's."""
+T = TypeVar("T")
+
+
+class Video(NamedTuple):
+    """A recorded game, or several."""
+
+    path: Path
+    trace: dict[str, Any] | None
+    """What was played, step by step; None for a grid of several checkpoints."""
+
+
+class RunLog(NamedTuple):
+    """All that is known of one run."""
+
+    name: str
+    config: Config
+    history: list[Change]
+    """What was changed on resume."""
+    records: list[Record]
+    games: list[EpisodeRow]
+    checkpoints: list[Progress]
+    evaluations: list[Evaluation]
+    videos: list[Video]
+    ended: str | None
+    """Why the run ended; None while it goes on, or when it was killed."""
+    remarks: list[str]
+
+
+def read_run(folder: str) -> RunLog:
+    """Reads a run folder without changing anything in it.
+
+    Raises:
+      UserError: it is no run.
+    """
+    config = load_run(folder)
+    path = Path(folder)
+    remarks: list[str] = []
+    return RunLog(
+        name=path.resolve().name.encode("utf-8", "backslashreplace").decode(),  # which may be any bytes
+        config=config,
+        history=load_history(path / "config.yaml"),
+        records=_read_records(path / "metrics.jsonl", remarks),
+        games=_read_games(path / "episodes.csv", remarks),
+        checkpoints=_read_checkpoints(path / "checkpoints", remarks),
+        evaluations=_read_evaluations(path / "evaluation.json", remarks),
+        videos=_read_videos(path / "videos", remarks),
+        ended=_read_end(path / "summary.json", remarks),
+        remarks=remarks,
+    )
+
+
+def _read_records(path: Path, remarks: list[str]) -> list[Record]:
+    records, every = _read_lines(path, _record, MAX_RECORDS, remarks)
+    for record in records if every > 1 else []:
+        for name in record:
+            if name.endswith("_seconds") and name != "wall_seconds":
+                record[name] = every * (record[name] or 0)  # each stands for the iterations that are left out, too
+    return records
+
+
+def _record(line: str) -> Record:
+    record = json.loads(line)
+    if not all(_is_number(record[name]) for name in NUMBERS):
+        raise ValueError("not all numbers are there")
+    return {name: x if _is_number(x) else None for name, x in record.items()}
+
+
+def _read_games(path: Path, remarks: list[str]) -> list[EpisodeRow]:
+    return _read_lines(path, _game, MAX_GAMES, remarks, header=",".join(EPISODE_HEADER))[0]
+
+
+def _game(line: str) -> EpisodeRow:
+    steps, wall, lane, candidate, total, length = line.split(",")
+    game = EpisodeRow(int(steps), float(wall), int(lane), int(candidate), float(total), int(length))
+    if not math.isfinite(game.episode_return) or game.candidate < 0:
+        raise ValueError("no game")
+    return game
+
+
+def _read_lines(
+    path: Path, parse: Callable[[str], T], most: int, remarks: list[str], *, header: str = ""
+) -> tuple[list[T], int]:
+    """What ``parse`` makes of the lines of a file, of so many evenly, so that it fits into memory; ValueError, KeyError
+    and TypeError of it are damage.
+
+    Returns:
+      What is kept, and of how many lines each is one.
+    """
+    kept: list[T] = []
+    every, number, damaged, last = 1, 0, 0, None
+    for line in _whole_lines(path, remarks):
+        if header:
+            damaged += line != header
+            header = ""
+            continue
+        try:
+            last = parse(line)
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+            damaged += 1
+            continue
+        if number % every == 0:
+            kept.append(last)
+        if len(kept) > most:
+            kept, every = kept[::2], 2 * every
+        number += 1
+    if last is not None and (number - 1) % every:
+        kept.append(last)  # how far the run is
+    if every > 1:
+        remarks.append(f"{path.name}: one line in {every} is shown")
+    _remark_on_damage(path, damaged, remarks)
+    return kept, every
+
+
+def _read_checkpoints(path: Path, remarks: list[str]) -> list[Progress]:
+    if not path.is_dir():
+        remarks.append("no checkpoint yet")
+        return []
+    found = []
+    checkpoints = Checkpoints(path)
+    try:
+        for iteration in checkpoints.iterations():
+            try:
+                found.append(checkpoints.metadata(iteration).progress)
+            except UserError as error:
+                remarks.append(str(error))
+    finally:
+        checkpoints.close()
+    if not found:
+        remarks.append("no checkpoint yet")
+    return found
+
+
+def _read_evaluations(path: Path, remarks: list[str]) -> list[Evaluation]:
+    try:
+        return read_evaluations(path)
+    except UserError as error:
+        remarks.append(str(error))
+        return []
+
+
+def _read_videos(folder: Path, remarks: list[str]) -> list[Video]:
+    """The folder's own videos: a link to a file elsewhere would carry that file into the report."""
+    videos = []
+    for path in sorted(folder.glob("*.mp4"), key=_number_in_name):
+        if path.name.startswith("."):
+            continue  # not whole yet
+        if path.is_symlink() or not path.is_file():
+            remarks.append(f"{path.name} is no file of this run's own")
+            continue
+        videos.append(Video(path, _read_trace(path.with_suffix(".json"), remarks)))
+    return videos
+
+
+def _read_trace(path: Path, remarks: list[str]) -> dict[str, Any] | None:
+    if not path.exists():
+        return None
+    try:
+        trace = json.loads(path.read_text(encoding="utf-8"))
+        whole = _is_trace(trace)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        whole = False
+    if not whole:
+        remarks.append(f"{path.name} is damaged and left out")
+        return None
+    return trace
+
+
+def _is_trace(trace: dict[str, Any]) -> bool:
+    """Whether all is there that the page shows; a missing key is a KeyError."""
+    names, games = trace["action_names"], trace["games"]
+    if not (isinstance(trace["checkpoint"], int) and games and all(name.isprintable() for name in names)):
+        return False
+    for game in games:
+        columns = [game["rewards"], game["returns_to_go"], *([game["values"]] if game["values"] else [])]
+        columns += zip(*game["probabilities"], strict=True)
+        if len({len(column) for column in columns}) != 1 or len(game["probabilities"][0]) != len(names):
+            return False
+        if not all(_is_number(x) for column in columns for x in column):
+            return False
+    return True
+
+
+def _read_end(path: Path, remarks: list[str]) -> str | None:
+    if not path.exists():
+        return None
+    try:
+        return str(json.loads(path.read_text(encoding="utf-8"))["ended"])
+    except (OSError, ValueError, KeyError, TypeError):
+        remarks.append(f"{path.name} is damaged and left out")
+        return None
+
+
+def _whole_lines(path: Path, remarks: list[str]) -> Iterator[str]:
+    """The lines of a text file; a last one that is not whole yet is left out."""
+    try:
+        with path.open("rb") as file:
+            while line := file.readline(MAX_LINE_BYTES):
+                if line.endswith(b"\n") or len(line) == MAX_LINE_BYTES:
+                    yield line.decode(errors="replace").rstrip("\r\n")
+    except OSError:
+        remarks.append(f"no {path.name} yet")
+
+
+def _remark_on_damage(path: Path, lines: int, remarks: list[str]) -> None:
+    if lines:
+        remarks.append(f"{path.name}: {lines} damaged {'line is' if lines == 1 else 'lines are'} left out")
+
+
+def _is_number(x: object) -> bool:
+    return isinstance(x, int | float) and not isinstance(x, bool) and math.isfinite(x)
+
+
+def _number_in_name(path: Path) -> tuple[float, str]:
+    return (float(path.stem) if path.stem.isdecimal() else float("inf"), path.stem)
