@@ -24,8 +24,9 @@ from floor import bytes_per_agent_step, matmul_rate, operations_per_agent_step, 
 from jaxpg.cli import parse_train
 from jaxpg.config import Config
 from jaxpg.envs.games import rom_ids_by_game
+from jaxpg.envs.seeds import lane_seeds
 from jaxpg.envs.threads import affinity_offset
-from jaxpg.experiment import build, lane_seeds
+from jaxpg.experiment import build
 from jaxpg.kernel.players import FixedPopulation
 from jaxpg.kernel.rollout import Rollout
 from jaxpg.machine.malloc import keep_freed_memory

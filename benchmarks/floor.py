@@ -11,11 +11,11 @@ import jax.numpy as jnp
 from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn
 
 from jaxpg.config import Config
-from jaxpg.experiment import Experiment
+from jaxpg.core.types import Params
+from jaxpg.kernel.pieces import Experiment
 from jaxpg.learners.minibatches import agent_steps_per_update
 from jaxpg.policies.networks import make_policy
 from jaxpg.policies.observations import encoded_shape
-from jaxpg.types import Params
 
 FLOAT_BYTES = 4
 

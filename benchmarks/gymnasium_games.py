@@ -17,7 +17,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxpg.experiment import Player, build
-from jaxpg.run.saved_run import load_run, restore_params
+from jaxpg.run.run_folder import load_run
+from jaxpg.run.saved_run import restore_params
 
 
 def main() -> None:

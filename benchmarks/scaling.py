@@ -23,7 +23,7 @@ from turns import PHASES, Contestant, Done, phase_seconds, rates
 
 from jaxpg.cli import parse_train
 from jaxpg.config import Config
-from jaxpg.errors import UserError
+from jaxpg.core.errors import UserError
 
 LEAST_ROLLOUT_AGENT_STEPS = 4
 LEAST_LANES_OF_MEMBERS = 64

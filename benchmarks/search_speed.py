@@ -16,7 +16,8 @@ import numpy as np
 from turns import Row, parse_turns, report, say
 
 from jaxpg.config import Config, load_recipe
-from jaxpg.experiment import build, lane_seeds
+from jaxpg.envs.seeds import lane_seeds
+from jaxpg.experiment import build
 from jaxpg.kernel.players import CandidateQueue, beginning
 
 

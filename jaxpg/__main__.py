@@ -4,7 +4,8 @@ import runpy
 import sys
 from collections.abc import Sequence
 
-from jaxpg.errors import UserError, nearest, run_command
+from jaxpg.core.errors import UserError, nearest
+from jaxpg.machine.command import run_command
 from jaxpg.machine.console import say
 
 COMMANDS = {

@@ -15,13 +15,15 @@ import tyro
 from tyro.constructors import ConstructorRegistry, PrimitiveConstructorSpec, PrimitiveTypeInfo
 
 from jaxpg.config import RECIPES, Config, check, load_recipe, packaged_recipes, with_schedule
+from jaxpg.core.errors import UserError, nearest
+from jaxpg.core.validation import whole_number
 from jaxpg.envs import ATARI_BACKENDS
 from jaxpg.envs.config import EnvConfig
 from jaxpg.envs.envpool import CLASSIC
-from jaxpg.errors import UserError, nearest
 from jaxpg.machine.console import Forgiving
+from jaxpg.machine.memory_estimate import check_memory, games
 from jaxpg.parallel.processes import DistributedConfig
-from jaxpg.validation import whole_number
+from jaxpg.run.run_folder import load_run
 
 Arguments = TypeVar("Arguments")
 NO_FLAG = {"is_flag": False}
@@ -126,6 +128,32 @@ def _fitted_to_game(recipe: str, loaded: Config, config: Config, argv: Sequence[
         return config, []
     run = dataclasses.replace(config.run, target_return=None)
     return dataclasses.replace(config, run=run), [f"the target of {game}, {target:g}, is left out for {other}"]
+
+
+def parse_play(command: str, argv: Sequence[str], default: Arguments) -> tuple[Arguments, Config]:
+    """Reads the command line of a command that plays a run's policy.
+
+    Args:
+      command: its name.
+      argv: what the user gave.
+      default: a dataclass of arguments with ``run``, ``episodes``, ``seed`` and ``env``.
+
+    Returns:
+      The arguments, whose ``env`` is the run's own with the flags over it, and the run's configuration.
+
+    Raises:
+      UserError: there is no such run, or a flag or a value is wrong.
+    """
+    first: Any = parse(command, argv, default)
+    config = load_run(first.run)
+    arguments: Any = parse(command, argv, dataclasses.replace(first, env=config.env))
+    if arguments.episodes < 1:
+        raise UserError(f"episodes: at least 1, not {arguments.episodes}")
+    check_memory([games("episodes", arguments.episodes)])
+    if not 0 <= arguments.seed < 2**31:
+        raise UserError(f"seed: from 0 to {2**31 - 1}, not {arguments.seed}")
+    env = check(dataclasses.replace(config, env=arguments.env)).env
+    return dataclasses.replace(arguments, env=env), config
 
 
 def parse(command: str, argv: Sequence[str], default: Arguments) -> Arguments:

@@ -26,15 +26,15 @@ from ruamel.yaml.tokens import (
     FlowSequenceStartToken,
 )
 
+from jaxpg.core.errors import UserError, nearest
+from jaxpg.core.validation import STRICT, NonNegativeFloat, NonNegativeInt, PositiveInt, with_whole_numbers
 from jaxpg.envs.config import EnvConfig
-from jaxpg.errors import UserError, nearest
 from jaxpg.learners.evolution import EvolutionConfig
 from jaxpg.learners.optimizers import OptimizerConfig
 from jaxpg.learners.random_search import RandomSearchConfig
 from jaxpg.learners.reinforce_config import ReinforceConfig
 from jaxpg.policies.networks import PolicyConfig
 from jaxpg.policies.observations import ObservationConfig
-from jaxpg.validation import STRICT, NonNegativeFloat, NonNegativeInt, PositiveInt, with_whole_numbers
 
 
 @dataclass(frozen=True, kw_only=True)

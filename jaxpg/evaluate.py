@@ -10,15 +10,17 @@ import jax
 import numpy as np
 import tyro
 
+from jaxpg.cli import parse_play
 from jaxpg.envs.config import EnvConfig
-from jaxpg.errors import run_command
-from jaxpg.experiment import GREEDY, Actions, Player, build, lane_seeds
+from jaxpg.envs.seeds import lane_seeds
+from jaxpg.experiment import GREEDY, Actions, Player, build
 from jaxpg.kernel.rollout import play_games
+from jaxpg.machine.command import run_command
 from jaxpg.machine.console import say
 from jaxpg.machine.malloc import keep_freed_memory
+from jaxpg.machine.waiting import count_up
 from jaxpg.machine.xla import keep_compiled_code, use_fast_convolutions, use_float32
-from jaxpg.run.progress_display import count_up
-from jaxpg.run.saved_run import parse_play, restore_params
+from jaxpg.run.saved_run import restore_params
 from jaxpg.scores.evaluation_file import Evaluation, add_evaluation, only_writer, read_evaluations
 from jaxpg.scores.fingerprints import Fingerprinted, games_of
 from jaxpg.scores.human_scores import incomparable

@@ -9,14 +9,16 @@ from functools import partial
 from typing import Literal, NamedTuple
 
 import jax
-import numpy as np
 
 from jaxpg.config import Config
-from jaxpg.envs import make_env
+from jaxpg.core.errors import UserError
+from jaxpg.core.types import EmulatorNeeds, EnvSpec, PolicyFunctions
+from jaxpg.envs import footprint, make_env
 from jaxpg.envs.config import EnvConfig
-from jaxpg.errors import UserError
 from jaxpg.kernel.fleet import Fleet
+from jaxpg.kernel.pieces import Experiment
 from jaxpg.kernel.rollout import AGENT_STEPS_PER_LOOK, Rollout
+from jaxpg.kernel.task import Task
 from jaxpg.learners.base import Learner
 from jaxpg.learners.evolution import make_evolution
 from jaxpg.learners.minibatches import agent_steps_per_update
@@ -24,39 +26,11 @@ from jaxpg.learners.optimizers import learning_rate_at, make_optimizer
 from jaxpg.learners.random_search import make_random_search, rounds_of
 from jaxpg.learners.reinforce import make_reinforce
 from jaxpg.learners.reinforce_config import ReinforceConfig
-from jaxpg.machine import memory_estimate as sizes
+from jaxpg.machine import memory_estimate
 from jaxpg.machine.limits import usable_cores
 from jaxpg.parallel.team import Team
 from jaxpg.policies.networks import make_policy, with_normalizer
 from jaxpg.policies.observations import Observation, encoded_shape, input_shape, make_observation
-from jaxpg.policies.task import Task
-from jaxpg.types import EmulatorNeeds, EnvSpec, PolicyFunctions
-
-
-class Experiment(NamedTuple):
-    """The pieces of one run."""
-
-    observation: Observation
-    policy: PolicyFunctions
-    learner: Learner
-    fleet: Fleet
-    frame_skip: int
-    """Emulator frames per agent step."""
-    rollout_agent_steps: int
-    """T, the most agent steps in every lane in one iteration."""
-    lane_groups: int
-    """Groups of lanes that each have candidates of their own (G)."""
-    task: Task
-    """What inputs and actions mean, and what scores depend on."""
-    remarks: tuple[str, ...] = ()
-    """What a user should know before the work begins, in sentences."""
-
-    @property
-    def rollout(self) -> Rollout:
-        """Of the only device, where there is one."""
-        (rollout,) = self.fleet.rollouts
-        return rollout
-
 
 Actions = Literal["trained", "sampled", "greedy"]
 """How a trained policy acts where nobody learns: as the learner let it, sampled, or the most probable action."""
@@ -99,7 +73,7 @@ def build(config: Config, player: Player | None = None, team: Team | None = None
     num_pools = _num_pools(env, num_lanes, learns=player is None)
     if not env.num_threads and usable_cores() < (os.cpu_count() or 1):  # which the emulators' libraries do not see
         env = dataclasses.replace(env, num_threads=usable_cores())
-    sizes.check_threads(env, num_pools * len(team.devices), num_lanes // num_pools)
+    footprint.check_threads(env, num_pools * len(team.devices), num_lanes // num_pools)
     lane_groups = config.run.lane_groups or team.num_devices
     spec = _spec(env, observation.needs)
     shape = input_shape(observation, spec)
@@ -244,17 +218,17 @@ def _check_memory(
     steps = rollout_agent_steps if learns else AGENT_STEPS_PER_LOOK
     encoded, shape = encoded_shape(observation, spec), input_shape(observation, spec)
     # reward, flags and noise, besides the tape's observation, action, logits and value
-    on_tape = sizes.num_bytes(encoded) + 8 + 4 * spec.num_actions if keeps_tape else 0
+    on_tape = memory_estimate.num_bytes(encoded) + 8 + 4 * spec.num_actions if keeps_tape else 0
     one_step = 8 + 4 * spec.num_actions + on_tape
     rollout_key = "reinforce.rollout_agent_steps" if learns_from_tape else "env.num_lanes"
     key = jax.eval_shape(jax.random.key, 0)
     params = jax.eval_shape(policy.init, key)
-    weights = sizes.num_bytes(params)
-    state = sizes.num_bytes(jax.eval_shape(learner.init, key, params))
+    weights = memory_estimate.num_bytes(params)
+    state = memory_estimate.num_bytes(jax.eval_shape(learner.init, key, params))
     parts = [
-        sizes.emulators(env, observation.needs),
-        sizes.Part(rollout_key, f"a rollout of {steps} agent steps", (steps + 1) * env.num_lanes * one_step),
-        sizes.Part(
+        footprint.emulators(env, observation.needs),
+        memory_estimate.Part(rollout_key, f"a rollout of {steps} agent steps", (steps + 1) * env.num_lanes * one_step),
+        memory_estimate.Part(
             "policy.hidden" if config.policy.name == "mlp" else "policy.name",
             f"a network of {weights // 4} weights, its optimizer and its gradient",
             state + (2 if learns else 1) * weights,
@@ -267,11 +241,13 @@ def _check_memory(
             chunk_key = "reinforce.chunk_agent_steps"
             chunk = min(update, max(config.reinforce.chunk_agent_steps, env.num_lanes))
         inputs = 4 * math.prod(shape)
-        parts.append(sizes.Part(chunk_key, f"the gradient of {chunk} agent steps at once", chunk * inputs))
+        parts.append(memory_estimate.Part(chunk_key, f"the gradient of {chunk} agent steps at once", chunk * inputs))
     elif learns:
-        parts.append(sizes.Part("env.num_lanes", f"the weights of {env.num_lanes} candidates", env.num_lanes * weights))
-        parts.append(sizes.games(f"{config.run.learner}.episodes_per_candidate", _most_games(config)))
-    sizes.check_memory(parts)
+        parts.append(
+            memory_estimate.Part("env.num_lanes", f"the weights of {env.num_lanes} candidates", env.num_lanes * weights)
+        )
+        parts.append(memory_estimate.games(f"{config.run.learner}.episodes_per_candidate", _most_games(config)))
+    memory_estimate.check_memory(parts)
 
 
 def _most_games(config: Config) -> int:
@@ -295,7 +271,7 @@ def _num_pools(env: EnvConfig, num_lanes: int, *, learns: bool) -> int:
         if env.num_pools:
             return math.gcd(env.num_pools, num_lanes)
         groups = math.gcd(8, max(num_lanes // 4, 1), num_lanes)
-        return 1 if sizes.too_many_threads(env, groups, num_lanes // groups) else groups
+        return 1 if footprint.too_many_threads(env, groups, num_lanes // groups) else groups
     if not env.num_pools:
         return 1 if jax.default_backend() == "cpu" else math.gcd(2, num_lanes)
     if num_lanes % env.num_pools:
@@ -324,11 +300,4 @@ def _reinforce(
         learning_rate=partial(learning_rate_at, config.optimizer),
         team=team,
         input_shape=shape,
-    )
-
-
-def lane_seeds(seed: int, segment: int, num_lanes: int) -> np.ndarray:
-    """The emulators' seeds, ``int64[N]``: a function of the run's seed, the segment and the lane alone."""
-    return np.array(
-        [np.random.SeedSequence((seed, segment, lane)).generate_state(1)[0] >> 1 for lane in range(num_lanes)], np.int64
     )

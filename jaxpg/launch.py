@@ -14,7 +14,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NoReturn
 
-from jaxpg.errors import UserError, nearest, run_command
+from jaxpg.core.errors import UserError, nearest
+from jaxpg.machine.command import run_command
 from jaxpg.machine.signals import SIGNALS
 from jaxpg.parallel.children import Children
 

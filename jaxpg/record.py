@@ -10,19 +10,22 @@ import jax
 import numpy as np
 import tyro
 
+from jaxpg.cli import parse_play
 from jaxpg.config import Config
+from jaxpg.core.errors import UserError
+from jaxpg.core.types import Params, VectorEnv
 from jaxpg.envs import make_env
 from jaxpg.envs.config import EnvConfig
 from jaxpg.envs.games import action_names
-from jaxpg.errors import UserError, run_command
-from jaxpg.experiment import GREEDY, Actions, Experiment, Player, build
+from jaxpg.experiment import GREEDY, Actions, Player, build
+from jaxpg.kernel.pieces import Experiment
+from jaxpg.machine.command import run_command
 from jaxpg.machine.console import say
 from jaxpg.machine.durable_files import refuse_links
 from jaxpg.machine.malloc import keep_freed_memory
+from jaxpg.machine.waiting import count_up
 from jaxpg.machine.xla import keep_compiled_code, use_fast_convolutions, use_float32
-from jaxpg.run.progress_display import count_up
-from jaxpg.run.saved_run import parse_play, restore_params
-from jaxpg.types import Params, VectorEnv
+from jaxpg.run.saved_run import restore_params
 from jaxpg.viewing.grid import Grid, Shot, pictures
 from jaxpg.viewing.panel import GAME_SIZE, SIZE, Moment, Panel, scale_game
 from jaxpg.viewing.replayed_episode import COLORS, Moves, Played, frame_by_frame, frames_of_agent_steps, play

@@ -15,10 +15,11 @@ from markupsafe import Markup
 from jaxpg import __version__
 from jaxpg.cli import parse
 from jaxpg.config import dump
-from jaxpg.errors import UserError, run_command
+from jaxpg.core.errors import UserError
+from jaxpg.machine.command import run_command
 from jaxpg.machine.console import say
 from jaxpg.machine.durable_files import try_to_write, write_text
-from jaxpg.run.saved_run import load_run
+from jaxpg.run.run_folder import load_run
 from jaxpg.viewing.charts import Chart, draw_png, draw_svg, in_words, short
 from jaxpg.viewing.run_log import read_run
 from jaxpg.viewing.tables import Table, checkpoints_table, runs_table, settings_table, time_table

@@ -11,18 +11,19 @@ import jax
 from jaxpg import __version__
 from jaxpg.cli import TrainArguments, parse_train
 from jaxpg.config import Config
-from jaxpg.errors import FaultError, run_command
+from jaxpg.core.errors import FaultError
 from jaxpg.experiment import build
+from jaxpg.machine.command import run_command
 from jaxpg.machine.console import say
 from jaxpg.machine.durable_files import write_json
 from jaxpg.machine.malloc import keep_freed_memory
 from jaxpg.machine.signals import Stop, signals_heard
+from jaxpg.machine.waiting import said_while_waiting
 from jaxpg.machine.xla import keep_compiled_code, use_fast_convolutions, use_float32
 from jaxpg.parallel.processes import joined_team
 from jaxpg.parallel.team import Team
 from jaxpg.run.counters import Progress
 from jaxpg.run.lock import only_trainer
-from jaxpg.run.progress_display import said_while_waiting
 from jaxpg.run.recorder import Recorder, check_recordable
 from jaxpg.run.run_folder import SUMMARY, new_run_folder, take_end_away, write_config, write_resumed_config
 from jaxpg.run.training import Training

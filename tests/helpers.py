@@ -10,16 +10,18 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxpg.config import Config, schedule_progress
+from jaxpg.core.types import PolicyFunctions
 from jaxpg.envs import make_env
 from jaxpg.envs.config import EnvConfig
-from jaxpg.experiment import Experiment, build, lane_seeds
+from jaxpg.envs.seeds import lane_seeds
+from jaxpg.experiment import build
+from jaxpg.kernel.pieces import Experiment
 from jaxpg.kernel.players import CandidateQueue, FixedPopulation, beginning
 from jaxpg.kernel.rollout import Rollout
 from jaxpg.learners.optimizers import OptimizerConfig
 from jaxpg.learners.reinforce_config import ReinforceConfig
 from jaxpg.policies.networks import PolicyConfig, make_policy
 from jaxpg.policies.observations import ObservationConfig, input_shape, make_observation
-from jaxpg.types import PolicyFunctions
 
 SMALL = ObservationConfig(
     name="gray_difference", height=35, width=40, first_row=5, end_row=33, first_column=0, end_column=40

@@ -7,13 +7,15 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxpg.errors import UserError
+from jaxpg.core.errors import UserError
 from jaxpg.evaluate import evaluate
-from jaxpg.experiment import Experiment, Player, build
+from jaxpg.experiment import Player, build
+from jaxpg.kernel.pieces import Experiment
 from jaxpg.run.checkpoint_metadata import Metadata
 from jaxpg.run.checkpoints import Checkpoints
 from jaxpg.run.counters import Progress
-from jaxpg.run.saved_run import load_run, restore_params
+from jaxpg.run.run_folder import load_run
+from jaxpg.run.saved_run import restore_params
 from jaxpg.train import train
 from tests.runs import PER_ITERATION, cartpole, change_tell, games, run, saved
 from tests.test_population_runs import ENV, SEARCH

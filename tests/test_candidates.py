@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from jaxpg.envs.config import EnvConfig
-from jaxpg.experiment import lane_seeds
+from jaxpg.envs.seeds import lane_seeds
 from jaxpg.kernel.players import IDLE, CandidateQueue, beginning, joined
 from tests.helpers import counted_compilations, make_rollout
 

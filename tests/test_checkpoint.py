@@ -14,7 +14,7 @@ import numpy as np
 import optax
 import pytest
 
-from jaxpg.errors import UserError
+from jaxpg.core.errors import UserError
 from jaxpg.machine import durable_files as durable
 from jaxpg.machine.durable_files import seal
 from jaxpg.run import checkpoints as checkpoint

@@ -12,8 +12,9 @@ import pytest
 
 from jaxpg.cli import parse, parse_train
 from jaxpg.config import Config, RunConfig, dump, with_schedule
-from jaxpg.errors import FaultError, UserError, run_command
+from jaxpg.core.errors import FaultError, UserError
 from jaxpg.evaluate import EvaluateArguments
+from jaxpg.machine.command import run_command
 from jaxpg.record import RecordArguments
 from jaxpg.report import ReportArguments
 from jaxpg.run.run_folder import new_run_folder

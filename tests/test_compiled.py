@@ -8,7 +8,7 @@ from pathlib import Path
 import jax
 import pytest
 
-from jaxpg.errors import UserError
+from jaxpg.core.errors import UserError
 from jaxpg.machine.xla import keep_compiled_code, local_devices, use_fast_convolutions, use_float32
 
 LIBRARYS = "__ynn_fusion"

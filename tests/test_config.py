@@ -21,8 +21,8 @@ from jaxpg.config import (
     load_history,
     load_recipe,
 )
+from jaxpg.core.errors import MAX_SENTENCE, UserError
 from jaxpg.envs.config import EnvConfig
-from jaxpg.errors import MAX_SENTENCE, UserError
 from jaxpg.learners.optimizers import OptimizerConfig
 from jaxpg.learners.reinforce_config import ReinforceConfig
 from jaxpg.policies.networks import PolicyConfig

@@ -9,11 +9,14 @@ from pathlib import Path
 import pytest
 
 from jaxpg.cli import parse_train
-from jaxpg.errors import run_command
+from jaxpg.machine.command import run_command
 from jaxpg.machine.console import Forgiving
 from tests.runs import nobody_reads_stdout
 
-SAYS = "from jaxpg.machine.console import flush, say; [say('Bär ' * 9_000, error=e) for e in (0, 1)]; print('unsaid'); flush()"
+SAYS = """
+from jaxpg.machine.console import flush, say
+[say('Bär ' * 9_000, error=e) for e in (0, 1)]; print('unsaid'); flush()
+"""
 
 
 def _ends_well(code: str, **streams) -> bytes:
@@ -59,7 +62,7 @@ def test_a_locale_without_the_letters_gets_the_others() -> None:
 @pytest.mark.parametrize("number", [0, 1, 2])
 def test_a_stream_that_is_missing_is_not_taken_by_a_file(number: int, tmp_path: Path) -> None:
     code = (
-        "import os, sys; from jaxpg.errors import run_command; from jaxpg.machine.console import say\n"
+        "import os, sys; from jaxpg.core.errors import run_command; from jaxpg.machine.console import say\n"
         "def command(argv):\n"
         f"  with open({str(tmp_path / 'metrics')!r}, 'w') as file: [os.write(n, b'noise') for n in (1, 2)]; say('x')\n"
         "  return 7\n"

@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 from flax import nnx
 
+from jaxpg.core.types import MEMBERS, EmulatorNeeds, Params, PolicyFunctions
 from jaxpg.kernel.act import make_act
 from jaxpg.policies.convolution import Conv, Precision, convolve
 from jaxpg.policies.networks import PolicyConfig, make_policy
 from jaxpg.policies.observations import Observation
-from jaxpg.types import MEMBERS, EmulatorNeeds, Params, PolicyFunctions
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")  # every comparison is to a tolerance
 CASES = [  # picture, filter size, stride, filters

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 from jaxpg.config import load_recipe
-from jaxpg.errors import UserError
+from jaxpg.core.errors import UserError
 from jaxpg.experiment import build
 from jaxpg.launch import free_port
 from jaxpg.parallel.processes import DistributedConfig, check_distributed

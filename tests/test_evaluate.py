@@ -11,11 +11,12 @@ import pytest
 
 from jaxpg import evaluate as evaluate_module
 from jaxpg.cli import parse
-from jaxpg.errors import UserError
+from jaxpg.core.errors import UserError
 from jaxpg.evaluate import EvaluateArguments, main
 from jaxpg.experiment import Player, build
 from jaxpg.kernel.rollout import play_games
-from jaxpg.run.saved_run import load_run, restore_params
+from jaxpg.run.run_folder import load_run
+from jaxpg.run.saved_run import restore_params
 from tests.runs import games, nobody_reads_stdout
 
 

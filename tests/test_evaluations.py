@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from jaxpg.errors import UserError
+from jaxpg.core.errors import UserError
 from jaxpg.scores.evaluation_file import add_evaluation, only_writer, read_evaluations
 from tests.report_runs import made_evaluation
 

@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 
+from jaxpg.core.types import EmulatorNeeds, Episodes, TimeStep
 from jaxpg.envs import make_env
 from jaxpg.envs.config import EnvConfig
 from jaxpg.scores.fingerprints import Fingerprinted, Game, games_of
-from jaxpg.types import EmulatorNeeds, Episodes, TimeStep
 
 STEPS = 3
 

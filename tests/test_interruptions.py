@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 
 from jaxpg.config import dump, load_history, load_recipe
-from jaxpg.errors import FaultError
-from jaxpg.experiment import lane_seeds
+from jaxpg.core.errors import FaultError
+from jaxpg.envs.seeds import lane_seeds
 from jaxpg.kernel.rollout import Rollout
 from jaxpg.run.segments import Segments
 from jaxpg.run.writers import JsonLines

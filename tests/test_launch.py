@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from jaxpg.errors import UserError
+from jaxpg.core.errors import UserError
 from jaxpg.launch import core_shares, parse_launch
 from jaxpg.parallel.children import Lines, exit_code
 

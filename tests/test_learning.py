@@ -7,7 +7,8 @@ import pytest
 
 from jaxpg.config import load_recipe
 from jaxpg.envs import make_env
-from jaxpg.experiment import build, lane_seeds
+from jaxpg.envs.seeds import lane_seeds
+from jaxpg.experiment import build
 from jaxpg.kernel.rollout import Rollout, play_games
 from jaxpg.policies.observations import make_observation
 from jaxpg.run.checkpoints import Checkpoints

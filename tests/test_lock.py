@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from jaxpg.errors import UserError
+from jaxpg.core.errors import UserError
 from jaxpg.run.lock import only_trainer
 from tests.runs import check_whole
 

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from jaxpg.config import load_recipe, packaged_recipes
+from jaxpg.core.errors import UserError
 from jaxpg.envs import make_env
 from jaxpg.envs.config import EnvConfig
-from jaxpg.errors import UserError
 from jaxpg.policies.observations import (
     OBSERVATIONS,
     Observation,

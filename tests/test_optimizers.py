@@ -9,7 +9,7 @@ import optax
 import pytest
 
 from jaxpg.config import Config, RunConfig, schedule_progress
-from jaxpg.errors import UserError
+from jaxpg.core.errors import UserError
 from jaxpg.learners.optimizers import OptimizerConfig, available, learning_rate_at, make_optimizer
 
 PARAMS = {"w": jnp.array([1.0, -2.0, 3.0])}

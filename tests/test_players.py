@@ -6,8 +6,8 @@ import jax
 import pytest
 
 from jaxpg.config import Config, RunConfig
+from jaxpg.core.errors import UserError
 from jaxpg.envs.config import EnvConfig
-from jaxpg.errors import UserError
 from jaxpg.experiment import Player, build
 from jaxpg.learners.evolution import EvolutionConfig
 from jaxpg.learners.optimizers import OptimizerConfig

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxpg.errors import UserError
+from jaxpg.core.errors import UserError
 from jaxpg.policies.networks import POLICIES, PolicyConfig, make_policy, with_normalizer
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")

@@ -11,16 +11,17 @@ import numpy as np
 import pytest
 from jax.experimental import io_callback
 
+from jaxpg.core.types import CompiledEmulators
 from jaxpg.envs.config import EnvConfig
 from jaxpg.envs.envpool import EnvPool
-from jaxpg.experiment import build, lane_seeds
+from jaxpg.envs.seeds import lane_seeds
+from jaxpg.experiment import build
 from jaxpg.kernel.compiled_rollout import Program
 from jaxpg.kernel.players import FixedPopulation
 from jaxpg.kernel.rollout import Rollout
 from jaxpg.learners.reinforce_config import ReinforceConfig
 from jaxpg.policies.networks import PolicyConfig
 from jaxpg.policies.observations import ObservationConfig
-from jaxpg.types import CompiledEmulators
 from tests.helpers import counted_compilations, make_rollout, probe_config
 
 LANES = 4

@@ -142,7 +142,7 @@ def test_the_display_is_live_exactly_on_a_terminal(monkeypatch):
 
 
 def test_counting_up_says_how_far_the_work_is(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture) -> None:
-    monkeypatch.setattr("jaxpg.run.progress_display.SECONDS_BETWEEN_LINES", 0.0)
+    monkeypatch.setattr("jaxpg.machine.waiting.SECONDS_BETWEEN_LINES", 0.0)
     seconds = iter([0, 3, 3, 43, 43, 0, 0, 0])
     monkeypatch.setattr("jaxpg.run.progress_display.time.monotonic", lambda: next(seconds))
     with progress.count_up("games", 100) as ended:

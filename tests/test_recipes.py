@@ -12,8 +12,8 @@ import pytest
 
 from jaxpg.cli import parse_train
 from jaxpg.config import RECIPES, Config, load_recipe, packaged_recipes
+from jaxpg.core.errors import UserError
 from jaxpg.envs.games import action_names
-from jaxpg.errors import UserError
 from jaxpg.experiment import build
 from tests.helpers import learn
 

@@ -10,12 +10,13 @@ import numpy as np
 import pytest
 
 from jaxpg import record as record_module
+from jaxpg.core.errors import UserError
 from jaxpg.envs import make_env
 from jaxpg.envs.games import action_names
-from jaxpg.errors import UserError
 from jaxpg.experiment import Player, build
 from jaxpg.record import main
-from jaxpg.run.saved_run import load_run, restore_params
+from jaxpg.run.run_folder import load_run
+from jaxpg.run.saved_run import restore_params
 from jaxpg.viewing.grid import CAPTION_HEIGHT, DIMMED, GAP
 from jaxpg.viewing.panel import GAME_SIZE, PAPER, SIZE, Moment, Panel, picture_of
 from jaxpg.viewing.replayed_episode import COLORS, Moves, frame_by_frame, frames_of_agent_steps, play

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from jaxpg.envs.config import EnvConfig
-from jaxpg.experiment import lane_seeds
+from jaxpg.envs.seeds import lane_seeds
 from jaxpg.kernel.act import gumbel_noise, make_act
 from jaxpg.kernel.players import FixedPopulation
 from jaxpg.kernel.rollout import Rollout, play_games

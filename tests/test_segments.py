@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from jaxpg.config import CheckpointConfig, Config, RunConfig
+from jaxpg.core.errors import UserError
 from jaxpg.envs.config import EnvConfig
-from jaxpg.errors import UserError
 from jaxpg.experiment import build
 from jaxpg.learners.reinforce_config import ReinforceConfig
 from jaxpg.machine import memory_estimate as sizes

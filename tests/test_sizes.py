@@ -7,9 +7,10 @@ import jax
 import pytest
 
 from jaxpg import experiment as experiment_module
+from jaxpg.cli import parse_play
 from jaxpg.config import Config, RunConfig, dump
+from jaxpg.core.errors import UserError
 from jaxpg.envs.config import EnvConfig
-from jaxpg.errors import UserError
 from jaxpg.evaluate import EvaluateArguments
 from jaxpg.experiment import Player, build
 from jaxpg.learners.evolution import EvolutionConfig
@@ -22,7 +23,6 @@ from jaxpg.machine import memory_estimate as sizes
 from jaxpg.policies.networks import PolicyConfig
 from jaxpg.policies.observations import ObservationConfig
 from jaxpg.record import RecordArguments
-from jaxpg.run.saved_run import parse_play
 from jaxpg.viewing.replayed_episode import play
 
 GB = 10**9

@@ -10,7 +10,7 @@ from contextlib import suppress
 
 import pytest
 
-from jaxpg.errors import run_command
+from jaxpg.machine.command import run_command
 from jaxpg.machine.signals import SIGNALS, Interrupted, Stop, signals_heard
 
 
@@ -93,7 +93,7 @@ def test_an_exception_that_a_callback_lost_comes_again(stop: Stop) -> None:
 
 COMMAND = """
 import ctypes, os, signal, subprocess, sys, time
-from jaxpg.errors import run_command
+from jaxpg.machine.command import run_command
 from jaxpg.machine.signals import signals_heard, signals_left_to_the_system
 
 what, number = sys.argv[1], int(sys.argv[2])

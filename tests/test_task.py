@@ -5,12 +5,12 @@ from pathlib import Path
 
 import pytest
 
+from jaxpg.core.errors import UserError
 from jaxpg.envs import make_env
 from jaxpg.envs.config import EnvConfig
-from jaxpg.errors import UserError
 from jaxpg.evaluate import evaluate
+from jaxpg.kernel.task import Task, check_player, check_resumed
 from jaxpg.policies.observations import ObservationConfig, make_observation
-from jaxpg.policies.task import Task, check_player, check_resumed
 from tests.helpers import SMALL
 from tests.runs import run, saved
 

@@ -4,7 +4,7 @@ import pytest
 
 from jaxpg import train
 from jaxpg.cli import parse_train
-from jaxpg.errors import UserError
+from jaxpg.core.errors import UserError
 from jaxpg.parallel.team import Team
 
 

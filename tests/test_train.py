@@ -10,7 +10,7 @@ import pytest
 
 from jaxpg.cli import parse_train
 from jaxpg.config import load_recipe
-from jaxpg.experiment import lane_seeds
+from jaxpg.envs.seeds import lane_seeds
 from jaxpg.kernel.rollout import Rollout
 from jaxpg.learners.optimizers import learning_rate_at
 from jaxpg.run.checkpoint_metadata import Metadata

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from jaxpg.errors import UserError
+from jaxpg.core.errors import UserError
 from jaxpg.viewing import video as video_module
 from jaxpg.viewing.video import video_place, write_video
 

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 from jaxpg.cli import parse_train
-from jaxpg.errors import UserError
+from jaxpg.core.errors import UserError
 from jaxpg.machine.signals import Stop
 from jaxpg.machine.xla import keep_compiled_code
 from jaxpg.parallel.processes import DistributedConfig, joined_team

@@ -1,14 +1,14 @@
-"""The emulators behind one small protocol, ``jaxpg.types.VectorEnv``."""
+"""The emulators behind one small protocol, ``jaxpg.core.types.VectorEnv``."""
 
 from collections.abc import Callable
 
+from jaxpg.core.errors import check_name
+from jaxpg.core.types import EmulatorNeeds, VectorEnv
 from jaxpg.envs.ale import Ale
 from jaxpg.envs.ale_ram import AleRam
 from jaxpg.envs.config import EnvConfig
 from jaxpg.envs.envpool import EnvPool
 from jaxpg.envs.probes import Probe
-from jaxpg.errors import check_name
-from jaxpg.types import EmulatorNeeds, VectorEnv
 
 
 def _ale(config: EnvConfig, needs: EmulatorNeeds, num_lanes: int) -> VectorEnv:

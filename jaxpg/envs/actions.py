@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from jaxpg.errors import UserError
+from jaxpg.core.errors import UserError
 
 
 class ActionTable:

@@ -2,13 +2,13 @@
 
 import numpy as np
 
+from jaxpg.core.errors import UserError
+from jaxpg.core.types import EmulatorNeeds, EnvSpec, TimeStep
 from jaxpg.envs.actions import ActionTable
 from jaxpg.envs.config import EnvConfig
 from jaxpg.envs.games import SHORT_PICTURE_ROWS, cartridge, check_game, offered_actions, rom_ids_by_game
 from jaxpg.envs.seeds import check_seeds
 from jaxpg.envs.threads import affinity_offset
-from jaxpg.errors import UserError
-from jaxpg.types import EmulatorNeeds, EnvSpec, TimeStep
 
 NO_LIMIT = 2**31 - 1
 """Frames. Where ALE itself cuts a game, it counts no-ops too and leaves out the last picture."""

@@ -4,11 +4,11 @@ from typing import Any
 
 import numpy as np
 
+from jaxpg.core.types import EnvSpec, TimeStep
 from jaxpg.envs.actions import ActionTable
 from jaxpg.envs.config import EnvConfig
 from jaxpg.envs.games import check_game, offered_actions, quiet_console, rom_ids_by_game
 from jaxpg.envs.seeds import check_seeds
-from jaxpg.types import EnvSpec, TimeStep
 
 MEMORY_BYTES = 128
 

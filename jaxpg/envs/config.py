@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from jaxpg.validation import STRICT, Fraction, PositiveFloat, PositiveInt
+from jaxpg.core.validation import STRICT, Fraction, PositiveFloat, PositiveInt
 
 ActionName = Annotated[str, Field(max_length=32)]
 

@@ -8,14 +8,14 @@ from typing import Any
 
 import numpy as np
 
+from jaxpg.core.errors import UserError
+from jaxpg.core.types import CompiledEmulators, EmulatorNeeds, EnvSpec, RawAnswers, TimeStep
 from jaxpg.envs.actions import ActionTable, numbered
 from jaxpg.envs.config import EnvConfig
 from jaxpg.envs.games import SHORT_PICTURE_ROWS, cartridge, check_game, game_name, offered_actions
 from jaxpg.envs.seeds import check_seeds
 from jaxpg.envs.threads import affinity_offset
-from jaxpg.errors import UserError
 from jaxpg.machine.signals import signals_left_to_the_system
-from jaxpg.types import CompiledEmulators, EmulatorNeeds, EnvSpec, RawAnswers, TimeStep
 
 CLASSIC = {"CartPole-v1": 500, "Acrobot-v1": 500, "MountainCar-v0": 200}
 """EnvPool's environments besides Atari that run through this backend, and the agent steps of their longest games."""

@@ -6,9 +6,9 @@ import re
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
+from jaxpg.core.errors import UserError
 from jaxpg.envs.actions import ActionTable
 from jaxpg.envs.config import EnvConfig
-from jaxpg.errors import UserError
 
 
 def game_name(rom_id: str) -> str:

@@ -7,11 +7,11 @@ from typing import NamedTuple
 
 import numpy as np
 
+from jaxpg.core.errors import UserError, check_name
+from jaxpg.core.types import EmulatorNeeds, EnvSpec, TimeStep
 from jaxpg.envs.actions import ActionTable, numbered
 from jaxpg.envs.config import EnvConfig
 from jaxpg.envs.seeds import check_seeds
-from jaxpg.errors import UserError, check_name
-from jaxpg.types import EmulatorNeeds, EnvSpec, TimeStep
 
 
 class _Problem(NamedTuple):

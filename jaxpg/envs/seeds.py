@@ -9,3 +9,10 @@ def check_seeds(seeds: np.ndarray, num_lanes: int) -> None:
         raise ValueError(f"seeds must be int[{num_lanes}], not {seeds.dtype}{list(seeds.shape)}")
     if seeds.min() < 0 or seeds.max() >= 2**31:
         raise ValueError(f"seeds must lie in 0 .. 2**31 - 1, but reach from {seeds.min()} to {seeds.max()}")
+
+
+def lane_seeds(seed: int, segment: int, num_lanes: int) -> np.ndarray:
+    """The emulators' seeds, ``int64[N]``: a function of the run's seed, the segment and the lane alone."""
+    return np.array(
+        [np.random.SeedSequence((seed, segment, lane)).generate_state(1)[0] >> 1 for lane in range(num_lanes)], np.int64
+    )

@@ -6,9 +6,9 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 
+from jaxpg.core.types import MEMBERS, Params, PolicyFunctions, Population, Tape
 from jaxpg.policies.networks import on_tape
 from jaxpg.policies.observations import Observation
-from jaxpg.types import MEMBERS, Params, PolicyFunctions, Population, Tape
 
 
 def make_act(

@@ -13,8 +13,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax.experimental import io_callback
 
+from jaxpg.core.types import CompilableEnv, Population, RawAnswers, Tape, TimeStep
 from jaxpg.kernel.clock import Clock, Seconds
-from jaxpg.types import CompilableEnv, Population, RawAnswers, Tape, TimeStep
 
 AGENT_STEPS_AT_ONCE = 64
 """Agent steps of a program's call; between calls one can see that the emulators answer."""

@@ -6,10 +6,10 @@ from concurrent.futures import ThreadPoolExecutor
 import jax
 import numpy as np
 
+from jaxpg.core.types import Experience
 from jaxpg.kernel.clock import Seconds
 from jaxpg.kernel.players import Players
 from jaxpg.kernel.rollout import NOT_SENT, Rollout
-from jaxpg.types import Experience
 
 
 class Fleet:

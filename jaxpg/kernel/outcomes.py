@@ -4,8 +4,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from jaxpg.core.types import Episodes, TimeStep
 from jaxpg.kernel.players import IDLE
-from jaxpg.types import Episodes, TimeStep
 
 
 class Outcomes(NamedTuple):

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxpg.types import Population
+from jaxpg.core.types import Population
 
 IDLE = -1
 """In place of a candidate's id: nobody plays in this lane."""

@@ -21,7 +21,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxpg.errors import FaultError, first_line
+from jaxpg.core.errors import FaultError, first_line
+from jaxpg.core.types import CompilableEnv, Episodes, Experience, Params, PolicyFunctions, Tape, TimeStep, VectorEnv
 from jaxpg.kernel.act import gumbel_noise, make_act
 from jaxpg.kernel.clock import Clock, Seconds
 from jaxpg.kernel.compiled_rollout import Program
@@ -29,7 +30,6 @@ from jaxpg.kernel.outcomes import EpisodeCounter, Outcomes
 from jaxpg.kernel.players import CandidateQueue, FixedPopulation, Players, beginning
 from jaxpg.machine.console import say
 from jaxpg.policies.observations import Observation, encoded_shape
-from jaxpg.types import CompilableEnv, Episodes, Experience, Params, PolicyFunctions, Tape, TimeStep, VectorEnv
 
 LANES_WORTH_A_WORD = 128
 """An emulator of Atari takes a tenth of a second of one core to start, and EnvPool lets no other thread speak then."""

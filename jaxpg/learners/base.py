@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from jaxpg.types import Episodes, Experience, Params, Population
+from jaxpg.core.types import Episodes, Experience, Params, Population
 
 Metrics = dict[str, Any]
 """Scalars of one iteration, as arrays; those of jitted code are still on the device."""

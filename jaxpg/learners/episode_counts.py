@@ -5,8 +5,8 @@ from collections.abc import Callable
 import jax
 import numpy as np
 
-from jaxpg.errors import UserError
-from jaxpg.types import Params
+from jaxpg.core.errors import UserError
+from jaxpg.core.types import Params
 
 
 def add_games(

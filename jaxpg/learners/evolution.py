@@ -14,15 +14,15 @@ import numpy as np
 import optax
 from pydantic import Field
 
-from jaxpg.errors import UserError
+from jaxpg.core.errors import UserError
+from jaxpg.core.types import Episodes, Experience, Params, Population
+from jaxpg.core.validation import STRICT, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 from jaxpg.learners.base import Learner, Metrics
 from jaxpg.learners.episode_counts import add_games, best_scored, missing_games
 from jaxpg.learners.observation_statistics import add_seen, moments
 from jaxpg.learners.statistics import Statistics, no_statistics
 from jaxpg.parallel.team import Team
 from jaxpg.policies.observations import Observation
-from jaxpg.types import Episodes, Experience, Params, Population
-from jaxpg.validation import STRICT, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 
 
 @dataclass(frozen=True, kw_only=True)

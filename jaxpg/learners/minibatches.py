@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import jax
 import numpy as np
 
-from jaxpg.errors import UserError
+from jaxpg.core.errors import UserError
 from jaxpg.learners.reinforce_config import ReinforceConfig
 
 

@@ -7,11 +7,11 @@ import chex
 import jax
 import jax.numpy as jnp
 
+from jaxpg.core.types import Outputs, Tape
 from jaxpg.learners import losses
 from jaxpg.learners.base import Metrics
 from jaxpg.learners.reinforce_config import ReinforceConfig
 from jaxpg.learners.targets import Targets
-from jaxpg.types import Outputs, Tape
 
 PolicyLoss = Callable[[jax.Array, jax.Array, jax.Array, jax.Array], jax.Array]
 """``(log_prob, old_log_prob, advantage, weight), each f32[B] -> f32[]``"""

@@ -7,10 +7,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxpg.core.types import Experience
 from jaxpg.learners.statistics import Statistics, deviation, merge, no_statistics, of_sample
 from jaxpg.parallel.team import Team
 from jaxpg.policies.observations import Observation, unit_scale
-from jaxpg.types import Experience
 
 
 def add_seen(

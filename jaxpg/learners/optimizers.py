@@ -12,8 +12,8 @@ import jax
 import optax
 from pydantic import Field
 
-from jaxpg.errors import UserError, check_name
-from jaxpg.validation import STRICT, Fraction, NonNegativeFloat, PositiveFloat
+from jaxpg.core.errors import UserError, check_name
+from jaxpg.core.validation import STRICT, Fraction, NonNegativeFloat, PositiveFloat
 
 OptionName = Annotated[str, Field(pattern="^[a-z][a-z0-9_]*$")]
 """Each becomes a flag, of which two would be one if they differed in - and _ alone."""

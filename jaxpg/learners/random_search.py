@@ -15,11 +15,11 @@ import jax.numpy as jnp
 import numpy as np
 from pydantic import Field
 
-from jaxpg.errors import UserError
+from jaxpg.core.errors import UserError
+from jaxpg.core.types import Episodes, Experience, Params, Population
+from jaxpg.core.validation import STRICT, NonNegativeInt, PositiveFloat, PositiveInt
 from jaxpg.learners.base import Learner, Metrics
 from jaxpg.learners.episode_counts import add_games, best_scored, missing_games
-from jaxpg.types import Episodes, Experience, Params, Population
-from jaxpg.validation import STRICT, NonNegativeInt, PositiveFloat, PositiveInt
 
 KEPT_SHARE = 4
 """One in this many finalists goes on to the next round, where each plays this many times the games."""

@@ -16,7 +16,8 @@ import jax
 import numpy as np
 import optax
 
-from jaxpg.errors import UserError
+from jaxpg.core.errors import UserError
+from jaxpg.core.types import Episodes, Experience, Params, PolicyFunctions, Population
 from jaxpg.learners.base import Learner, Metrics
 from jaxpg.learners.minibatches import minibatches, rows_per_chunk, rows_per_update
 from jaxpg.learners.objective import objective, policy_loss_for
@@ -35,7 +36,6 @@ from jaxpg.learners.update import (
 from jaxpg.parallel.team import Team
 from jaxpg.policies.networks import on_tape
 from jaxpg.policies.observations import Observation
-from jaxpg.types import Episodes, Experience, Params, PolicyFunctions, Population
 
 
 class ReinforceState(NamedTuple):

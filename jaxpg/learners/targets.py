@@ -8,12 +8,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxpg.core.types import Experience
 from jaxpg.learners import losses
 from jaxpg.learners.base import Metrics
 from jaxpg.learners.reinforce_config import ReinforceConfig
 from jaxpg.learners.returns import credit, lambda_returns, total_minus_step, transformed
 from jaxpg.learners.statistics import Statistics, deviation, follow, of_sample
-from jaxpg.types import Experience
 
 
 class Transitions(NamedTuple):

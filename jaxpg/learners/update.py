@@ -9,9 +9,9 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from jaxpg.core.types import Outputs, Params, Tape
 from jaxpg.learners.base import Metrics
 from jaxpg.learners.targets import Targets
-from jaxpg.types import Outputs, Params, Tape
 
 Objective = Callable[[Outputs, Tape, Targets, jax.Array, jax.Array], tuple[jax.Array, Metrics]]
 """``(outputs, chunk, targets, total_weight, entropy_bonus) -> (loss, metrics)``"""

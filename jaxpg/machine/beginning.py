@@ -22,7 +22,7 @@ def begin_command() -> None:
     signal.signal(signal.SIGINT, end_at_once)
     parent = os.environ.pop(PARENT, "")
     if parent.isdecimal():
-        from jaxpg.parallel.children import end_with_parent
+        from jaxpg.machine.parent import end_with_parent
 
         end_with_parent(int(parent))
     if os.environ.get("JAX_ENABLE_X64", "").lower() in TRUE:

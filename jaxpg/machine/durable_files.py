@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from jaxpg.errors import UserError
+from jaxpg.core.errors import UserError
 
 MANIFEST = "manifest.json"
 
@@ -66,6 +66,11 @@ def refuse_links(folder: Path) -> None:
     for path in folder.rglob("*"):
         if path.is_symlink():
             raise UserError(f"{path}: a link; nothing is written in a run folder with links, put the file itself there")
+
+
+def unfinished_path(path: Path) -> Path:
+    """Where a video is kept while it is written."""
+    return path.with_name(f".{path.stem}.unfinished.mp4")
 
 
 def seal(folder: Path) -> None:

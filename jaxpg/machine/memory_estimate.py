@@ -12,22 +12,11 @@ from typing import Any, NamedTuple
 
 import jax
 
-from jaxpg.envs.config import EnvConfig
-from jaxpg.errors import UserError
+from jaxpg.core.errors import UserError
 from jaxpg.machine.limits import usable_memory
-from jaxpg.types import EmulatorNeeds
-
-MAX_THREADS = 1024
-"""Emulator threads that a process may ask for."""
-
-ATARI_LANE_BYTES = 1_000_000
-"""Of one emulator (measured: 0.7 to 1.6 MB)."""
-
-VECTOR_LANE_BYTES = 8_000
-"""Of one lane of classic control or of a probe (measured on EnvPool)."""
 
 GAME_BYTES = 64
-"""Of one waiting game in ``candidates.CandidateQueue``: its entry, and what making the list takes."""
+"""Of one waiting game in ``kernel.players.CandidateQueue``: its entry, and what making the list takes."""
 
 
 class Part(NamedTuple):
@@ -39,13 +28,6 @@ class Part(NamedTuple):
     num_bytes: int
 
 
-def emulators(env: EnvConfig, needs: EmulatorNeeds) -> Part:
-    """The emulators, each with the frames that it gives and the one before."""
-    frame = needs.height * needs.width * needs.stack * (3 if needs.color == "rgb" else 1)
-    lane = VECTOR_LANE_BYTES if needs.kind == "vector" else ATARI_LANE_BYTES + 2 * frame
-    return Part("env.num_lanes", f"{env.num_lanes} emulators", env.num_lanes * lane)
-
-
 def games(key: str, num_games: int) -> Part:
     """Games that wait to be played."""
     return Part(key, f"a queue of {num_games} games", num_games * GAME_BYTES)
@@ -54,20 +36,6 @@ def games(key: str, num_games: int) -> Part:
 def num_bytes(tree: Any) -> int:
     """Of the arrays in a pytree of shapes."""
     return sum(math.prod(leaf.shape) * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree))
-
-
-def too_many_threads(env: EnvConfig, num_pools: int, lanes_per_pool: int) -> str:
-    """What the pools would start, in words, where it is more threads than a machine can use; else nothing."""
-    cores = os.cpu_count() or 1
-    a_pool = min(env.num_threads or cores, lanes_per_pool)
-    most = max(MAX_THREADS, 8 * cores)  # eight pools of a thread a core are a default
-    return f"{num_pools} pools of {a_pool} threads are more than {most} threads" if num_pools * a_pool > most else ""
-
-
-def check_threads(env: EnvConfig, num_pools: int, lanes_per_pool: int) -> None:
-    """Raises UserError where the pools would start more threads than a machine can use."""
-    if what := too_many_threads(env, num_pools, lanes_per_pool):
-        raise UserError(f"env.num_pools: {what}; use fewer pools, or set env.num_threads lower")
 
 
 def check_memory(parts: Iterable[Part]) -> None:

@@ -9,7 +9,7 @@ import tempfile
 import jax
 import platformdirs
 
-from jaxpg.errors import UserError
+from jaxpg.core.errors import UserError
 from jaxpg.machine.console import say
 
 READ_FLAGS = "from jaxlib import _jax; _jax.CompileOptions()"

@@ -1,7 +1,6 @@
 """Processes on this machine that are started, heard and ended together."""
 
 import contextlib
-import ctypes
 import os
 import signal
 import subprocess
@@ -13,12 +12,12 @@ from selectors import EVENT_READ, DefaultSelector
 from types import FrameType
 from typing import IO
 
-from jaxpg.errors import UserError
+from jaxpg.core.errors import UserError
+from jaxpg.machine.parent import end_with_parent, find_prctl
 
 POLL_SECONDS = 0.1
 """How long the end of a process may go unnoticed."""
 READ_BYTES = 65_536
-PR_SET_PDEATHSIG = 1
 STDOUT, STDERR = 1, 2
 """Of Linux' prctl: asks for a signal to this process when its parent ends, however that ends."""
 
@@ -246,17 +245,5 @@ def _on_cores(cores: Sequence[int]) -> Iterator[None]:
 
 def _end_with_parent() -> Callable[[], None]:
     """What a process does between fork and exec, so that this one's end is a SIGTERM to it."""
-    prctl, parent = _prctl(), os.getpid()
+    prctl, parent = find_prctl(), os.getpid()
     return lambda: end_with_parent(parent, prctl)
-
-
-def end_with_parent(parent: int, prctl: Callable[[int, int], int] | None = None) -> None:
-    """Asks Linux for a SIGTERM to this process when its parent ends; ends it where the parent has ended already."""
-    (prctl or _prctl())(PR_SET_PDEATHSIG, signal.SIGTERM)
-    if os.getppid() != parent:
-        os._exit(128 + signal.SIGTERM)
-
-
-def _prctl() -> Callable[[int, int], int]:
-    """Of the C library, found before a fork; without Linux it asks for nothing."""
-    return getattr(ctypes.CDLL(None), "prctl", lambda option, number: -1)

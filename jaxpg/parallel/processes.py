@@ -19,12 +19,12 @@ from typing import Any, NoReturn
 import jax
 from jax._src import distributed  # the runtime's key-value store has no public name (JAX 0.10 to 0.12)
 
-from jaxpg.errors import FaultError, UserError, first_line
+from jaxpg.core.errors import FaultError, UserError, first_line
 from jaxpg.machine.console import flush, say
 from jaxpg.machine.signals import Interrupted
+from jaxpg.machine.waiting import said_while_waiting
 from jaxpg.machine.xla import local_devices
 from jaxpg.parallel.team import Team
-from jaxpg.run.progress_display import said_while_waiting
 
 SIGNS_MISSED = 4
 """In a row, after which a process is gone where something else already tells that one is."""

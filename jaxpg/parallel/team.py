@@ -18,7 +18,7 @@ import numpy as np
 from jax.experimental import multihost_utils
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from jaxpg.errors import UserError
+from jaxpg.core.errors import UserError
 from jaxpg.machine.xla import local_devices
 
 T = TypeVar("T")

@@ -12,9 +12,9 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
+from jaxpg.core.types import MEMBERS
 from jaxpg.policies.observations import unit_scale
 from jaxpg.policies.patches import bfloat16_patches_of, padded, patches_of
-from jaxpg.types import MEMBERS
 
 Precision = Literal["float32", "bfloat16"]
 """What operands of products are rounded to, which are added up in float32 (Kalamkar et al. 2019, section 2)."""

@@ -14,11 +14,11 @@ import jax.numpy as jnp
 from flax import nnx
 from pydantic import Field
 
-from jaxpg.errors import UserError, check_name
+from jaxpg.core.errors import UserError, check_name
+from jaxpg.core.types import Outputs, Params, PolicyFunctions
+from jaxpg.core.validation import STRICT
 from jaxpg.policies.convolution import Conv, Precision
 from jaxpg.policies.observations import Observation, unit_scale
-from jaxpg.types import Outputs, Params, PolicyFunctions
-from jaxpg.validation import STRICT
 
 Width = Annotated[int, Field(ge=1, le=65_536)]
 

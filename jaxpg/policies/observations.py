@@ -13,9 +13,9 @@ import jax
 import jax.numpy as jnp
 from pydantic import Field
 
-from jaxpg.errors import UserError, check_name
-from jaxpg.types import EmulatorNeeds, EnvSpec
-from jaxpg.validation import STRICT, Fraction, PositiveFloat
+from jaxpg.core.errors import UserError, check_name
+from jaxpg.core.types import EmulatorNeeds, EnvSpec
+from jaxpg.core.validation import STRICT, Fraction, PositiveFloat
 
 Byte = Annotated[int, Field(ge=0, le=255)]
 Pixels = Annotated[int, Field(ge=1, le=1024)]

@@ -11,11 +11,11 @@ from typing import Annotated, Any
 import numpy as np
 from pydantic import Field, TypeAdapter, ValidationError
 
+from jaxpg.core.validation import STRICT, NonNegativeInt, PositiveInt
 from jaxpg.envs.config import EnvConfig
 from jaxpg.kernel.players import QueueSnapshot
-from jaxpg.policies.task import Task
+from jaxpg.kernel.task import Task
 from jaxpg.run.counters import Progress
-from jaxpg.validation import STRICT, NonNegativeInt, PositiveInt
 
 WITHOUT_INFLUENCE = ("num_pools", "num_threads", "timeout_seconds")
 """Settings of the emulators that games do not depend on."""

@@ -22,7 +22,7 @@ import jax
 import jax.numpy as jnp
 import orbax.checkpoint as ocp
 
-from jaxpg.errors import FaultError, UserError, first_line
+from jaxpg.core.errors import FaultError, UserError, first_line
 from jaxpg.machine.console import say
 from jaxpg.machine.durable_files import damage, damage_of_file, seal, sync_folder
 from jaxpg.parallel.team import Team

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, Field
 
-from jaxpg.validation import STRICT, LargeNonNegativeInt, NonNegativeFloat, NonNegativeInt
+from jaxpg.core.validation import STRICT, LargeNonNegativeInt, NonNegativeFloat, NonNegativeInt
 
 WINDOW_EPISODES = 100
 

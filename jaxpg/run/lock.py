@@ -9,7 +9,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from jaxpg.errors import UserError
+from jaxpg.core.errors import UserError
 from jaxpg.machine.durable_files import refuse_links, write_json
 
 LOCK, TRAINER = "lock", "trainer.json"

@@ -1,27 +1,16 @@
 """What a person sees of a run: a live display on a terminal, plain lines elsewhere."""
 
 import sys
-import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 
 from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    TextColumn,
-    TimeRemainingColumn,
-)
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Column
 
 from jaxpg.machine.console import Forgiving, say
+from jaxpg.machine.waiting import SECONDS_BETWEEN_LINES, terminal
 from jaxpg.run.writers import EpisodeRow, Record
 
-SECONDS_BETWEEN_LINES = 10.0
-SECONDS_UNTIL_SAID = 2.0
-"""Nobody waits longer without knowing for what."""
 STAGE = ("round", "generation", "scored")
 """Where search and evolution stand; ``scored`` is the share of candidates whose games are all played."""
 
@@ -108,61 +97,8 @@ def _with_unit(number: int) -> str:
 def make_progress(budget_agent_steps: int, done_agent_steps: int) -> PlainProgress | LiveProgress:
     """A live display where stdout is a terminal, plain lines otherwise."""
     if Forgiving(sys.stdout).isatty():
-        return LiveProgress(_terminal(), budget_agent_steps, done_agent_steps)
+        return LiveProgress(terminal(), budget_agent_steps, done_agent_steps)
     return PlainProgress()
-
-
-@contextmanager
-def count_up(what: str, total: int | None = None) -> Iterator[Callable[[int], None]]:
-    """Gives a function that is told of every so many more things done, and shows how far the work is.
-
-    A bar where stdout is a terminal, else a line ``what=done of=total left_seconds=...``, at most one every ten
-    seconds. The total may be unknown.
-    """
-    began = said_at = time.monotonic()
-    done = 0
-    if Forgiving(sys.stdout).isatty():
-        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-        with Progress(*columns, console=_terminal(), transient=True) as bar:
-            task = bar.add_task(what, total=total)
-            yield lambda count: bar.advance(task, count)
-        return
-
-    def add(count: int) -> None:
-        nonlocal done, said_at
-        done += count
-        if time.monotonic() - said_at >= SECONDS_BETWEEN_LINES:
-            said_at = time.monotonic()
-            left_seconds = (said_at - began) * ((total or 0) - done) / max(done, 1)
-            say(f"{what}={done}" + ("" if total is None else f" of={total} left_seconds={left_seconds:.0f}"))
-
-    yield add
-
-
-@contextmanager
-def said_while_waiting(what: str) -> Iterator[None]:
-    """Says what is waited for where it takes longer than two seconds, and how long it has taken every ten seconds."""
-    ended = threading.Event()
-    began = time.monotonic()
-
-    def speak() -> None:
-        seconds = SECONDS_UNTIL_SAID
-        while not ended.wait(seconds):
-            say(f"jaxpg: {what}" + (f", for {time.monotonic() - began:.0f} s" if seconds > SECONDS_UNTIL_SAID else ""))
-            seconds = SECONDS_BETWEEN_LINES
-
-    thread = threading.Thread(target=speak, daemon=True)
-    thread.start()
-    try:
-        yield
-    finally:
-        ended.set()
-        thread.join()
-
-
-def _terminal() -> Console:
-    """Rich's console on stdout, whose terminal may be closed while something is drawn."""
-    return Console(file=Forgiving(sys.stdout))  # type: ignore[arg-type]  # it has what Rich uses of a file
 
 
 def _short(value: float | int | None) -> str:

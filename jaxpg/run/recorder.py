@@ -9,12 +9,12 @@ from collections import deque
 from contextlib import suppress
 from pathlib import Path
 
+from jaxpg.core.errors import UserError
 from jaxpg.envs.config import EnvConfig
 from jaxpg.envs.games import action_names
-from jaxpg.errors import UserError
 from jaxpg.machine.beginning import PARENT
 from jaxpg.machine.console import say
-from jaxpg.viewing.video import unfinished_path
+from jaxpg.machine.durable_files import unfinished_path
 
 SECONDS_TO_END = 5.0
 """How long a process that was asked to end may take."""

@@ -7,7 +7,7 @@ from itertools import count
 from pathlib import Path
 
 from jaxpg.config import Change, Config, changes, dump, load_history, load_recipe
-from jaxpg.errors import UserError
+from jaxpg.core.errors import UserError
 from jaxpg.machine.durable_files import write_text
 from jaxpg.run.lock import LOCK, TRAINER
 
@@ -69,3 +69,17 @@ def write_resumed_config(folder: Path, config: Config, agent_steps: int) -> None
     """
     path = folder / "config.yaml"
     write_config(folder, config, [*load_history(path), *changes(load_recipe(path), config, agent_steps)])
+
+
+def load_run(folder: str) -> Config:
+    """The configuration of the run in ``folder``; UserError where there is no run."""
+    if not folder:
+        raise UserError("which run? give its folder, such as runs/mine")
+    config = Path(folder) / "config.yaml"
+    try:
+        there = config.is_file()
+    except (OSError, ValueError) as error:
+        raise UserError(f"{folder!r}: cannot be read: {error}") from error
+    if not there:
+        raise UserError(f"{folder}: no run: it has no config.yaml")
+    return load_recipe(config)

@@ -1,65 +1,20 @@
 """Opening the folder of a run, finished or still being written, without touching it."""
 
-import dataclasses
 import math
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import jax
 
-from jaxpg.cli import Arguments, parse
-from jaxpg.config import Config, check, load_recipe
-from jaxpg.errors import UserError
-from jaxpg.experiment import Experiment
+from jaxpg.core.errors import UserError
+from jaxpg.core.types import Params
+from jaxpg.kernel.pieces import Experiment
+from jaxpg.kernel.task import Task, check_player
 from jaxpg.machine.console import say
-from jaxpg.machine.memory_estimate import check_memory, games
-from jaxpg.policies.task import Task, check_player
 from jaxpg.run.checkpoint_metadata import Metadata
 from jaxpg.run.checkpoints import Checkpoints
 from jaxpg.run.counters import WINDOW_EPISODES
-from jaxpg.types import Params
-
-
-def load_run(folder: str) -> Config:
-    """The configuration of the run in ``folder``; UserError where there is no run."""
-    if not folder:
-        raise UserError("which run? give its folder, such as runs/mine")
-    config = Path(folder) / "config.yaml"
-    try:
-        there = config.is_file()
-    except (OSError, ValueError) as error:
-        raise UserError(f"{folder!r}: cannot be read: {error}") from error
-    if not there:
-        raise UserError(f"{folder}: no run: it has no config.yaml")
-    return load_recipe(config)
-
-
-def parse_play(command: str, argv: Sequence[str], default: Arguments) -> tuple[Arguments, Config]:
-    """Reads the command line of a command that plays a run's policy.
-
-    Args:
-      command: its name.
-      argv: what the user gave.
-      default: a dataclass of arguments with ``run``, ``episodes``, ``seed`` and ``env``.
-
-    Returns:
-      The arguments, whose ``env`` is the run's own with the flags over it, and the run's configuration.
-
-    Raises:
-      UserError: there is no such run, or a flag or a value is wrong.
-    """
-    first: Any = parse(command, argv, default)
-    config = load_run(first.run)
-    arguments: Any = parse(command, argv, dataclasses.replace(first, env=config.env))
-    if arguments.episodes < 1:
-        raise UserError(f"episodes: at least 1, not {arguments.episodes}")
-    check_memory([games("episodes", arguments.episodes)])
-    if not 0 <= arguments.seed < 2**31:
-        raise UserError(f"seed: from 0 to {2**31 - 1}, not {arguments.seed}")
-    env = check(dataclasses.replace(config, env=arguments.env)).env
-    return dataclasses.replace(arguments, env=env), config
 
 
 def restore_params(folder: Path, experiment: Experiment, which: str) -> tuple[Params, int]:

@@ -12,16 +12,17 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxpg.config import Config
-from jaxpg.errors import UserError
-from jaxpg.experiment import Experiment, lane_seeds
+from jaxpg.core.errors import UserError
+from jaxpg.core.types import Population
+from jaxpg.envs.seeds import lane_seeds
 from jaxpg.kernel.fleet import side_by_side
+from jaxpg.kernel.pieces import Experiment
 from jaxpg.kernel.players import IDLE, CandidateQueue, FixedPopulation, Players, QueueSnapshot, beginning, joined
 from jaxpg.kernel.rollout import NOT_SENT
 from jaxpg.machine.memory_estimate import Part, check_memory
 from jaxpg.parallel.team import Team
 from jaxpg.run.checkpoint_metadata import Games, games_depend_on, queue_from_json, queue_to_json
 from jaxpg.run.counters import Progress
-from jaxpg.types import Population
 
 SHORTEST_AGENT_STEPS = 60 * 4_000
 """Agent steps over all lanes that are always few enough to be played again: a minute's, at a modest speed."""

@@ -14,21 +14,22 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxpg.config import Config, schedule_progress
-from jaxpg.errors import UserError
-from jaxpg.experiment import Experiment
+from jaxpg.core.errors import UserError
+from jaxpg.core.types import Episodes, Experience
 from jaxpg.kernel.clock import Seconds
+from jaxpg.kernel.pieces import Experiment
+from jaxpg.kernel.task import check_resumed
 from jaxpg.machine.console import say
 from jaxpg.machine.signals import Stop
+from jaxpg.machine.waiting import count_up, said_while_waiting
 from jaxpg.parallel.team import Team
-from jaxpg.policies.task import check_resumed
 from jaxpg.run.checkpoint_metadata import Games, Metadata
 from jaxpg.run.checkpoints import Checkpoints
 from jaxpg.run.counters import WINDOW_EPISODES, Progress
-from jaxpg.run.progress_display import count_up, make_progress, said_while_waiting
+from jaxpg.run.progress_display import make_progress
 from jaxpg.run.recorder import Recorder
 from jaxpg.run.segments import Segments, segment_agent_steps
 from jaxpg.run.writers import EpisodeRow, EpisodesCsv, JsonLines, Record, TensorBoard, Writer
-from jaxpg.types import Episodes, Experience
 
 SECONDS_BETWEEN_BEST = 10.0
 """Least seconds from a save to one that keeps a better policy; saves have no influence on the games."""

@@ -12,7 +12,7 @@ from filelock import FileLock
 from pydantic import ConfigDict, Field, FiniteFloat, TypeAdapter
 from pydantic.dataclasses import dataclass
 
-from jaxpg.errors import UserError
+from jaxpg.core.errors import UserError
 from jaxpg.machine.durable_files import write_json
 from jaxpg.scores.intervals import Summary, summarize
 

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from jaxpg.types import Episodes, TimeStep, VectorEnv
+from jaxpg.core.types import Episodes, TimeStep, VectorEnv
 
 ODD = np.uint64(0x9E3779B97F4A7C15)
 """2**64 over the golden ratio: multiplying by an odd number loses nothing and spreads every bit upwards."""

@@ -7,14 +7,15 @@ from typing import NamedTuple
 import jax
 import numpy as np
 
+from jaxpg.core.errors import UserError
+from jaxpg.core.types import EmulatorNeeds, Params, VectorEnv
 from jaxpg.envs.config import EnvConfig
-from jaxpg.errors import UserError
-from jaxpg.experiment import Experiment, lane_seeds
+from jaxpg.envs.seeds import lane_seeds
+from jaxpg.kernel.pieces import Experiment
 from jaxpg.kernel.players import CandidateQueue, beginning
 from jaxpg.kernel.rollout import AGENT_STEPS_PER_LOOK
 from jaxpg.machine.memory_estimate import Part, check_memory
-from jaxpg.run.progress_display import count_up
-from jaxpg.types import EmulatorNeeds, Params, VectorEnv
+from jaxpg.machine.waiting import count_up
 
 SEGMENT = 2**31 + 1
 """Where the seeds of recorded games come from: a segment that no training and no evaluation reaches."""

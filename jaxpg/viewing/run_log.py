@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 from jaxpg.config import Change, Config, load_history
-from jaxpg.errors import UserError
+from jaxpg.core.errors import UserError
 from jaxpg.run.checkpoints import Checkpoints
 from jaxpg.run.counters import Progress
-from jaxpg.run.saved_run import load_run
+from jaxpg.run.run_folder import load_run
 from jaxpg.run.writers import EPISODE_HEADER, EpisodeRow, Record
 from jaxpg.scores.evaluation_file import Evaluation, read_evaluations
 

@@ -9,8 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxpg.config import Config
+from jaxpg.core.errors import UserError
 from jaxpg.envs.config import EnvConfig
-from jaxpg.errors import UserError
 from jaxpg.learners.reinforce_config import ReinforceConfig
 from jaxpg.learners.returns import credit, lambda_returns, transformed
 from jaxpg.machine.durable_files import write_json

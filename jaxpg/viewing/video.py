@@ -16,7 +16,8 @@ import imageio_ffmpeg
 import numpy as np
 from filelock import FileLock, Timeout
 
-from jaxpg.errors import UserError
+from jaxpg.core.errors import UserError
+from jaxpg.machine.durable_files import unfinished_path
 
 FRAMES_PER_SECOND = 60
 SECONDS_FOR_LAST_WORDS = 5.0
@@ -69,11 +70,6 @@ class VideoWriter:
         self._said.seek(0)
         lines = self._said.read().decode(errors="replace").strip().splitlines()
         return UserError(f"{self._path}: the video cannot be encoded: {lines[-1] if lines else reason}")
-
-
-def unfinished_path(path: Path) -> Path:
-    """Where a video is kept while it is written."""
-    return path.with_name(f".{path.stem}.unfinished.mp4")
 
 
 @contextmanager

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
+from jaxpg.core.errors import UserError
 from jaxpg.envs.actions import ActionTable, numbered
-from jaxpg.errors import UserError
 
 
 def test_a_subset_is_translated_in_its_own_order() -> None:

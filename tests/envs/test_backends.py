@@ -7,10 +7,10 @@ import gymnasium
 import numpy as np
 import pytest
 
+from jaxpg.core.errors import UserError
+from jaxpg.core.types import EmulatorNeeds, TimeStep, VectorEnv
 from jaxpg.envs import make_env
 from jaxpg.envs.config import EnvConfig
-from jaxpg.errors import UserError
-from jaxpg.types import EmulatorNeeds, TimeStep, VectorEnv
 
 GRAY = EmulatorNeeds(kind="pixels", height=84, width=84, stack=2)
 RGB = EmulatorNeeds(kind="pixels", height=210, width=160, color="rgb")

@@ -9,16 +9,17 @@ import numpy as np
 import pytest
 
 from jaxpg.config import Config
+from jaxpg.core.errors import UserError
+from jaxpg.core.types import EmulatorNeeds
 from jaxpg.envs import make_env
 from jaxpg.envs.config import EnvConfig
 from jaxpg.envs.games import game_name, rom_ids_by_game
-from jaxpg.errors import UserError
-from jaxpg.experiment import build, lane_seeds
+from jaxpg.envs.seeds import lane_seeds
+from jaxpg.experiment import build
 from jaxpg.kernel.players import FixedPopulation
 from jaxpg.learners.reinforce_config import ReinforceConfig
 from jaxpg.policies.networks import PolicyConfig
 from jaxpg.policies.observations import make_observation
-from jaxpg.types import EmulatorNeeds
 from tests.helpers import SMALL
 
 

@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
+from jaxpg.core.types import EmulatorNeeds, TimeStep
 from jaxpg.envs.config import EnvConfig
 from jaxpg.envs.probes import PROBLEMS, Probe
-from jaxpg.types import EmulatorNeeds, TimeStep
 
 
 def _play(game: str, actions: list[int], seed: int = 0) -> list[TimeStep]:

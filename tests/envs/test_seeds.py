@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 
+from jaxpg.core.types import EmulatorNeeds
 from jaxpg.envs import make_env
 from jaxpg.envs.config import EnvConfig
 from jaxpg.envs.seeds import check_seeds
-from jaxpg.types import EmulatorNeeds
 
 
 def test_both_ends_of_the_range_are_taken():

@@ -6,10 +6,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from jaxpg.core.types import EmulatorNeeds
 from jaxpg.envs import make_env
 from jaxpg.envs.config import EnvConfig
 from jaxpg.envs.threads import FLOATING, affinity_offset
-from jaxpg.types import EmulatorNeeds
 
 CORES = os.cpu_count() or 1
 

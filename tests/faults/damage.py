@@ -9,7 +9,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from jaxpg.errors import UserError
+from jaxpg.core.errors import UserError
 from jaxpg.run.checkpoints import Checkpoints
 from tests.faults import compare
 from tests.faults.runs import End, Outcome, finish, interrupted

@@ -22,7 +22,7 @@ import jax
 
 from jaxpg.cli import parse_train
 from jaxpg.config import Config, dump, load_recipe
-from jaxpg.errors import UserError
+from jaxpg.core.errors import UserError
 from jaxpg.experiment import build
 from jaxpg.machine import memory_estimate as sizes
 from jaxpg.policies.observations import make_observation

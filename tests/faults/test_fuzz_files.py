@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import strategies as st
 
-from jaxpg.errors import UserError
+from jaxpg.core.errors import UserError
 from jaxpg.kernel.players import QueueSnapshot
 from jaxpg.machine.durable_files import MANIFEST, damage, seal
 from jaxpg.run.checkpoint_metadata import Games, Metadata

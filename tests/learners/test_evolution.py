@@ -11,17 +11,18 @@ import pytest
 from evosax.core.fitness_shaping import centered_rank_fitness_shaping_fn
 
 from jaxpg.config import Config
+from jaxpg.core.errors import UserError
+from jaxpg.core.types import EmulatorNeeds, Episodes, Experience, Tape
 from jaxpg.envs.config import EnvConfig
 from jaxpg.envs.probes import PROBLEMS
-from jaxpg.errors import UserError
-from jaxpg.experiment import build, lane_seeds
+from jaxpg.envs.seeds import lane_seeds
+from jaxpg.experiment import build
 from jaxpg.kernel.rollout import play_games
 from jaxpg.learners.evolution import EvolutionConfig, centred_ranks, make_evolution, weights_of_pairs
 from jaxpg.learners.optimizers import OptimizerConfig
 from jaxpg.parallel.team import Team
 from jaxpg.policies.networks import PolicyConfig
 from jaxpg.policies.observations import Observation, ObservationConfig
-from jaxpg.types import EmulatorNeeds, Episodes, Experience, Tape
 from tests.helpers import play_rounds
 
 AS_IT_IS = Observation(EmulatorNeeds(kind="vector"), encode=lambda x: x, decode=lambda x: x)

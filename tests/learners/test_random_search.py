@@ -8,15 +8,17 @@ import numpy as np
 import pytest
 
 from jaxpg.config import Config
+from jaxpg.core.errors import UserError
+from jaxpg.core.types import Episodes
 from jaxpg.envs.config import EnvConfig
 from jaxpg.envs.probes import PROBLEMS
-from jaxpg.errors import UserError
-from jaxpg.experiment import Experiment, build, lane_seeds
+from jaxpg.envs.seeds import lane_seeds
+from jaxpg.experiment import build
+from jaxpg.kernel.pieces import Experiment
 from jaxpg.kernel.players import CandidateQueue, beginning
 from jaxpg.learners.random_search import RandomSearchConfig, make_random_search, rounds_of
 from jaxpg.policies.networks import PolicyConfig
 from jaxpg.policies.observations import ObservationConfig
-from jaxpg.types import Episodes
 from tests.helpers import play_rounds
 
 LIKE = {"w": jnp.zeros((40, 25)), "b": jnp.zeros(1000)}

@@ -8,7 +8,8 @@ import numpy as np
 import optax
 import pytest
 
-from jaxpg.errors import UserError
+from jaxpg.core.errors import UserError
+from jaxpg.core.types import EmulatorNeeds, Episodes, Experience, PolicyFunctions, Tape
 from jaxpg.experiment import build
 from jaxpg.learners.minibatches import minibatches
 from jaxpg.learners.reinforce import make_reinforce
@@ -16,7 +17,6 @@ from jaxpg.learners.reinforce_config import ReinforceConfig
 from jaxpg.parallel.team import Team
 from jaxpg.policies.networks import with_normalizer
 from jaxpg.policies.observations import Observation
-from jaxpg.types import EmulatorNeeds, Episodes, Experience, PolicyFunctions, Tape
 from tests.helpers import counted_compilations, learn, learn_probe, probe_config
 
 PLAIN = ReinforceConfig(

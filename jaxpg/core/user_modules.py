@@ -13,7 +13,7 @@ import traceback
 from collections.abc import Sequence
 from pathlib import Path
 
-from jaxpg.errors import UserError, first_line
+from jaxpg.core.errors import UserError, first_line
 
 
 def resolved(imports: Sequence[str], base: Path) -> tuple[str, ...]:

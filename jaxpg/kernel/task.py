@@ -8,11 +8,11 @@ import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from jaxpg.core.errors import UserError
+from jaxpg.core.types import EmulatorNeeds, EnvSpec
+from jaxpg.core.validation import STRICT
 from jaxpg.envs.config import EnvConfig
-from jaxpg.errors import UserError
 from jaxpg.policies.observations import ObservationConfig
-from jaxpg.types import EmulatorNeeds, EnvSpec
-from jaxpg.validation import STRICT
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator, Mapping
 from typing import TypeVar
 
-from jaxpg.errors import UserError, check_name
+from jaxpg.core.errors import UserError, check_name
 
 Entry = TypeVar("Entry")
 

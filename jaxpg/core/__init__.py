@@ -1,0 +1,1 @@
+"""What everything else stands on: types, errors, ranges of numbers, and registries."""

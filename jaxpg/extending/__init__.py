@@ -1,1 +1,0 @@
-"""How a user adds policies, observations, environments, learners and writers."""
