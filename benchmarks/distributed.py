@@ -12,6 +12,7 @@ import argparse
 import json
 import math
 import os
+import runpy
 import signal
 import statistics
 import subprocess
@@ -25,8 +26,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from jaxpg import train
-from jaxpg.launch import TRAIN, free_port
+from jaxpg.parallel.children import free_port
 from jaxpg.parallel.processes import DistributedConfig, joined_team
 from jaxpg.parallel.team import Team
 
@@ -111,9 +111,11 @@ def _turn(processes: int, seconds: float, flags: list[str], delay_ms: float = 0.
     """Agent steps per second of a run, once it is warm."""
     with tempfile.TemporaryDirectory() as folder:
         run = Path(folder) / "run"
-        train = [sys.executable, __file__, "--delayed", str(delay_ms), "--"] if delay_ms else TRAIN
-        launcher = f"import sys; from jaxpg.launch import main; main(sys.argv[1:], {list(train)!r})"
-        command = [sys.executable, "-c", launcher, "--processes", str(processes), "--", *flags]
+        command = [sys.executable, "-m", "jaxpg.launch"]
+        if delay_ms:
+            train = [sys.executable, __file__, "--delayed", str(delay_ms), "--"]
+            command[1:] = ["-c", f"import sys; from jaxpg.launch import main; main(sys.argv[1:], {train!r})"]
+        command += ["--processes", str(processes), "--", *flags]
         command += ["--run.dir", str(run), "--checkpoint.every-seconds", "0", "--run.target-return", "None"]
         with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as process:
             begun, began = _wait(process, run, WARM_ITERATIONS)
@@ -171,7 +173,8 @@ def _train_delayed(seconds: float, argv: list[str]) -> None:
 
     for name in ("gather", "sharded"):  # the returns' ingredients and the gradient are both sharded first
         setattr(Team, name, delayed(getattr(Team, name)))
-    train.main(argv)
+    sys.argv = ["jaxpg.train", *argv]
+    runpy.run_module("jaxpg.train", run_name="__main__")
 
 
 def _travel(arguments: argparse.Namespace) -> None:

@@ -8,7 +8,6 @@ import argparse
 import math
 import os
 import signal
-import socket
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,7 +16,7 @@ from typing import NoReturn
 from jaxpg.core.errors import UserError, nearest
 from jaxpg.machine.command import run_command
 from jaxpg.machine.signals import SIGNALS
-from jaxpg.parallel.children import Children
+from jaxpg.parallel.children import Children, free_port
 
 TRAIN = (sys.executable, "-m", "jaxpg.train")
 MAX_PROCESSES = 256
@@ -100,13 +99,6 @@ def core_shares(cores: Sequence[int], processes: int) -> list[list[int]]:
         return [list(cores)] * processes
     edges = [len(cores) * index // processes for index in range(processes + 1)]
     return [list(cores[edges[index] : edges[index + 1]]) for index in range(processes)]
-
-
-def free_port() -> int:
-    """A TCP port that nobody uses now. Should another program be faster, process 0 fails, and says so."""
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        return int(found.getsockname()[1])
 
 
 def _cores() -> list[int]:

@@ -63,17 +63,18 @@ def make_act(
         by_member = partial(jax.tree.map, lambda x: x.reshape(members, -1, *x.shape[1:]))
         results = act_members(population, by_member(raw), by_member(noise))
         flat = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), results)
-        if tape is not None:
-            tape = jax.tree.map(
-                lambda whole, part: jax.lax.dynamic_update_slice(
-                    whole, part[None], (row, first_lane, *(0,) * (part.ndim - 1))
-                ),
-                tape,
-                flat,
-            )
-        return flat.action, tape
+        return flat.action, None if tape is None else _written(tape, flat, row, first_lane)
 
     return act
+
+
+def _written(tape: Tape, lanes: Tape, row: int, first_lane: int) -> Tape:
+    """The tape with one row of neighbouring lanes written."""
+
+    def write(whole: jax.Array, part: jax.Array) -> jax.Array:
+        return jax.lax.dynamic_update_slice(whole, part[None], (row, first_lane, *(0,) * (part.ndim - 1)))
+
+    return jax.tree.map(write, tape, lanes)
 
 
 @partial(jax.jit, static_argnames=("num_rows", "num_lanes", "num_actions"))

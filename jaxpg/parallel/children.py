@@ -3,6 +3,7 @@
 import contextlib
 import os
 import signal
+import socket
 import subprocess
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -19,7 +20,6 @@ POLL_SECONDS = 0.1
 """How long the end of a process may go unnoticed."""
 READ_BYTES = 65_536
 STDOUT, STDERR = 1, 2
-"""Of Linux' prctl: asks for a signal to this process when its parent ends, however that ends."""
 
 
 def exit_code(codes: Sequence[int], forwarded: Sequence[int]) -> int:
@@ -33,6 +33,13 @@ def exit_code(codes: Sequence[int], forwarded: Sequence[int]) -> int:
     failures = [code for code in codes if code]
     untold = [code for code in failures if code - 128 not in forwarded]
     return (untold or failures or [0])[0]
+
+
+def free_port() -> int:
+    """A TCP port that nobody uses now. Should another program be faster, process 0 fails, and says so."""
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        return int(found.getsockname()[1])
 
 
 class Lines:

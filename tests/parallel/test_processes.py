@@ -18,7 +18,7 @@ import pytest
 from jaxpg.config import load_recipe
 from jaxpg.core.errors import UserError
 from jaxpg.experiment import build
-from jaxpg.launch import free_port
+from jaxpg.parallel.children import free_port
 from jaxpg.parallel.processes import DistributedConfig, check_distributed
 from jaxpg.parallel.team import Team
 from jaxpg.run.checkpoints import Checkpoints
