@@ -1,4 +1,4 @@
-"""``python -m tests.together FOLDER PROCESSES PROCESS ADDRESS|auto RUN...``: small runs in turn, by one team.
+"""``python -m tests.parallel.together FOLDER PROCESSES PROCESS ADDRESS|auto RUN...``: small runs in turn, by one team.
 
 Starting processes takes far longer than these runs, so that all that needs several is tried in one start.
 """

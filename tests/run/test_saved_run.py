@@ -17,8 +17,8 @@ from jaxpg.run.checkpoints import Checkpoints
 from jaxpg.run.counters import Progress
 from jaxpg.run.saved_run import restore_params
 from jaxpg.train import command as train
+from tests.run.test_population_runs import ENV, SEARCH
 from tests.runs import PER_ITERATION, cartpole, change_tell, games, run, saved
-from tests.test_population_runs import ENV, SEARCH
 
 LONG = ("--reinforce.rollout-agent-steps", "32")
 PER_LONG_ITERATION = 4 * PER_ITERATION
