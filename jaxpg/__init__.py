@@ -2,7 +2,7 @@
 
 What a program needs is here, and is imported when it is first used, so that ``import jaxpg`` takes no time:
 
-- ``load_recipe`` makes a configuration and ``train`` a run; ``evaluate``, ``record`` and ``report`` show how good it is;
+- ``load_recipe`` makes a configuration and ``train`` a run; ``evaluate``, ``record`` and ``report`` show how good;
 - ``load_policy`` gives the trained policy as a function of observations;
 - ``register_policy``, ``register_observation``, ``register_environment``, ``register_learner`` and ``register_writer``
   are decorators that add your own, which every command then knows by name.
