@@ -46,11 +46,17 @@ def pytest_collection_finish() -> None:
 @pytest.fixture(scope="session", autouse=True)
 def _memory_goes_back() -> Iterator[None]:
     """Commands that run within a test process do not tell it to keep all memory that it ever had."""
-    from jaxpg import evaluate, record, train
-
     with pytest.MonkeyPatch.context() as patch:
-        for command in (evaluate, record, train):
-            patch.setattr(command, "keep_freed_memory", lambda: None)
+        patch.setattr("jaxpg.machine.prepared.keep_freed_memory", lambda: None)
+        yield
+
+
+@pytest.fixture(autouse=True)
+def _words_are_written() -> Iterator[None]:
+    """What is said is written, as in a command, also where a test calls what lies beneath it."""
+    from jaxpg.machine.console import speaking
+
+    with speaking():
         yield
 
 

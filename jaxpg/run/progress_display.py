@@ -94,9 +94,9 @@ def _with_unit(number: int) -> str:
     return str(number)
 
 
-def make_progress(budget_agent_steps: int, done_agent_steps: int) -> PlainProgress | LiveProgress:
-    """A live display where stdout is a terminal, plain lines otherwise."""
-    if Forgiving(sys.stdout).isatty():
+def make_display(budget_agent_steps: int, done_agent_steps: int, *, bar: bool) -> PlainProgress | LiveProgress:
+    """A bar where it is asked for and stdout is a terminal, lines otherwise."""
+    if bar and Forgiving(sys.stdout).isatty():
         return LiveProgress(terminal(), budget_agent_steps, done_agent_steps)
     return PlainProgress()
 

@@ -9,13 +9,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxpg import evaluate as evaluate_module
+import jaxpg.evaluate as evaluate_module
 from jaxpg.cli import parse
+from jaxpg.config import load_run
 from jaxpg.core.errors import UserError
 from jaxpg.evaluate import EvaluateArguments, main
 from jaxpg.experiment import Player, build
 from jaxpg.kernel.rollout import play_games
-from jaxpg.run.run_folder import load_run
 from jaxpg.run.saved_run import restore_params
 from tests.runs import games, nobody_reads_stdout
 
@@ -131,7 +131,7 @@ def test_games_are_reported_as_they_end(folder: Path) -> None:
         (("RUN", "--episode", "3"), "unknown flag --episode; did you mean '--episodes'?"),
         (("RUN", "other"), "unexpected argument 'other'; give one run folder, then flags"),
         (("RUN", "--env.game", "CartPol-v1"), "env.game: unknown name 'CartPol-v1'; did you mean 'CartPole-v1'?"),
-        (("RUN", "--env.game", "Acrobot-v1"), "the checkpoint is of another architecture"),
+        (("RUN", "--env.game", "Acrobot-v1"), "env.game: the policy was trained on CartPole-v1, and the numbers of"),
         (("RUN", "--env.num-lanes", "0"), "env.num_lanes"),
     ],
 )

@@ -9,13 +9,13 @@ import imageio_ffmpeg
 import numpy as np
 import pytest
 
-from jaxpg import record as record_module
+import jaxpg.record as record_module
+from jaxpg.config import load_run
 from jaxpg.core.errors import UserError
 from jaxpg.envs import make_env
 from jaxpg.envs.games import action_names
 from jaxpg.experiment import Player, build
 from jaxpg.record import main
-from jaxpg.run.run_folder import load_run
 from jaxpg.run.saved_run import restore_params
 from jaxpg.viewing.grid import CAPTION_HEIGHT, DIMMED, GAP
 from jaxpg.viewing.panel import GAME_SIZE, PAPER, SIZE, Moment, Panel, picture_of
@@ -38,7 +38,10 @@ SMALL = [
     *("--reinforce.rollout-agent-steps", "8", "--policy.hidden", "8", "--checkpoint.every-iterations", "2"),
     *("--run.budget-agent-steps", "64"),
 ]
-ALE = ["--env.backend", "ale", "--env.no-maxpool", "--env.noop-max", "0", "--policy.name", "linear"]
+ALE = [
+    *("--env.backend", "ale", "--env.no-maxpool", "--env.noop-max", "0", "--policy.name", "linear"),
+    *("--reinforce.reward-transform", "none", "--reinforce.no-cut-at-life-loss"),
+]
 GAMES = {
     "pong": ["--env.game", "Pong"],
     "gray": ["--env.game", "MsPacman", *ALE, "--observation.name", "flat_gray"],

@@ -9,7 +9,7 @@ from jaxpg.parallel.team import Team
 
 
 def _compare(monkeypatch, *everyones: list[str]) -> None:
-    said = [train._common_settings(parse_train(argv)) for argv in everyones]
+    said = [train._common_settings(parse_train(argv).config, resumes="--resume" in argv) for argv in everyones]
     monkeypatch.setattr(Team, "gather", lambda team, content: said)
     Team.alone().check_same_settings(said[-1])
 
@@ -35,7 +35,7 @@ def test_many_differences_are_counted(monkeypatch) -> None:
 
 
 def test_another_version_is_named(monkeypatch) -> None:
-    theirs = train._common_settings(parse_train([]))
+    theirs = train._common_settings(parse_train([]).config, resumes=False)
     monkeypatch.setattr(Team, "gather", lambda team, content: [content, {**theirs, "jax's version": "0.1"}])
     with pytest.raises(UserError, match="^jax's version is .* and 0.1 in process 1"):
         Team.alone().check_same_settings(theirs)

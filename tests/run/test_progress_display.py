@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.text import Text
 
 from jaxpg.run import progress_display as progress
-from jaxpg.run.progress_display import LiveProgress, PlainProgress, make_progress
+from jaxpg.run.progress_display import LiveProgress, PlainProgress, make_display
 
 
 def record(iteration: int, mean: float | None = None) -> dict:
@@ -120,8 +120,8 @@ class Terminal(io.StringIO):
 
 def test_the_display_is_live_exactly_on_a_terminal(monkeypatch):
     monkeypatch.setattr(sys, "stdout", Terminal())
-    live = make_progress(100, 0)
+    live = make_display(100, 0, bar=True)
     live.close()
     monkeypatch.setattr(sys, "stdout", io.StringIO())
-    plain = make_progress(100, 0)
+    plain = make_display(100, 0, bar=True)
     assert (type(live), type(plain)) == (LiveProgress, PlainProgress)
