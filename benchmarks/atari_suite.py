@@ -15,11 +15,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from scipy import stats
 from trainings import call, read_summary, split_argv, train
 
-from jaxpg.config import load_run
-from jaxpg.scores.evaluation_file import read_evaluations
-from jaxpg.scores.intervals import mean_interval
+from jaxpg.viewing.run_log import read_run
 
 
 def main() -> None:
@@ -43,8 +42,7 @@ def main() -> None:
 
 def _evaluate(folder: Path, episodes: int) -> None:
     iteration = read_summary(folder)["iteration"]
-    evaluations = read_evaluations(folder / "evaluation.json")
-    if not any(e.checkpoint == iteration and e.episodes >= episodes for e in evaluations):
+    if not any(e.checkpoint == iteration and e.episodes >= episodes for e in read_run(str(folder)).evaluations):
         call("evaluate", str(folder), "--episodes", str(episodes))
 
 
@@ -53,10 +51,10 @@ def _write_table(out: Path) -> None:
     groups: dict[tuple[str, str], list[dict[str, Any]]] = {}
     for folder in sorted(path.parent for path in out.glob("*/summary.json")):
         summary = read_summary(folder)
-        newest = [e for e in read_evaluations(folder / "evaluation.json") if e.checkpoint == summary["iteration"]]
+        run = read_run(str(folder))
+        newest = [e for e in run.evaluations if e.checkpoint == summary["iteration"]]
         if newest:
-            config = load_run(str(folder))
-            game, seed = config.env.game, config.run.seed
+            game, seed = run.config.env.game, run.config.run.seed
             recipe = folder.name.removesuffix(f"-{game}-{seed}")
             numbers = {"agent_steps": summary["agent_steps"], "seconds": summary["wall_seconds"]}
             most = max(newest, key=lambda e: e.episodes)
@@ -68,8 +66,10 @@ def _write_table(out: Path) -> None:
     ]
     for (recipe, game), runs in groups.items():
         means, steps, seconds = (np.array([run[key] for run in runs]) for key in ("mean", "agent_steps", "seconds"))
-        interval = mean_interval(means)
-        band = "-" if interval is None else f"{interval[0]:,.1f} to {interval[1]:,.1f}"
+        band = "-"
+        if len(means) > 1 and np.ptp(means) > 0:
+            low, high = stats.t.interval(0.95, len(means) - 1, loc=means.mean(), scale=stats.sem(means))
+            band = f"{low:,.1f} to {high:,.1f}"
         normalized = [run["human_normalized"] for run in runs]
         share = "-" if None in normalized else f"{np.mean(normalized):.1%}"
         lines.append(

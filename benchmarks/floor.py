@@ -11,7 +11,6 @@ import jax.numpy as jnp
 from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn
 
 from jaxpg.config import Config
-from jaxpg.core.types import Params
 from jaxpg.kernel.pieces import Experiment
 from jaxpg.learners.minibatches import agent_steps_per_update
 from jaxpg.policies.networks import make_policy
@@ -33,7 +32,7 @@ def operations_per_agent_step(config: Config, experiment: Experiment) -> float:
     policy = make_policy(plain, picture.shape, spec.num_actions, experiment.policy.has_value)
     params = jax.eval_shape(policy.init, jax.random.key(0))
 
-    def total(params: Params, x: jax.Array) -> jax.Array:
+    def total(params: Any, x: jax.Array) -> jax.Array:
         logits, value = policy.apply(params, x)
         return logits.sum() + value
 

@@ -12,13 +12,9 @@ from pathlib import Path
 
 import ale_py
 import gymnasium
-import jax
-import jax.numpy as jnp
 import numpy as np
 
-from jaxpg.config import load_run
-from jaxpg.experiment import Player, build
-from jaxpg.run.saved_run import restore_params
+import jaxpg
 
 
 def main() -> None:
@@ -28,18 +24,11 @@ def main() -> None:
     parser.add_argument("--games", type=int, default=100)
     parser.add_argument("--seed", type=int, default=1000, help="seed of the first game; the next ones follow")
     arguments = parser.parse_args()
-    config = load_run(str(arguments.run))
+    config = jaxpg.load_recipe(arguments.run / "config.yaml")
     name = config.observation.name
     if name not in ("ram", "flat_gray") or config.env.actions:
         sys.exit(f"{arguments.run}: only the observations ram and flat_gray with all actions can be played here")
-    experiment = build(config, Player(config.env))
-    params, _ = restore_params(arguments.run, experiment, "latest")
-    experiment.rollout.close()
-
-    @jax.jit
-    def act(params, seen):
-        return jnp.argmax(experiment.policy.apply(params, experiment.observation.decode(seen.reshape(-1)))[0])
-
+    policy = jaxpg.load_policy(arguments.run)
     gymnasium.register_envs(ale_py)
     env = gymnasium.make(f"ALE/{config.env.game}-v5", obs_type="ram" if name == "ram" else "rgb")
     if name == "flat_gray":
@@ -50,7 +39,8 @@ def main() -> None:
         seen, _ = env.reset(seed=arguments.seed + game)
         total, over = 0.0, False
         while not over:
-            seen, reward, terminated, truncated, _ = env.step(int(act(params, seen)))
+            action = int(policy(seen.reshape(policy.observation_shape)).action)
+            seen, reward, terminated, truncated, _ = env.step(action)
             total, over = total + float(reward), terminated or truncated
         returns.append(total)
         if sys.stdout.isatty() or game % 10 == 9:

@@ -21,9 +21,9 @@ from typing import Any, NamedTuple
 from growth import Row, draw, fits, table
 from turns import PHASES, Contestant, Done, phase_seconds, rates
 
+from jaxpg import UserError
 from jaxpg.cli import parse_train
 from jaxpg.config import Config
-from jaxpg.core.errors import UserError
 
 LEAST_ROLLOUT_AGENT_STEPS = 4
 LEAST_LANES_OF_MEMBERS = 64

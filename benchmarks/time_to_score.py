@@ -27,8 +27,10 @@ from trainings import split_argv, train
 from jaxpg.cli import parse_train
 from jaxpg.config import Config
 from jaxpg.machine.durable_files import write_json, write_text
-from jaxpg.run.writers import Record
 from jaxpg.viewing.run_log import read_run
+
+Record = dict[str, float | int | None]
+"""One iteration of a run."""
 
 GAMES = 100
 """Games that a mean has to be of."""
