@@ -131,7 +131,7 @@ def test_games_are_reported_as_they_end(folder: Path) -> None:
         (("RUN", "--episode", "3"), "unknown flag --episode; did you mean '--episodes'?"),
         (("RUN", "other"), "unexpected argument 'other'; give one run folder, then flags"),
         (("RUN", "--env.game", "CartPol-v1"), "env.game: unknown name 'CartPol-v1'; did you mean 'CartPole-v1'?"),
-        (("RUN", "--env.game", "Acrobot-v1"), "the checkpoint is of another architecture"),
+        (("RUN", "--env.game", "Acrobot-v1"), "env.game: the policy was trained on CartPole-v1, and the numbers of"),
         (("RUN", "--env.num-lanes", "0"), "env.num_lanes"),
     ],
 )

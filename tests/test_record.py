@@ -38,7 +38,10 @@ SMALL = [
     *("--reinforce.rollout-agent-steps", "8", "--policy.hidden", "8", "--checkpoint.every-iterations", "2"),
     *("--run.budget-agent-steps", "64"),
 ]
-ALE = ["--env.backend", "ale", "--env.no-maxpool", "--env.noop-max", "0", "--policy.name", "linear"]
+ALE = [
+    *("--env.backend", "ale", "--env.no-maxpool", "--env.noop-max", "0", "--policy.name", "linear"),
+    *("--reinforce.reward-transform", "none", "--reinforce.no-cut-at-life-loss"),
+]
 GAMES = {
     "pong": ["--env.game", "Pong"],
     "gray": ["--env.game", "MsPacman", *ALE, "--observation.name", "flat_gray"],

@@ -32,12 +32,12 @@ def test_by_hand() -> None:
     [
         ({"discount": 0.9, "cut_at_reward": False}, _recursion(0.9)),
         ({"discount": 0.9, "cut_at_reward": False, "td_lambda": 0.5}, _recursion(0.9)),
-        ({"discount": 0.9}, _recursion(0.9, lambda reward, lost: reward != 0)),
+        ({"discount": 0.9, "cut_at_reward": True}, _recursion(0.9, lambda reward, lost: reward != 0)),
         (
             {"discount": 0.9, "cut_at_reward": False, "cut_at_life_loss": True},
             _recursion(0.9, lambda reward, lost: lost),
         ),
-        ({"discount": 1.0, "reward_transform": "clip"}, [1, 1, -1, -1, -1, 1, 1, 0]),
+        ({"discount": 1.0, "cut_at_reward": True, "reward_transform": "clip"}, [1, 1, -1, -1, -1, 1, 1, 0]),
     ],
 )
 def test_reinforce_credits_by_its_own_rules(settings: dict, expected: list[float]) -> None:
