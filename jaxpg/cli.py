@@ -14,7 +14,16 @@ from typing import Annotated, Any, ClassVar, TypeVar
 import tyro
 from tyro.constructors import ConstructorRegistry, PrimitiveConstructorSpec, PrimitiveTypeInfo
 
-from jaxpg.config import RECIPES, Config, check, load_recipe, packaged_recipes, with_schedule
+from jaxpg.config import (
+    RECIPES,
+    Config,
+    check,
+    config_type,
+    default_config,
+    load_recipe,
+    packaged_recipes,
+    with_schedule,
+)
 from jaxpg.core.errors import UserError, nearest
 from jaxpg.core.validation import whole_number
 from jaxpg.envs import ATARI_BACKENDS
@@ -41,7 +50,7 @@ class TrainArguments:
     the recipe for env.game."""
     resume: Annotated[str, tyro.conf.arg(metavar="RUN_DIR")] = ""
     """Run folder to go on with; its own configuration is the recipe."""
-    config: Annotated[Config, tyro.conf.arg(name="")] = dataclasses.field(default_factory=Config)
+    config: Annotated[Config, tyro.conf.arg(name="")] = dataclasses.field(default_factory=default_config)
     distributed: DistributedConfig = dataclasses.field(default_factory=DistributedConfig)
     about: tyro.conf.Suppress[tuple[str, ...]] = dataclasses.field(default=(), metadata=NO_FLAG)
     """Which recipe was taken, and then what should be known about it, in sentences without their full stop."""
@@ -87,7 +96,7 @@ def _recipe_path(recipe: str) -> Path:
 def _recipe_for(env: EnvConfig) -> tuple[Config, str]:
     """The recipe of the package for a game, and how it is called; one for any game stands for it."""
     if env.backend not in ATARI_BACKENDS:
-        return Config(), "no recipe"
+        return default_config(), "no recipe"
     name = "pong_reinforce" if env.game == "Pong" else "cartpole" if env.game in CLASSIC else "atari_fast"
     config = load_recipe(RECIPES / f"{name}.yaml")
     if config.env.game != env.game:  # a target is a score of one game
@@ -228,7 +237,7 @@ def _flags(section: Any, prefix: str) -> list[str]:
             continue
         kind: Any = getattr(field.type, "__origin__", field.type)  # of an Annotated type
         if kind is Config:  # whose sections are flags themselves
-            flags += _flags(kind, prefix)
+            flags += _flags(config_type(), prefix)
         else:
             name = prefix + field.name.replace("_", "-")
             flags += _flags(kind, name + ".") if dataclasses.is_dataclass(kind) else [name]
