@@ -1,7 +1,7 @@
 """A policy of your own: a Flax module that acts on one observation, which the kernel batches.
 
-    jaxpg train pong --imports ./two_layers.py --policy.name two_layers
-    jaxpg evaluate runs/mine --trust-imports
+jaxpg train pong --imports ./two_layers.py --policy.name two_layers
+jaxpg evaluate runs/mine --trust-imports
 """
 
 from math import prod

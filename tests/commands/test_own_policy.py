@@ -26,7 +26,12 @@ NOT_TRUSTED = "which would run that code; if you trust it, say --trust-imports, 
 def command(name: str, *argv: str, cwd: Path, code: int = 0) -> str:
     """A command as a real process, because each must import the file by itself; returns what it said."""
     done = subprocess.run(
-        [sys.executable, "-m", f"jaxpg.{name}", *argv], cwd=cwd, capture_output=True, text=True, timeout=300, check=False
+        [sys.executable, "-m", f"jaxpg.{name}", *argv],
+        cwd=cwd,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
     )
     assert done.returncode == code, done.stdout + done.stderr
     assert "Traceback" not in done.stderr
@@ -45,7 +50,12 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_the_run_keeps_the_file_s_place_and_refuses_to_run_it_unasked(home: Path) -> None:
     config = home / "mine" / "config.yaml"
     assert load_recipe(config, Trust(everything=True)).imports == (str(home / "two_layers.py"),)
-    for name, argv in [("evaluate", ["mine"]), ("record", ["mine"]), ("report", ["mine"]), ("train", ["--resume=mine"])]:
+    for name, argv in [
+        ("evaluate", ["mine"]),
+        ("record", ["mine"]),
+        ("report", ["mine"]),
+        ("train", ["--resume=mine"]),
+    ]:
         said = command(name, *argv, cwd=home, code=2)
         assert said.startswith("jaxpg: ")
         assert said.rstrip().endswith(f"it imports {home / 'two_layers.py'}, {NOT_TRUSTED}")
@@ -106,7 +116,8 @@ def test_from_python(home: Path, tmp_path: Path) -> None:
         policy(np.zeros(3))
 
 
-def test_what_a_user_gets_wrong_is_a_sentence(home: Path, tmp_path: Path) -> None:
+def test_what_a_user_gets_wrong_is_a_sentence(home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
     (tmp_path / "broken.py").write_text("import jaxpg\n\n1 / 0\n")
     (tmp_path / "taken.py").write_text("import jaxpg\n\n@jaxpg.register_policy('mlp')\nclass Mine: pass\n")
     cases = {
@@ -116,8 +127,7 @@ def test_what_a_user_gets_wrong_is_a_sentence(home: Path, tmp_path: Path) -> Non
         "./taken.py": "policy.name: the name 'mlp' is taken; register yours under another",
     }
     for imports, sentence in cases.items():
-        with pytest.raises(jaxpg.UserError, match=re.escape(sentence)), pytest.MonkeyPatch.context() as patch:
-            patch.chdir(tmp_path)
+        with pytest.raises(jaxpg.UserError, match=re.escape(sentence)):
             jaxpg.load_recipe("pong", {"imports": [imports]})
     with pytest.raises(jaxpg.UserError, match=r"run.sed: unknown key; did you mean 'run.seed'\?"):
         jaxpg.load_recipe("pong", {"run.sed": 3})
