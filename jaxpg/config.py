@@ -7,7 +7,6 @@ import dataclasses
 import io
 import json
 import keyword
-import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -16,19 +15,9 @@ from typing import Annotated, Any
 
 from pydantic import Field, TypeAdapter, ValidationError
 from ruamel.yaml import YAML
-from ruamel.yaml.error import MarkedYAMLError, YAMLError
-from ruamel.yaml.tokens import (
-    AliasToken,
-    BlockEndToken,
-    BlockMappingStartToken,
-    BlockSequenceStartToken,
-    FlowMappingEndToken,
-    FlowMappingStartToken,
-    FlowSequenceEndToken,
-    FlowSequenceStartToken,
-)
 
 from jaxpg.core.errors import UserError, nearest
+from jaxpg.core.strict_yaml import odd_place, position, read_yaml
 from jaxpg.core.user_modules import NOBODY, Trust, import_trusted, resolved
 from jaxpg.core.validation import STRICT, NonNegativeFloat, NonNegativeInt, PositiveInt, with_whole_numbers
 from jaxpg.envs.config import EnvConfig
@@ -176,12 +165,6 @@ RECIPES = Path(__file__).parent / "recipes"
 HISTORY = "history"
 """The section of a ``config.yaml`` that says what was changed; no setting."""
 _HISTORY = TypeAdapter(list[Change])
-_STARTS = (BlockMappingStartToken, BlockSequenceStartToken, FlowMappingStartToken, FlowSequenceStartToken)
-_ENDS = (BlockEndToken, FlowMappingEndToken, FlowSequenceEndToken)
-MAX_DEPTH = 20
-"""Lists and mappings in one another; a recipe has three."""
-MAX_RECIPE_BYTES = 100_000
-"""The reader takes seconds for so much, and a minute for a megabyte."""
 
 
 def load_recipe(path: Path, trust: Trust = NOBODY) -> Config:
@@ -194,7 +177,7 @@ def load_recipe(path: Path, trust: Trust = NOBODY) -> Config:
     Raises:
       UserError: no such file, no YAML, not a configuration, or imports that are not trusted.
     """
-    data = _read(path)
+    data = read_yaml(path)
     data.pop(HISTORY, None)
     imports = data.get("imports")
     if isinstance(imports, list) and all(isinstance(name, str) for name in imports):
@@ -246,7 +229,7 @@ def with_overrides(config: Config, overrides: Mapping[str, Any]) -> Config:
 
 def load_history(path: Path) -> list[Change]:
     """What was changed whenever the run with this ``config.yaml`` was resumed, the oldest first; errors likewise."""
-    return _read_history(path, _read(path))
+    return _read_history(path, read_yaml(path))
 
 
 def changes(before: Config, after: Config, agent_steps: int) -> list[Change]:
@@ -267,45 +250,12 @@ def flatten(config: Config) -> dict[str, Any]:
     return flat
 
 
-def _read(path: Path) -> Any:
-    try:
-        with path.open("rb") as file:
-            content = file.read(MAX_RECIPE_BYTES + 1)
-        if len(content) > MAX_RECIPE_BYTES:
-            raise UserError(f"{path}: a recipe of more than {MAX_RECIPE_BYTES} bytes is no recipe")
-        text = content.decode("utf-8")
-    except OSError as error:
-        near = nearest(path.name, (p.name for p in path.parent.glob("*.yaml"))) if path.parent.is_dir() else ""
-        raise UserError(f"{path}: cannot read the recipe: {error.strerror}{near}") from error
-    except UnicodeDecodeError as error:
-        raise UserError(f"{path}: the recipe is not UTF-8 text (byte {error.start})") from error
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # paragraphs about anchors and the numbers of YAML 1.1
-            _refuse_aliases_and_depth(path, text)
-            data: Any = YAML(typ="rt").load(text)  # round-trip mode builds no objects and knows line numbers
-    except MarkedYAMLError as error:
-        mark = error.problem_mark or error.context_mark
-        place = f":{mark.line + 1}:{mark.column + 1}" if mark else ""
-        raise UserError(f"{path}{place}: not YAML: {error.problem or error.context}") from error
-    except (YAMLError, ValueError, RecursionError) as error:
-        raise UserError(f"{path}: not YAML: {str(error).splitlines()[0] if str(error) else 'too deep'}") from error
-    except (AttributeError, LookupError, TypeError) as error:  # of ruamel, at '!!bool x' and at mappings as keys
-        raise UserError(f"{path}: not YAML: a key or a tagged value is of a wrong kind: {error}") from error
-    if data is None:
-        data = {}
-    if not isinstance(data, dict):
-        kind = "list" if isinstance(data, list) else "single value"
-        raise UserError(f"{path}: a recipe is a mapping of sections such as 'env:', not a {kind}")
-    return data
-
-
 def _read_history(path: Path, data: Any) -> list[Change]:
     try:
         return _HISTORY.validate_json(json.dumps(data.get(HISTORY) or []), strict=True)
     except (ValidationError, TypeError, ValueError, RecursionError) as error:
         raise UserError(
-            f"{path}{_position(data, (HISTORY,))}: history: a list of changes, each with agent_steps, setting, "
+            f"{path}{position(data, (HISTORY,))}: history: a list of changes, each with agent_steps, setting, "
             "before and after; correct it or take it out"
         ) from error
 
@@ -350,24 +300,6 @@ def dump(config: Config, history: Sequence[Change] = ()) -> str:
     return stream.getvalue()
 
 
-def _refuse_aliases_and_depth(path: Path, text: str) -> None:
-    """A few lines of aliases of aliases would expand to more than fits into memory, and the reader's time grows with
-    the square of the depth.
-    """
-    depth = 0
-    for token in YAML(typ="rt").scan(text):
-        mark = token.start_mark
-        depth += isinstance(token, _STARTS) - isinstance(token, _ENDS)
-        if depth > MAX_DEPTH:
-            raise UserError(
-                f"{path}:{mark.line + 1}:{mark.column + 1}: nested too deep; a recipe is sections of settings"
-            )
-        if isinstance(token, AliasToken):
-            raise UserError(
-                f"{path}:{mark.line + 1}:{mark.column + 1}: a recipe has no aliases; write *{token.value} out"
-            )
-
-
 def _validate(data: dict[str, Any], source: str) -> Config:
     try:
         adapter = _adapter(config_type())  # type: ignore[arg-type]  # classes can be hashed
@@ -380,35 +312,22 @@ def _validate(data: dict[str, Any], source: str) -> Config:
         keys = first["loc"]
         if len(keys) > 1 and isinstance(keys[-2], int) and isinstance(keys[-1], str):
             keys = keys[:-1]  # pydantic's word for the kind of a list's item, where there are several
-        place = f"{source}{_position(data, keys)}: " if source else ""
+        place = f"{source}{position(data, keys)}: " if source else ""
         raise UserError(f"{place}{'.'.join(map(str, keys))}: {_sentence(first)}") from error
     except (TypeError, ValueError, RecursionError) as error:
-        keys = _odd_place(data) or ()
-        place = f"{source}{_position(data, keys)}: {'.'.join(map(str, keys))}" if keys else source
+        keys = odd_place(data) or ()
+        place = f"{source}{position(data, keys)}: {'.'.join(map(str, keys))}" if keys else source
         raise UserError(f"{place}: a value is no text, number, list or mapping: {error}") from error
     try:
         own_section(config)
     except UserError as error:
-        raise UserError(f"{source}{_position(data, ('run', 'learner'))}: {error}" if source else str(error)) from error
+        raise UserError(f"{source}{position(data, ('run', 'learner'))}: {error}" if source else str(error)) from error
     return config
 
 
 @lru_cache
 def _adapter(kind: type[Config]) -> TypeAdapter[Config]:
     return TypeAdapter(kind)
-
-
-def _odd_place(data: Any) -> tuple[Any, ...] | None:
-    """The keys to the first value that JSON has no word for, or to the mapping with such a key; None without one."""
-    if isinstance(data, dict) and not all(isinstance(key, str | int | float | None) for key in data):
-        return ()
-    if not isinstance(data, dict | list):
-        return None if isinstance(data, str | int | float | None) else ()
-    for key, value in data.items() if isinstance(data, dict) else enumerate(data):
-        inner = _odd_place(value)
-        if inner is not None:
-            return (key, *inner)
-    return None
 
 
 def _sentence(error: Any) -> str:
@@ -422,17 +341,3 @@ def _sentence(error: Any) -> str:
     value = error["input"]
     shown = "" if isinstance(value, dict | list) else f", not {value!r}"
     return f"{message}{shown}"
-
-
-def _position(data: Any, keys: tuple[int | str, ...]) -> str:
-    """Line and column of the innermost key that has one, as ``:3:5``."""
-    found = ""
-    for key in keys:
-        try:
-            marks = data.lc  # ruamel's record of lines and columns
-            line, column = marks.key(key) if isinstance(key, str) else marks.item(key)
-            data = data[key]
-        except (AttributeError, KeyError, IndexError, TypeError):
-            break
-        found = f":{line + 1}:{column + 1}"
-    return found

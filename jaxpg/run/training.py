@@ -29,7 +29,7 @@ from jaxpg.run.counters import WINDOW_EPISODES, Progress
 from jaxpg.run.recorder import Recorder
 from jaxpg.run.run_writers import RunWriters
 from jaxpg.run.segments import Segments, segment_agent_steps
-from jaxpg.run.writers import EpisodeRow, Record, Writer
+from jaxpg.run.writers import EpisodeRow, Record, Writer, episode_rows
 
 SECONDS_BETWEEN_BEST = 10.0
 """Least seconds from a save to one that keeps a better policy; saves have no influence on the games."""
@@ -312,7 +312,9 @@ class Training:
         speed = played.agent_steps / wall
         record = self._record(metrics, seconds, speed, learn=t2 - t1, wall=wall)
         if self._writers:
-            rows = self._episode_rows(played.episodes, agent_steps_before)
+            rows = episode_rows(
+                played.episodes, agent_steps_before, self.config.env.num_lanes, self.progress.wall_seconds
+            )
             self._writers.write(record, rows)
             self._call_back(record, rows)
         progress.wall_seconds += time.perf_counter() - t2
@@ -367,13 +369,6 @@ class Training:
             "other_seconds": round(wall - seconds.emulate - seconds.act - learn, 6),
         }
 
-    def _episode_rows(self, episodes: Episodes, agent_steps_before: int) -> list[EpisodeRow]:
-        num_lanes, wall = self.config.env.num_lanes, round(self.progress.wall_seconds, 3)
-        return [
-            EpisodeRow(agent_steps_before + (step + 1) * num_lanes, wall, *game)
-            for step, *game in zip(*(column.tolist() for column in episodes), strict=True)
-        ]
-
     def _check_finite(self, metrics: dict[str, float]) -> None:
         for name, value in metrics.items():
             if not math.isfinite(value):
@@ -388,9 +383,8 @@ class Training:
         )
 
     def _say(self, sentence: str) -> None:
-        if not self.team.leads:
-            return
-        say(f"jaxpg: {self.folder}: {sentence}", error=True)
+        if self.team.leads:
+            say(f"jaxpg: {self.folder}: {sentence}", error=True)
 
 
 def _is_multiple(iteration: int, every: int) -> bool:

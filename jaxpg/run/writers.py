@@ -14,6 +14,7 @@ from tensorboardX.proto.summary_pb2 import Summary
 
 from jaxpg.core.errors import UserError
 from jaxpg.core.registry import Registry
+from jaxpg.core.types import Episodes
 from jaxpg.machine.durable_files import write_parts
 
 Record = dict[str, float | int | None]
@@ -29,6 +30,14 @@ class EpisodeRow(NamedTuple):
     candidate: int
     episode_return: float
     length_agent_steps: int
+
+
+def episode_rows(episodes: Episodes, agent_steps_before: int, num_lanes: int, wall_seconds: float) -> list[EpisodeRow]:
+    """A row for each episode that ended in a rollout, before which the run had so many agent steps."""
+    return [
+        EpisodeRow(agent_steps_before + (step + 1) * num_lanes, round(wall_seconds, 3), *episode)
+        for step, *episode in zip(*(column.tolist() for column in episodes), strict=True)
+    ]
 
 
 EPISODE_HEADER = ["agent_steps", "wall_seconds", "lane", "candidate", "return", "length_agent_steps"]

@@ -9,8 +9,6 @@ from pathlib import Path
 import pytest
 
 from jaxpg.config import (
-    MAX_DEPTH,
-    MAX_RECIPE_BYTES,
     Change,
     CheckpointConfig,
     Config,
@@ -22,6 +20,7 @@ from jaxpg.config import (
     load_recipe,
 )
 from jaxpg.core.errors import MAX_SENTENCE, UserError
+from jaxpg.core.strict_yaml import MAX_DEPTH, MAX_RECIPE_BYTES
 from jaxpg.envs.config import EnvConfig
 from jaxpg.learners.optimizers import OptimizerConfig
 from jaxpg.learners.reinforce_config import ReinforceConfig
