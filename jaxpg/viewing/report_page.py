@@ -1,0 +1,167 @@
+"""The page of a report: its sections, its charts and its videos, in one file."""
+
+import base64
+import hashlib
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jinja2
+from markupsafe import Markup
+
+from jaxpg import __version__
+from jaxpg.config import dump
+from jaxpg.core.errors import UserError
+from jaxpg.machine.durable_files import write_text
+from jaxpg.viewing.charts import Chart, draw_png, draw_svg, in_words, short
+from jaxpg.viewing.tables import Table, checkpoints_table, runs_table, settings_table, time_table
+from jaxpg.viewing.views import (
+    Run,
+    evaluation_chart,
+    games_chart,
+    learning_charts,
+    signal_charts,
+    time_chart,
+    trace_charts,
+)
+
+PAGE = Path(__file__).parent / "page"
+
+
+class Section(NamedTuple):
+    """A part of the page."""
+
+    title: str
+    note: str
+    charts: list[Chart]
+    tables: list[Table]
+    is_detail: bool = False
+    """Whether it stands below the videos."""
+
+
+class VideoCard(NamedTuple):
+    """A video on the page, with the charts of its first game."""
+
+    title: str
+    content: bytes
+    charts: list[Chart]
+
+
+def sections_of(runs: Sequence[Run]) -> list[Section]:
+    """The parts of the page that have something to show."""
+    games = [games_chart(run, i) for i, run in enumerate(runs)]
+    sections = [
+        Section(
+            "How it learned",
+            "Unclipped scores of whole games as they ended in training. Of runs that differ by the seed only, the mean "
+            "is drawn as far as all of them go, from three seeds on with Student's 95 % interval over seeds.",
+            [*learning_charts(runs), *_there(games)],
+            [],
+        ),
+        Section(
+            "How good it is",
+            "Whole games played after training (python -m jaxpg.evaluate); every game that was begun counts. The "
+            "interval of the mean is Student's t without the skewness; a game played several times counts once in it.",
+            _there([evaluation_chart(runs)]),
+            _there([checkpoints_table(runs)]),
+        ),
+        Section("Where the time went", "", _there([time_chart(runs)]), _there([time_table(runs)]), True),
+        Section("The learner's own numbers", "Means of neighbouring iterations.", signal_charts(runs), [], True),
+    ]
+    return [section for section in sections if section.charts or section.tables]
+
+
+def videos_of(runs: Sequence[Run]) -> list[VideoCard]:
+    """Every video of the runs, with the charts of its first game where its trace is there."""
+    cards = []
+    for run in runs:
+        for video in run.log.videos:
+            name, trace = f"{run.name}: {video.path.stem}", video.trace
+            try:
+                content = video.path.read_bytes()
+            except OSError as error:  # it was taken away since the folder was read
+                run.log.remarks.append(f"{video.path.name} cannot be read: {error.strerror}")
+                continue
+            if trace is None or not trace["games"]:
+                cards.append(VideoCard(name, content, []))
+                continue
+            returns = ", ".join(short(sum(game["rewards"])) for game in trace["games"])
+            title = f"{run.name}: checkpoint {trace['checkpoint']}, return {returns}"
+            key = f"video_{len(cards)}"
+            cards.append(VideoCard(title, content, trace_charts(trace["games"][0], trace["action_names"], key)))
+    return cards
+
+
+def page_of(runs: Sequence[Run], sections: Sequence[Section], videos: Sequence[VideoCard]) -> str:
+    """The page as HTML, which asks for nothing from anywhere."""
+    script, style = ((PAGE / name).read_text(encoding="utf-8") for name in ("page.js", "page.css"))
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(PAGE), autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True
+    )
+    games = sorted({run.log.config.env.game for run in runs})
+    return environment.get_template("page.html").render(
+        title=runs[0].name if len(runs) == 1 else f"{len(runs)} runs of {', '.join(games)}",
+        version=__version__,
+        made=time.strftime("%Y-%m-%d %H:%M"),
+        style=Markup(style),
+        script=Markup(script),
+        script_hash=f"sha256-{digest}",
+        overview=runs_table(runs),
+        remarks=[(run.name, remark) for run in runs for remark in run.log.remarks],
+        sections=[{**section._asdict(), "charts": [_drawn(chart) for chart in section.charts]} for section in sections],
+        videos=[
+            {
+                "title": card.title,
+                "charts": [_drawn(chart) for chart in card.charts],
+                "content": base64.b64encode(card.content).decode(),
+            }
+            for card in videos
+        ],
+        differences=settings_table(runs),
+        configs=[(run.name, dump(run.log.config, run.log.history)) for run in runs],
+    )
+
+
+def _drawn(chart: Chart) -> dict[str, Any]:
+    """A chart as the page needs it."""
+    drawing = draw_svg(chart)
+    return {
+        "key": chart.key,
+        "title": chart.title,
+        "words": in_words(chart),
+        "svg": Markup(drawing.svg),  # Matplotlib escapes the texts in it
+        "marks": drawing.marks,
+        "legend": chart.legend,
+    }
+
+
+def count(things: Sequence[Any], name: str) -> str:
+    """How many there are, in words.
+
+    >>> count([1, 2], "chart"), count([1], "run")
+    ('2 charts', '1 run')
+    """
+    return f"{len(things)} {name}{'' if len(things) == 1 else 's'}"
+
+
+def _there(found: Sequence[Any]) -> list[Any]:
+    return [one for one in found if one is not None]
+
+
+def write_page(path: Path, text: str) -> None:
+    """Writes the page; UserError where it cannot be written."""
+    try:
+        write_text(path, text.encode("utf-8", "backslashreplace").decode())  # a folder's name may be any bytes
+    except OSError as error:
+        raise UserError(f"{path}: cannot be written: {error.strerror}") from error
+
+
+def write_pngs(folder: Path, charts: Sequence[Chart]) -> None:
+    """Writes each chart as a PNG file; UserError where one cannot be written."""
+    try:
+        for chart in charts:
+            draw_png(chart, folder)
+    except OSError as error:
+        raise UserError(f"{folder}: cannot be written: {error.strerror}") from error
