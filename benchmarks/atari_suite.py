@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from trainings import call, read_summary, split_argv, train
 
-from jaxpg.run.run_folder import load_run
+from jaxpg.config import load_run
 from jaxpg.scores.evaluation_file import read_evaluations
 from jaxpg.scores.intervals import mean_interval
 

@@ -16,8 +16,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxpg.config import load_run
 from jaxpg.experiment import Player, build
-from jaxpg.run.run_folder import load_run
 from jaxpg.run.saved_run import restore_params
 
 

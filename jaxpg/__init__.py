@@ -1,6 +1,18 @@
-"""Policy gradients, random search and evolution on Atari through one rollout kernel."""
+"""Policy gradients, random search and evolution through one rollout kernel, in JAX.
+
+What a program needs is here, and is imported when it is first used, so that ``import jaxpg`` takes no time:
+
+- ``load_recipe`` makes a configuration and ``train`` a run; ``evaluate``, ``record`` and ``report`` show how good;
+- ``load_policy`` gives the trained policy as a function of observations;
+- ``register_policy``, ``register_observation``, ``register_environment``, ``register_learner`` and ``register_writer``
+  are decorators that add your own, which every command then knows by name.
+
+Nothing is printed: progress and remarks are records of the logger ``jaxpg``. Users' mistakes raise ``UserError``.
+"""
 
 import sys
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
 
@@ -9,3 +21,75 @@ if sys.argv[:1] == ["-m"] and any(word.removeprefix("-m").split(".")[0] == "jaxp
     from jaxpg.machine.beginning import begin_command
 
     begin_command()
+
+if TYPE_CHECKING:
+    from jaxpg.cli import open_recipe as load_recipe
+    from jaxpg.config import Config
+    from jaxpg.core.errors import FaultError, UserError
+    from jaxpg.envs import register_environment
+    from jaxpg.evaluate import evaluate
+    from jaxpg.learners import register_learner
+    from jaxpg.policies import register_observation, register_policy
+    from jaxpg.policy import Decision, TrainedPolicy, load_policy
+    from jaxpg.record import record
+    from jaxpg.report import report
+    from jaxpg.run import register_writer
+    from jaxpg.run.session import TrainResult
+    from jaxpg.scores.evaluation_file import Evaluation
+    from jaxpg.train import train
+
+_PLACES = {
+    "load_recipe": "jaxpg.cli:open_recipe",
+    "Config": "jaxpg.config:Config",
+    "FaultError": "jaxpg.core.errors:FaultError",
+    "UserError": "jaxpg.core.errors:UserError",
+    "register_environment": "jaxpg.envs:register_environment",
+    "evaluate": "jaxpg.evaluate:evaluate",
+    "register_learner": "jaxpg.learners:register_learner",
+    "register_observation": "jaxpg.policies:register_observation",
+    "register_policy": "jaxpg.policies:register_policy",
+    "Decision": "jaxpg.policy:Decision",
+    "TrainedPolicy": "jaxpg.policy:TrainedPolicy",
+    "load_policy": "jaxpg.policy:load_policy",
+    "record": "jaxpg.record:record",
+    "report": "jaxpg.report:report",
+    "register_writer": "jaxpg.run:register_writer",
+    "TrainResult": "jaxpg.run.session:TrainResult",
+    "Evaluation": "jaxpg.scores.evaluation_file:Evaluation",
+    "train": "jaxpg.train:train",
+}
+"""Where each public name is defined."""
+
+__all__ = [
+    "Config",
+    "Decision",
+    "Evaluation",
+    "FaultError",
+    "TrainResult",
+    "TrainedPolicy",
+    "UserError",
+    "__version__",
+    "evaluate",
+    "load_policy",
+    "load_recipe",
+    "record",
+    "register_environment",
+    "register_learner",
+    "register_observation",
+    "register_policy",
+    "register_writer",
+    "report",
+    "train",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _PLACES:
+        raise AttributeError(f"module 'jaxpg' has no attribute {name!r}")
+    module, _, attribute = _PLACES[name].partition(":")
+    globals()[name] = found = getattr(import_module(module), attribute)
+    return found
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -8,7 +8,7 @@ import io
 import json
 import keyword
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
@@ -29,6 +29,7 @@ from ruamel.yaml.tokens import (
 )
 
 from jaxpg.core.errors import UserError, nearest
+from jaxpg.core.user_modules import NOBODY, Trust, import_trusted, resolved
 from jaxpg.core.validation import STRICT, NonNegativeFloat, NonNegativeInt, PositiveInt, with_whole_numbers
 from jaxpg.envs.config import EnvConfig
 from jaxpg.learners.evolution import EvolutionConfig
@@ -68,6 +69,8 @@ class RunConfig:
     lane_groups: NonNegativeInt = 0
     """Groups of lanes that each have candidates of their own in search and evolution; 0 for one a device. With a number
     that all of them divide, one, two or more processes and devices play the same games."""
+    writers: tuple[str, ...] = ("tensorboard",)
+    """Where metrics and episodes go besides metrics.jsonl and episodes.csv: tensorboard, or a writer of your own."""
     record_every: NonNegativeInt = 0
     """Iterations from recorded game to recorded game; 0 records nothing. Each is a checkpoint that is kept for good
     and a video in videos/, which a process of the lowest priority makes while the training goes on."""
@@ -102,6 +105,9 @@ class Config:
 
     __pydantic_config__ = STRICT
 
+    imports: tuple[str, ...] = ()
+    """Modules (mine) and files (./mine.py) that are imported first, because they register a policy, an observation, an
+    environment, a learner or a writer. What a recipe or a run folder names is imported only with --trust-imports."""
     run: RunConfig = field(default_factory=RunConfig)
     env: EnvConfig = field(default_factory=EnvConfig)
     observation: ObservationConfig = field(default_factory=ObservationConfig)
@@ -146,8 +152,14 @@ def default_config() -> Config:
 
 def own_section(config: Config) -> Any:
     """The settings of the learner that the run has; UserError where it is not registered."""
-    LEARNERS[config.run.learner]
-    return getattr(config, config.run.learner)
+    name = config.run.learner
+    if name in LEARNERS and not hasattr(config, name):
+        raise UserError(
+            f"run.learner: {name} was registered after this configuration was made; register it first, and make the "
+            "configuration with load_recipe or config_type"
+        )
+    LEARNERS[name]
+    return getattr(config, name)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -178,23 +190,74 @@ MAX_RECIPE_BYTES = 100_000
 """The reader takes seconds for so much, and a minute for a megabyte."""
 
 
-def load_recipe(path: Path) -> Config:
+def load_recipe(path: Path, trust: Trust = NOBODY) -> Config:
     """Reads a YAML recipe strictly: unknown keys, wrong types and wrong ranges are errors with their place.
 
+    Args:
+      path: the file.
+      trust: which of its imports may be run, which happens before its other keys are looked at.
+
     Raises:
-      UserError: no such file, no YAML, or not a configuration.
+      UserError: no such file, no YAML, not a configuration, or imports that are not trusted.
     """
-    return _read(path)[0]
+    data = _read(path)
+    data.pop(HISTORY, None)
+    imports = data.get("imports")
+    if isinstance(imports, list) and all(isinstance(name, str) for name in imports):
+        data["imports"] = list(resolved(imports, path.parent.absolute()))
+        import_trusted(data["imports"], str(path), trust)
+    return _validate(data, str(path))
+
+
+def load_run(folder: str, trust: Trust = NOBODY) -> Config:
+    """The configuration of the run in ``folder``; UserError where there is no run, or as for ``load_recipe``."""
+    if not folder:
+        raise UserError("which run? give its folder, such as runs/mine")
+    config = Path(folder) / "config.yaml"
+    try:
+        there = config.is_file()
+    except (OSError, ValueError) as error:
+        raise UserError(f"{folder!r}: cannot be read: {error}") from error
+    if not there:
+        raise UserError(f"{folder}: no run: it has no config.yaml")
+    return load_recipe(config, trust)
+
+
+def from_mapping(content: Mapping[str, Any]) -> Config:
+    """The configuration of a mapping with the keys of a recipe; UserError as for a file."""
+    return _validate(dict(content), "")
+
+
+def with_overrides(config: Config, overrides: Mapping[str, Any]) -> Config:
+    """The configuration with some settings changed.
+
+    Args:
+      config: what to begin with.
+      overrides: values by key, such as ``{"run.seed": 3}``.
+
+    Raises:
+      UserError: there is no such key, or the value does not fit.
+    """
+    data: dict[str, Any] = dataclasses.asdict(config)
+    for key, value in overrides.items():
+        *sections, name = key.split(".")
+        place = data
+        for section in sections:
+            place = place.get(section, {}) if isinstance(place.get(section), dict) else {}
+        if name not in place and sections[-1:] != ["options"]:
+            raise UserError(f"{key}: unknown key{nearest(key, flatten(config))}")
+        place[name] = value
+    return _validate(data, "")
 
 
 def load_history(path: Path) -> list[Change]:
     """What was changed whenever the run with this ``config.yaml`` was resumed, the oldest first; errors likewise."""
-    return _read(path)[1]
+    return _read_history(path, _read(path))
 
 
 def changes(before: Config, after: Config, agent_steps: int) -> list[Change]:
     """The settings in which two configurations of a run differ, which is resumed after ``agent_steps``."""
-    old, new = _flat(before), _flat(after)
+    old, new = flatten(before), flatten(after)
     return [
         Change(agent_steps=agent_steps, setting=key, before=old[key], after=new[key])
         for key in new
@@ -202,11 +265,15 @@ def changes(before: Config, after: Config, agent_steps: int) -> list[Change]:
     ]
 
 
-def _flat(config: Config) -> dict[str, Any]:
-    return {f"{key}.{name}": x for key, part in dataclasses.asdict(config).items() for name, x in part.items()}
+def flatten(config: Config) -> dict[str, Any]:
+    """Every setting by its key, such as ``run.seed``."""
+    flat: dict[str, Any] = {}
+    for key, part in dataclasses.asdict(config).items():
+        flat |= {f"{key}.{name}": x for name, x in part.items()} if isinstance(part, dict) else {key: part}
+    return flat
 
 
-def _read(path: Path) -> tuple[Config, list[Change]]:
+def _read(path: Path) -> Any:
     try:
         with path.open("rb") as file:
             content = file.read(MAX_RECIPE_BYTES + 1)
@@ -236,9 +303,7 @@ def _read(path: Path) -> tuple[Config, list[Change]]:
     if not isinstance(data, dict):
         kind = "list" if isinstance(data, list) else "single value"
         raise UserError(f"{path}: a recipe is a mapping of sections such as 'env:', not a {kind}")
-    history = _read_history(path, data)
-    data.pop(HISTORY, None)
-    return _validate(data, str(path)), history
+    return data
 
 
 def _read_history(path: Path, data: Any) -> list[Change]:

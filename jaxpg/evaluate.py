@@ -1,28 +1,31 @@
-"""``python -m jaxpg.evaluate``: plays whole games with a run's policy and says how good it is."""
+"""How good a policy is: ``jaxpg.evaluate(run)`` in Python, ``python -m jaxpg.evaluate`` in a shell."""
 
 import dataclasses
+import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, ClassVar
+from typing import Annotated, Any, ClassVar
 
 import jax
 import numpy as np
 import tyro
 
-from jaxpg.cli import parse_play
+from jaxpg.cli import check_games, open_run, parse_play
+from jaxpg.config import Config, with_overrides
+from jaxpg.core.types import Episodes, Params
 from jaxpg.envs.config import EnvConfig
 from jaxpg.envs.seeds import lane_seeds
 from jaxpg.experiment import GREEDY, Actions, Player, build
+from jaxpg.kernel.pieces import Experiment
 from jaxpg.kernel.rollout import play_games
 from jaxpg.machine.command import run_command
 from jaxpg.machine.console import say
-from jaxpg.machine.malloc import keep_freed_memory
+from jaxpg.machine.prepared import CallableModule, prepare_process
 from jaxpg.machine.waiting import count_up
-from jaxpg.machine.xla import keep_compiled_code, use_fast_convolutions, use_float32
 from jaxpg.run.saved_run import restore_params
 from jaxpg.scores.evaluation_file import Evaluation, add_evaluation, only_writer, read_evaluations
-from jaxpg.scores.fingerprints import Fingerprinted, games_of
+from jaxpg.scores.fingerprints import Fingerprinted, Game, games_of
 from jaxpg.scores.human_scores import incomparable
 from jaxpg.scores.intervals import Summary, summarize
 
@@ -45,40 +48,73 @@ class EvaluateArguments:
     """Sampled from the policy, greedy for the most probable one, or as the learner took them."""
     seed: int = 0
     """The games are a function of this number, the policy, the number of lanes and the other settings of env."""
+    imports: tuple[str, ...] = ()
+    """Modules (mine) and files (./mine.py) to import first, because they register what the run uses."""
+    trust_imports: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    """Whether the modules that the run folder names are imported, which runs their code."""
     env: EnvConfig = dataclasses.field(default_factory=EnvConfig)
 
 
-def evaluate(argv: Sequence[str]) -> int:
+def evaluate(
+    run: str | Path,
+    episodes: int = 100,
+    *,
+    checkpoint: str | int = "latest",
+    actions: Actions = "trained",
+    seed: int = 0,
+    env: Mapping[str, Any] | None = None,
+    imports: Sequence[str] = (),
+    trust_imports: bool = False,
+) -> Evaluation:
+    """Plays whole episodes with a run's policy, adds their scores to the run's ``evaluation.json``, and returns them.
+
+    Args:
+      run: the run folder.
+      episodes: how many; every one that was begun counts, so that short ones have no advantage.
+      checkpoint: an iteration, ``"latest"``, or ``"best"``.
+      actions: sampled from the policy, greedy for the most probable one, or as the learner took them.
+      seed: the episodes are a function of this number, the policy, the number of lanes and the other settings of env.
+      env: settings of the environment that differ from the training's, such as ``{"sticky_action_probability": 0.25}``.
+      imports: modules and files to import first, because they register what the run uses.
+      trust_imports: whether those that the run folder names are imported, which runs their code.
+
+    Raises:
+      UserError: there is no such run or checkpoint, or a setting does not fit.
+      FaultError: emulators failed.
+    """
+    config = open_run(run, imports, trust_imports=trust_imports)
+    changed = with_overrides(config, {f"env.{name}": value for name, value in (env or {}).items()})
+    check_games(episodes, seed)
+    return _evaluate(Path(run), config, changed.env, str(checkpoint), episodes, actions, seed)
+
+
+def command(argv: Sequence[str]) -> int:
     """Runs the command and returns its exit code, 0."""
-    arguments, config = parse_play("evaluate", argv, EvaluateArguments())
-    folder = Path(arguments.run)
-    env = dataclasses.replace(arguments.env, num_lanes=min(arguments.env.num_lanes, arguments.episodes))
-    keep_freed_memory()
-    keep_compiled_code()
-    use_fast_convolutions()
-    use_float32()
-    experiment = build(config, Player(env, GREEDY[arguments.actions]))
-    params, iteration = restore_params(folder, experiment, arguments.checkpoint)
+    asked, config = parse_play("evaluate", argv, EvaluateArguments())
+    _evaluate(Path(asked.run), config, asked.env, asked.checkpoint, asked.episodes, asked.actions, asked.seed)
+    return 0
+
+
+def _evaluate(
+    folder: Path, config: Config, env: EnvConfig, checkpoint: str, episodes: int, actions: Actions, seed: int
+) -> Evaluation:
+    env = dataclasses.replace(env, num_lanes=min(env.num_lanes, episodes))
+    prepare_process()
+    experiment = build(config, Player(env, GREEDY[actions]))
+    params, iteration = restore_params(folder, experiment, checkpoint)
     results = folder / "evaluation.json"
     with only_writer(results):  # damaged, or not to be written? then before the games
         read_evaluations(results)
-    actions = "greedy" if experiment.rollout.greedy else "sampled"
+    chosen = "greedy" if experiment.rollout.greedy else "sampled"
     say(
-        f"jaxpg: {folder}, checkpoint {iteration}: {arguments.episodes} games of {env.game} on {env.backend}, "
-        f"{actions} actions, {env.num_lanes} lanes"
+        f"jaxpg: {folder}, checkpoint {iteration}: {episodes} games of {env.game} on {env.backend}, "
+        f"{chosen} actions, {env.num_lanes} lanes"
     )
     for remark in experiment.remarks:
         say(f"jaxpg: {remark}")
-    pools = [Fingerprinted(pool) for pool in experiment.rollout.pools]
-    experiment.rollout.pools = pools
-    experiment.rollout.reset(lane_seeds(arguments.seed, SEGMENT, env.num_lanes))
     start = time.perf_counter()
-    with count_up("games", arguments.episodes) as ended:
-        key = jax.random.key(arguments.seed)
-        games = play_games(experiment.rollout, params, arguments.episodes, key, ended)
+    games, notes = _play(experiment, params, episodes, seed)
     seconds = time.perf_counter() - start
-    experiment.rollout.close()
-    notes = games_of(games, pools)
     summary = summarize(
         games.episode_return,
         dataclasses.asdict(env),
@@ -87,8 +123,8 @@ def evaluate(argv: Sequence[str]) -> int:
     )
     evaluation = Evaluation(
         checkpoint=iteration,
-        actions=actions,
-        seed=arguments.seed,
+        actions=chosen,
+        seed=seed,
         env=dataclasses.asdict(env),
         **summary._asdict(),
         seconds=round(seconds, 3),
@@ -100,7 +136,19 @@ def evaluate(argv: Sequence[str]) -> int:
         add_evaluation(results, evaluation)
     finally:  # the games were played, even where the disk is full
         _say_summary(summary, env)
-    return 0
+    return evaluation
+
+
+def _play(experiment: Experiment, params: Params, episodes: int, seed: int) -> tuple[Episodes, list[Game]]:
+    """The episodes, and a note about each of them."""
+    rollout = experiment.rollout
+    pools = [Fingerprinted(pool) for pool in rollout.pools]
+    rollout.pools = pools
+    rollout.reset(lane_seeds(seed, SEGMENT, rollout.num_lanes))
+    with count_up("games", episodes) as ended:
+        games = play_games(rollout, params, episodes, jax.random.key(seed), ended)
+    rollout.close()
+    return games, games_of(games, pools)
 
 
 def _say_summary(summary: Summary, env: EnvConfig) -> None:
@@ -123,8 +171,10 @@ def _short(value: float | int | None) -> str:
 
 def main(argv: Sequence[str] | None = None) -> None:
     """The command; ends the process."""
-    run_command(evaluate, argv)
+    run_command(command, argv)
 
+
+sys.modules[__name__].__class__ = CallableModule
 
 if __name__ == "__main__":
     main()

@@ -1,17 +1,18 @@
-"""``python -m jaxpg.record``: a video of a run's policy at play, with what it sees and what it means to do."""
+"""Videos of a policy at play: ``jaxpg.record(run)`` in Python, ``python -m jaxpg.record`` in a shell."""
 
 import dataclasses
-from collections.abc import Iterator, Sequence
+import sys
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing
 from pathlib import Path
-from typing import Annotated, ClassVar
+from typing import Annotated, Any, ClassVar
 
 import jax
 import numpy as np
 import tyro
 
-from jaxpg.cli import parse_play
-from jaxpg.config import Config
+from jaxpg.cli import check_games, open_run, parse_play
+from jaxpg.config import Config, with_overrides
 from jaxpg.core.errors import UserError
 from jaxpg.core.types import Params, VectorEnv
 from jaxpg.envs import make_env
@@ -22,9 +23,8 @@ from jaxpg.kernel.pieces import Experiment
 from jaxpg.machine.command import run_command
 from jaxpg.machine.console import say
 from jaxpg.machine.durable_files import refuse_links
-from jaxpg.machine.malloc import keep_freed_memory
+from jaxpg.machine.prepared import CallableModule, prepare_process
 from jaxpg.machine.waiting import count_up
-from jaxpg.machine.xla import keep_compiled_code, use_fast_convolutions, use_float32
 from jaxpg.run.saved_run import restore_params
 from jaxpg.viewing.grid import Grid, Shot, pictures
 from jaxpg.viewing.panel import GAME_SIZE, SIZE, Moment, Panel, scale_game
@@ -54,17 +54,70 @@ class RecordArguments:
     """Sampled from the policy, greedy for the most probable one, or as the learner took them."""
     seed: int = 0
     """The games are a function of this number, the policy and the settings of env."""
+    imports: tuple[str, ...] = ()
+    """Modules (mine) and files (./mine.py) to import first, because they register what the run uses."""
+    trust_imports: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    """Whether the modules that the run folder names are imported, which runs their code."""
     env: EnvConfig = dataclasses.field(default_factory=EnvConfig)
 
 
-def record(argv: Sequence[str]) -> int:
+def record(
+    run: str | Path,
+    *,
+    checkpoint: str | int | Sequence[str | int] = "latest",
+    episodes: int = 1,
+    grid: bool = False,
+    out: str | Path = "",
+    actions: Actions = "trained",
+    seed: int = 0,
+    env: Mapping[str, Any] | None = None,
+    imports: Sequence[str] = (),
+    trust_imports: bool = False,
+) -> list[Path]:
+    """Records whole games of a run's policy and returns the videos' paths.
+
+    Args:
+      run: the run folder.
+      checkpoint: one or several of: an iteration, ``"latest"``, ``"best"``.
+      episodes: whole games in a video.
+      grid: whether all checkpoints stand side by side in one video.
+      out: an MP4 file, with several videos the first part of its name; empty for ``videos/`` in the run folder.
+      actions: sampled from the policy, greedy for the most probable one, or as the learner took them.
+      seed: the games are a function of this number, the policy and the settings of env.
+      env: settings of the environment that differ from the training's.
+      imports: modules and files to import first, because they register what the run uses.
+      trust_imports: whether those that the run folder names are imported, which runs their code.
+
+    Raises:
+      UserError: there is no such run or checkpoint, the game has no picture, or a place cannot be written.
+      FaultError: emulators failed.
+    """
+    config = open_run(run, imports, trust_imports=trust_imports)
+    changed = with_overrides(config, {f"env.{name}": value for name, value in (env or {}).items()})
+    check_games(episodes, seed)
+    several = (checkpoint,) if isinstance(checkpoint, str | int) else checkpoint
+    arguments = RecordArguments(
+        run=str(run),
+        checkpoint=tuple(map(str, several)),
+        grid=grid,
+        episodes=episodes,
+        out=str(out),
+        actions=actions,
+        seed=seed,
+        env=changed.env,
+    )
+    return _record(_for_one_lane(arguments), config)
+
+
+def command(argv: Sequence[str]) -> int:
     """Runs the command and returns its exit code, 0."""
-    arguments, config = _parse(argv)
+    _record(*_parse(argv))
+    return 0
+
+
+def _record(arguments: RecordArguments, config: Config) -> list[Path]:
     names = action_names(arguments.env)
-    keep_freed_memory()
-    keep_compiled_code()
-    use_fast_convolutions()
-    use_float32()
+    prepare_process()
     experiment = build(config, Player(arguments.env, GREEDY[arguments.actions], keeps_tape=True))
     chosen = [restore_params(Path(arguments.run), experiment, which) for which in arguments.checkpoint]
     restored = {iteration: params for params, iteration in chosen}  # which may be the latest and the best
@@ -72,9 +125,9 @@ def record(argv: Sequence[str]) -> int:
         say(f"jaxpg: {remark}")
     with ExitStack() as places:
         if arguments.grid:
-            path = _path(arguments, "grid", alone=True)
-            places.enter_context(video_place(path))
-            _record_grid(arguments, experiment, restored, path)
+            paths = [_path(arguments, "grid", alone=True)]
+            places.enter_context(video_place(paths[0]))
+            _record_grid(arguments, experiment, restored, paths[0])
         else:
             paths = [_path(arguments, str(one), alone=len(arguments.checkpoint) == 1) for one in restored]
             for path in paths:  # all, before any game is played
@@ -84,7 +137,7 @@ def record(argv: Sequence[str]) -> int:
             for path, (iteration, params) in zip(paths, restored.items(), strict=True):
                 _record_checkpoint(arguments, config, experiment, display, names, params, iteration, path)
     experiment.rollout.close()
-    return 0
+    return paths
 
 
 def _record_checkpoint(
@@ -179,11 +232,16 @@ def _film(
 
 def _parse(argv: Sequence[str]) -> tuple[RecordArguments, Config]:
     arguments, config = parse_play("record", argv, RecordArguments())
+    return _for_one_lane(arguments), config
+
+
+def _for_one_lane(arguments: RecordArguments) -> RecordArguments:
+    """The arguments for games that are played one after another; UserError where the videos cannot be kept."""
     if arguments.out and not arguments.out.endswith(".mp4"):
         raise UserError(f"out: the name of a video ends with .mp4, unlike {arguments.out!r}")
     if not arguments.out:
         refuse_links(Path(arguments.run))
-    return dataclasses.replace(arguments, env=dataclasses.replace(arguments.env, num_lanes=1, num_pools=1)), config
+    return dataclasses.replace(arguments, env=dataclasses.replace(arguments.env, num_lanes=1, num_pools=1))
 
 
 def _path(arguments: RecordArguments, name: str, *, alone: bool) -> Path:
@@ -213,8 +271,10 @@ def _say_video(video: VideoWriter, path: Path) -> None:
 
 def main(argv: Sequence[str] | None = None) -> None:
     """The command; ends the process."""
-    run_command(record, argv)
+    run_command(command, argv)
 
+
+sys.modules[__name__].__class__ = CallableModule
 
 if __name__ == "__main__":
     main()

@@ -1,8 +1,10 @@
-"""``python -m jaxpg.report``: one page that shows what one or more runs did, how well, and what it looked like."""
+"""One page of what runs did: ``jaxpg.report(runs)`` in Python, ``python -m jaxpg.report`` in a shell."""
 
 import base64
 import dataclasses
 import hashlib
+import os
+import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,12 +16,13 @@ from markupsafe import Markup
 
 from jaxpg import __version__
 from jaxpg.cli import parse
-from jaxpg.config import dump
+from jaxpg.config import dump, load_run
 from jaxpg.core.errors import UserError
+from jaxpg.core.user_modules import Trust, import_all, resolved
 from jaxpg.machine.command import run_command
 from jaxpg.machine.console import say
 from jaxpg.machine.durable_files import try_to_write, write_text
-from jaxpg.run.run_folder import load_run
+from jaxpg.machine.prepared import CallableModule
 from jaxpg.viewing.charts import Chart, draw_png, draw_svg, in_words, short
 from jaxpg.viewing.run_log import read_run
 from jaxpg.viewing.tables import Table, checkpoints_table, runs_table, settings_table, time_table
@@ -48,20 +51,53 @@ class ReportArguments:
     """HTML file to write."""
     png: str = ""
     """Folder for the same charts as PNG files, for papers; empty for none."""
+    imports: tuple[str, ...] = ()
+    """Modules (mine) and files (./mine.py) to import first, because they register what the run uses."""
+    trust_imports: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    """Whether the modules that the run folder names are imported, which runs their code."""
 
 
-def report(argv: Sequence[str]) -> int:
+def report(
+    runs: Sequence[str | Path] | str | Path,
+    out: str | Path = "report.html",
+    *,
+    png: str | Path = "",
+    imports: Sequence[str] = (),
+    trust_imports: bool = False,
+) -> Path:
+    """Writes one page that shows what runs did, and returns its path.
+
+    Args:
+      runs: a run folder or several, finished or still being written; what is no run is left out, and logged.
+      out: the HTML file.
+      png: a folder for the same charts as PNG files; empty for none.
+      imports: modules and files to import first, because they register what the runs use.
+      trust_imports: whether those that the run folders name are imported, which runs their code.
+
+    Raises:
+      UserError: nothing is a run, or a place cannot be written.
+    """
+    several = [runs] if isinstance(runs, str | Path) else runs
+    trust = Trust(resolved(imports, Path.cwd()), trust_imports)
+    import_all(trust.given)
+    return _report([os.fspath(run) for run in several], Path(out), Path(png) if png else None, trust)
+
+
+def command(argv: Sequence[str]) -> int:
     """Runs the command and returns its exit code, 0."""
-    arguments = parse("report", argv, ReportArguments())
-    if not arguments.runs:
+    asked = parse("report", argv, ReportArguments())
+    if not asked.runs:
         raise UserError("which runs? give a folder or more, such as runs/mine")
-    out = Path(arguments.out)
+    report(asked.runs, asked.out, png=asked.png, imports=asked.imports, trust_imports=asked.trust_imports)
+    return 0
+
+
+def _report(asked: Sequence[str], out: Path, charts_folder: Path | None, trust: Trust) -> Path:
     if out.suffix not in (".html", ".htm"):
-        raise UserError(f"out: the name of a page ends with .html, unlike {arguments.out!r}")
-    folders, remarks = _split(arguments.runs)
-    charts_folder = Path(arguments.png) if arguments.png else None
+        raise UserError(f"out: the name of a page ends with .html, unlike {str(out)!r}")
+    folders, remarks = _split(asked, trust)
     _try_places(out, charts_folder)
-    runs = number_runs([read_run(folder) for folder in folders])
+    runs = number_runs([read_run(folder, trust) for folder in folders])
     sections, videos = _sections(runs), _videos(runs)
     charts = [chart for section in sections for chart in section.charts]
     charts += [chart for video in videos for chart in video.charts]
@@ -71,10 +107,10 @@ def report(argv: Sequence[str]) -> int:
     what = f"{_count(charts, 'chart')} and {_count(videos, 'video')} of {_count(runs, 'run')}"
     say(f"jaxpg: {what} in {out}")
     if charts_folder:
-        say(f"jaxpg: {_count(charts, 'PNG file')} in {arguments.png}")
+        say(f"jaxpg: {_count(charts, 'PNG file')} in {charts_folder}")
     for remark in [*remarks, *(f"{run.name}: {remark}" for run in runs for remark in run.log.remarks)]:
         say(f"jaxpg: {remark}")
-    return 0
+    return out
 
 
 def _try_places(out: Path, charts_folder: Path | None) -> None:
@@ -86,7 +122,7 @@ def _try_places(out: Path, charts_folder: Path | None) -> None:
         try_to_write(charts_folder, charts_folder)
 
 
-def _split(folders: Sequence[str]) -> tuple[list[str], list[str]]:
+def _split(folders: Sequence[str], trust: Trust) -> tuple[list[str], list[str]]:
     """The run folders among what ``runs/*`` stands for, and of each other one a sentence.
 
     Raises:
@@ -95,7 +131,7 @@ def _split(folders: Sequence[str]) -> tuple[list[str], list[str]]:
     runs, remarks = [], []
     for folder in folders:
         try:
-            load_run(folder)
+            load_run(folder, trust)
             runs.append(folder)
         except UserError as error:
             remarks.append(str(error))
@@ -234,8 +270,10 @@ def _write_pngs(folder: Path, charts: Sequence[Chart]) -> None:
 
 def main(argv: Sequence[str] | None = None) -> None:
     """The command; ends the process."""
-    run_command(report, argv)
+    run_command(command, argv)
 
+
+sys.modules[__name__].__class__ = CallableModule
 
 if __name__ == "__main__":
     main()

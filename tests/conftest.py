@@ -11,10 +11,11 @@ import pytest
 from jaxpg.machine.xla import use_fast_convolutions
 
 LONGEST_FIRST = [
-    *("test_distributed.py", "faults/test_faults.py"),
-    *("learners/test_reinforce.py", "envs/test_every_game.py", "test_recipes.py", "test_record.py"),
-    *("learners/test_evolution.py", "test_rollout.py", "test_interruptions.py", "test_recorder.py"),
-    *("test_population_runs.py", "test_policies.py", "envs/test_backends.py", "test_train.py", "test_convolution.py"),
+    *("parallel/test_processes.py", "faults/test_faults.py"),
+    *("learners/test_reinforce.py", "envs/test_every_game.py", "commands/test_recipes.py", "commands/test_record.py"),
+    *("learners/test_evolution.py", "kernel/test_rollout.py", "run/test_interruptions.py", "run/test_recorder.py"),
+    *("run/test_population_runs.py", "policies/test_networks.py", "envs/test_backends.py"),
+    *("commands/test_train.py", "policies/test_convolution.py"),
 ]
 """Files that take most; each is one worker's (``--dist=loadfile``), so that what it shares is made once."""
 
@@ -31,6 +32,7 @@ if "PYTEST_XDIST_WORKER" not in os.environ:  # workers and subprocesses inherit 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Begins with what takes longest, so that no worker is left alone with it at the end."""
     ranks = {Path(__file__).parent / name: rank for rank, name in enumerate(LONGEST_FIRST)}
+    assert all(path.is_file() for path in ranks), "LONGEST_FIRST names a file that has moved"
     items.sort(key=lambda item: ranks.get(item.path, len(ranks)))
 
 
@@ -44,11 +46,17 @@ def pytest_collection_finish() -> None:
 @pytest.fixture(scope="session", autouse=True)
 def _memory_goes_back() -> Iterator[None]:
     """Commands that run within a test process do not tell it to keep all memory that it ever had."""
-    from jaxpg import evaluate, record, train
-
     with pytest.MonkeyPatch.context() as patch:
-        for command in (evaluate, record, train):
-            patch.setattr(command, "keep_freed_memory", lambda: None)
+        patch.setattr("jaxpg.machine.prepared.keep_freed_memory", lambda: None)
+        yield
+
+
+@pytest.fixture(autouse=True)
+def _words_are_written() -> Iterator[None]:
+    """What is said is written, as in a command, also where a test calls what lies beneath it."""
+    from jaxpg.machine.console import speaking
+
+    with speaking():
         yield
 
 

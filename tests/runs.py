@@ -12,7 +12,7 @@ import jax
 import numpy as np
 import pytest
 
-from jaxpg import train as train_module
+import jaxpg.train as train_module
 from jaxpg.config import load_recipe
 from jaxpg.experiment import build
 from jaxpg.run.checkpoints import Checkpoints

@@ -12,8 +12,21 @@ import sys
 import traceback
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 from jaxpg.core.errors import UserError, first_line
+
+
+class Trust(NamedTuple):
+    """Which of the imports that a file names may be run."""
+
+    given: tuple[str, ...] = ()
+    """What the user named himself, as ``resolved`` gives it."""
+    everything: bool = False
+    """Whether the user said that the file can be trusted."""
+
+
+NOBODY = Trust()
 
 
 def resolved(imports: Sequence[str], base: Path) -> tuple[str, ...]:
@@ -47,24 +60,24 @@ def import_all(imports: Sequence[str]) -> None:
             raise UserError(f"imports: {name}: {_place(error)}{type(error).__name__}: {first_line(error)}") from error
 
 
-def check_trusted(imports: Sequence[str], source: str, *, given: Sequence[str], trusts: bool) -> None:
-    """Refuses to run what a file names unless the user trusts the file or named the same modules.
+def import_trusted(imports: Sequence[str], source: str, trust: Trust) -> None:
+    """Imports what a file names, where the user trusts the file or named the same modules.
 
     Args:
       imports: what the file names, as ``resolved`` gives it.
       source: the file, for the sentence.
-      given: what the user named, likewise.
-      trusts: whether the user said ``--trust-imports``.
+      trust: in what.
 
     Raises:
-      UserError: with the names, and how to go on.
+      UserError: it is not trusted; the sentence has the names, and how to go on. Or importing fails.
     """
-    unknown = [name for name in imports if name not in given]
-    if unknown and not trusts:
+    unknown = [name for name in imports if name not in trust.given]
+    if unknown and not trust.everything:
         raise UserError(
             f"{source}: it imports {', '.join(unknown)}, which would run that code; if you trust it, "
             "say --trust-imports, or pass --imports yourself"
         )
+    import_all(imports)
 
 
 def _is_path(name: str) -> bool:

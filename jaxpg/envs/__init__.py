@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from jaxpg.core.errors import check_name
+from jaxpg.core.registry import Registry
 from jaxpg.core.types import EmulatorNeeds, VectorEnv
 from jaxpg.envs.ale import Ale
 from jaxpg.envs.ale_ram import AleRam
@@ -15,15 +15,20 @@ def _ale(config: EnvConfig, needs: EmulatorNeeds, num_lanes: int) -> VectorEnv:
     return AleRam(config, num_lanes) if needs.kind == "ram" else Ale(config, needs, num_lanes)
 
 
-BACKENDS: dict[str, Callable[[EnvConfig, EmulatorNeeds, int], VectorEnv]] = {
-    "envpool": EnvPool,
-    "ale": _ale,
-    "probe": Probe,
-}
+BACKENDS: Registry[Callable[[EnvConfig, EmulatorNeeds, int], VectorEnv]] = Registry(
+    "env.backend",
+    {
+        "envpool": EnvPool,
+        "ale": _ale,
+        "probe": Probe,
+    },
+)
+"""Environments by the name of their backend."""
+register_environment = BACKENDS.register
+"""Decorator ``register_environment(name)`` for ``(EnvConfig, EmulatorNeeds, num_lanes) -> VectorEnv``."""
 ATARI_BACKENDS = ("envpool", "ale")
 
 
 def make_env(config: EnvConfig, needs: EmulatorNeeds, num_lanes: int) -> VectorEnv:
     """Makes ``num_lanes`` lanes of ``config.game``; UserError names what the backend cannot do."""
-    check_name("env.backend", config.backend, BACKENDS)
     return BACKENDS[config.backend](config, needs, num_lanes)

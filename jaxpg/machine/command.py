@@ -11,7 +11,7 @@ from importlib.metadata import version
 
 from jaxpg import __version__
 from jaxpg.core.errors import FaultError, UserError
-from jaxpg.machine.console import flush, open_missing, say
+from jaxpg.machine.console import flush, open_missing, say, speaking
 from jaxpg.machine.signals import Interrupted, end_at_once, signals_heard
 
 
@@ -29,7 +29,12 @@ def run_command(
       hears_signals: False for a command that handles signals by itself.
     """
     open_missing()
-    words = sys.argv[1:] if argv is None else argv
+    with speaking():
+        code = _exit_code(command, sys.argv[1:] if argv is None else argv, hears_signals=hears_signals)
+    sys.exit(code)
+
+
+def _exit_code(command: Callable[[Sequence[str]], int], words: Sequence[str], *, hears_signals: bool) -> int:
     code = 0
     try:
         if "--version" in itertools.takewhile(lambda word: word != "--", words):
@@ -51,7 +56,7 @@ def run_command(
             os._exit(code)
     finally:
         flush()  # what is left, such as the help's, for a reader that may be gone
-    sys.exit(code)
+    return code
 
 
 def versions() -> str:

@@ -1,19 +1,53 @@
-"""The only place that writes to stdout and stderr; a reader that is gone costs the words and nothing else."""
+"""What jaxpg says: records of the logger ``jaxpg``, which commands write to stdout and stderr, and libraries may hear.
 
+This is the only place that writes to stdout and stderr. A reader that is gone costs the words and nothing else.
+"""
+
+import logging
 import os
 import sys
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from typing import IO
+
+LOGGER = logging.getLogger("jaxpg")
+LOGGER.addHandler(logging.NullHandler())  # as a library nothing is written unless the program asks for it
 
 LOST = (OSError, ValueError, RuntimeError)
 """What a write raises: nobody reads or the disk is full; the stream is closed; a signal came within another write."""
 
 
 def say(sentence: str, *, error: bool = False) -> None:
-    """Writes one line at once, to stderr where ``error``; never raises."""
-    stream = Forgiving(sys.stderr if error else sys.stdout)
-    stream.write(sentence + "\n")
-    stream.flush()
+    """Logs one line, as a warning where ``error``; never raises."""
+    LOGGER.log(logging.WARNING if error else logging.INFO, "%s", sentence)
+
+
+@contextmanager
+def speaking() -> Iterator[None]:
+    """Within a command, what is said is written at once: warnings to stderr, all else to stdout."""
+    speaker, level, propagates = _Speaker(), LOGGER.level, LOGGER.propagate
+    LOGGER.addHandler(speaker)
+    LOGGER.setLevel(logging.INFO)
+    LOGGER.propagate = False  # the handlers of a library that logs as well would write each line again
+    try:
+        yield
+    finally:
+        LOGGER.removeHandler(speaker)
+        LOGGER.setLevel(level)
+        LOGGER.propagate = propagates
+
+
+class _Speaker(logging.Handler):
+    """Writes without a lock, because a thread that ends the process must not wait for the one that it ends."""
+
+    def handle(self, record: logging.LogRecord) -> bool:
+        self.emit(record)
+        return True
+
+    def emit(self, record: logging.LogRecord) -> None:
+        stream = Forgiving(sys.stderr if record.levelno >= logging.WARNING else sys.stdout)
+        stream.write(record.getMessage() + "\n")
+        stream.flush()
 
 
 def flush() -> None:

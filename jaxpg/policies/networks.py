@@ -14,7 +14,8 @@ import jax.numpy as jnp
 from flax import nnx
 from pydantic import Field
 
-from jaxpg.core.errors import UserError, check_name
+from jaxpg.core.errors import UserError
+from jaxpg.core.registry import Registry
 from jaxpg.core.types import Outputs, Params, PolicyFunctions
 from jaxpg.core.validation import STRICT
 from jaxpg.policies.convolution import Conv, Precision
@@ -192,14 +193,17 @@ class Nature(_Conv):
     hidden_units = 512
 
 
-POLICIES: dict[str, Callable[..., nnx.Module]] = {
-    "linear": Linear,
-    "mlp": MLP,
-    "conv3x3": Conv3x3,
-    "dqn2013": DQN2013,
-    "nature": Nature,
-}
-"""Policies by name. A policy of your own: put your class here, then call ``jaxpg.train.main()``."""
+POLICIES: Registry[Callable[..., nnx.Module]] = Registry(
+    "policy.name",
+    {
+        "linear": Linear,
+        "mlp": MLP,
+        "conv3x3": Conv3x3,
+        "dqn2013": DQN2013,
+        "nature": Nature,
+    },
+)
+"""Policies by name."""
 
 
 def make_policy(config: PolicyConfig, shape: tuple[int, ...], num_actions: int, value: bool) -> PolicyFunctions:
@@ -218,7 +222,6 @@ def make_policy(config: PolicyConfig, shape: tuple[int, ...], num_actions: int, 
     Raises:
       UserError: an unknown name, or a convolution over an observation that is no picture.
     """
-    check_name("policy.name", config.name, POLICIES)
     module_class = POLICIES[config.name]
     if isinstance(module_class, type) and issubclass(module_class, _Conv) and len(shape) not in (2, 3):
         raise UserError(

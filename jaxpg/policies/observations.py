@@ -13,7 +13,8 @@ import jax
 import jax.numpy as jnp
 from pydantic import Field
 
-from jaxpg.core.errors import UserError, check_name
+from jaxpg.core.errors import UserError
+from jaxpg.core.registry import Registry
 from jaxpg.core.types import EmulatorNeeds, EnvSpec
 from jaxpg.core.validation import STRICT, Fraction, PositiveFloat
 
@@ -162,19 +163,22 @@ def ram(config: ObservationConfig) -> Observation:
     )
 
 
-OBSERVATIONS: dict[str, Callable[[ObservationConfig], Observation]] = {
-    "stack84": stack84,
-    "gray_difference": gray_difference,
-    "red_difference": red_difference,
-    "flat_gray": flat_gray,
-    "vector": vector,
-    "ram": ram,
-}
+OBSERVATIONS: Registry[Callable[[ObservationConfig], Observation]] = Registry(
+    "observation.name",
+    {
+        "stack84": stack84,
+        "gray_difference": gray_difference,
+        "red_difference": red_difference,
+        "flat_gray": flat_gray,
+        "vector": vector,
+        "ram": ram,
+    },
+)
+"""Observations by name."""
 
 
 def make_observation(config: ObservationConfig) -> Observation:
     """Builds the observation named in ``config``; UserError gives the nearest name."""
-    check_name("observation.name", config.name, OBSERVATIONS)
     return OBSERVATIONS[config.name](config)
 
 

@@ -107,11 +107,11 @@ def _with_unit(number: int) -> str:
     return str(number)
 
 
-def make_progress(
-    budget_agent_steps: int, done_agent_steps: int, stage: Sequence[str] = ()
+def make_display(
+    budget_agent_steps: int, done_agent_steps: int, stage: Sequence[str] = (), *, bar: bool
 ) -> PlainProgress | LiveProgress:
-    """A live display where stdout is a terminal, plain lines otherwise."""
-    if Forgiving(sys.stdout).isatty():
+    """A bar where it is asked for and stdout is a terminal, lines otherwise; ``stage`` as these have it."""
+    if bar and Forgiving(sys.stdout).isatty():
         return LiveProgress(terminal(), budget_agent_steps, done_agent_steps, stage)
     return PlainProgress(stage)
 

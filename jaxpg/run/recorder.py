@@ -89,6 +89,7 @@ class Recorder:
     def _start(self, iteration: int) -> None:
         self._recording = iteration
         command = [sys.executable, "-m", "jaxpg.record", str(self._run), "--checkpoint", str(iteration)]
+        command.append("--trust-imports")  # what this process runs already
         try:
             self._log.parent.mkdir(exist_ok=True)
             with self._log.open("ab") as log:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from jaxpg.config import Change, Config, changes, dump, load_history, load_recipe
 from jaxpg.core.errors import UserError
+from jaxpg.core.user_modules import Trust
 from jaxpg.machine.durable_files import write_text
 from jaxpg.run.lock import LOCK, TRAINER
 
@@ -68,18 +69,5 @@ def write_resumed_config(folder: Path, config: Config, agent_steps: int) -> None
       UserError: the folder cannot be written.
     """
     path = folder / "config.yaml"
-    write_config(folder, config, [*load_history(path), *changes(load_recipe(path), config, agent_steps)])
-
-
-def load_run(folder: str) -> Config:
-    """The configuration of the run in ``folder``; UserError where there is no run."""
-    if not folder:
-        raise UserError("which run? give its folder, such as runs/mine")
-    config = Path(folder) / "config.yaml"
-    try:
-        there = config.is_file()
-    except (OSError, ValueError) as error:
-        raise UserError(f"{folder!r}: cannot be read: {error}") from error
-    if not there:
-        raise UserError(f"{folder}: no run: it has no config.yaml")
-    return load_recipe(config)
+    before = load_recipe(path, Trust(everything=True))  # it was trusted when the run was opened
+    write_config(folder, config, [*load_history(path), *changes(before, config, agent_steps)])

@@ -4,7 +4,7 @@ import itertools
 import math
 import signal
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -26,13 +26,17 @@ from jaxpg.parallel.team import Team
 from jaxpg.run.checkpoint_metadata import Games, Metadata
 from jaxpg.run.checkpoints import Checkpoints
 from jaxpg.run.counters import WINDOW_EPISODES, Progress
-from jaxpg.run.progress_display import make_progress
 from jaxpg.run.recorder import Recorder
+from jaxpg.run.run_writers import RunWriters
 from jaxpg.run.segments import Segments, segment_agent_steps
-from jaxpg.run.writers import EpisodeRow, EpisodesCsv, JsonLines, Record, TensorBoard, Writer
+from jaxpg.run.writers import EpisodeRow, Record, Writer
 
 SECONDS_BETWEEN_BEST = 10.0
 """Least seconds from a save to one that keeps a better policy; saves have no influence on the games."""
+
+
+Callback = Callable[[Record, list[EpisodeRow]], bool | None]
+"""``(record, episodes) -> whether to go on``, called after each iteration; only False ends the run."""
 
 
 class _Agreed(NamedTuple):
@@ -41,6 +45,7 @@ class _Agreed(NamedTuple):
     signal: int | None
     late: bool  # whether a save is due by the clock
     out_of_time: bool
+    called_off: bool  # by a callback
     all_played: bool  # whether no game of the segment is left
     segment_ends: bool
 
@@ -62,9 +67,21 @@ class Training:
       experiment: the pieces.
       team: who works on the run; all processes call the same methods in the same order.
       resume: whether to go on from the newest whole checkpoint.
+      make_writers: given how far the run is, makes the writers besides ``metrics.jsonl`` and ``episodes.csv``.
+      callbacks: called by the process that leads after each iteration.
     """
 
-    def __init__(self, config: Config, folder: Path, experiment: Experiment, team: Team, *, resume: bool):
+    def __init__(
+        self,
+        config: Config,
+        folder: Path,
+        experiment: Experiment,
+        team: Team,
+        *,
+        resume: bool,
+        make_writers: Callable[[Progress], Sequence[Writer]] = lambda progress: (),
+        callbacks: Sequence[Callback] = (),
+    ):
         self.config, self.folder, self.experiment, self.team = config, folder, experiment, team
         seed_key = jax.random.key(config.run.seed)
         init_key, learner_key, self._act_key = jax.random.split(seed_key, 3)
@@ -73,7 +90,8 @@ class Training:
         self.progress = Progress()
         self.unsaved: str | None = None
         """Why the newest save failed; None where it did not."""
-        self._writes_fail = False
+        self._callbacks = callbacks
+        self._called_off = False  # by a callback
         self._segments = Segments(config, experiment, team)
         self.checkpoints = Checkpoints(
             folder / "checkpoints",
@@ -88,7 +106,7 @@ class Training:
             if metadata.task and (changes := check_resumed(metadata.task, experiment.task)):
                 self._say(f"{'; '.join(changes)}; the mean return of the last 100 games begins anew")
                 self.progress.forget_returns()
-        self._logs, self._writers = team.together(self._open_logs)
+        self._writers = team.together(lambda: self._open_writers(make_writers))
 
     def run(self, stop: Stop, recorder: Recorder) -> str:
         """Trains until the budget, the target or a signal ends it; returns why it ended."""
@@ -144,7 +162,7 @@ class Training:
         best_before = progress.best_iteration, progress.best_score
         progress.note_best(self.experiment.learner.score)
         try:
-            self.team.together(self._sync_logs)
+            self.team.together(lambda: self._writers.sync() if self._writers else None)
             metadata = Metadata(progress=progress, games=games, task=self.experiment.task)
             self.checkpoints.save(progress.iteration, self.state, metadata)
         except OSError as error:
@@ -170,11 +188,7 @@ class Training:
         return better or seconds >= every_seconds
 
     def close(self) -> None:
-        for writer in self._writers:
-            try:
-                writer.close()
-            except OSError as error:
-                self.unsaved = str(error)
+        self.unsaved = (self._writers.close() if self._writers else None) or self.unsaved
         self.checkpoints.close()
         self.experiment.fleet.close()
 
@@ -182,26 +196,11 @@ class Training:
         if metadata.task:
             check_resumed(metadata.task, self.experiment.task)
 
-    def _open_logs(self) -> tuple[list[JsonLines | EpisodesCsv], list[Writer]]:
-        """What is written, by the process that leads; lines after the checkpoint go."""
+    def _open_writers(self, make_writers: Callable[[Progress], Sequence[Writer]]) -> RunWriters | None:
+        """All writers, in the process that leads; lines after the checkpoint go."""
         if not self.team.leads:
-            return [], []
-        last, agent_steps = self.progress.iteration, self.progress.agent_steps
-        logs: list[JsonLines | EpisodesCsv] = [
-            JsonLines(self.folder / "metrics.jsonl", last),
-            EpisodesCsv(self.folder / "episodes.csv", agent_steps),
-        ]
-        stage = self.experiment.learner.progress_metrics
-        others = [
-            TensorBoard(self.folder / "tensorboard", agent_steps),
-            make_progress(self.config.run.budget_agent_steps, agent_steps, stage),
-        ]
-        return logs, [*logs, *others]
-
-    def _sync_logs(self) -> None:
-        """Before the checkpoint, because a resumed run keeps what they say up to it."""
-        for log in self._logs:
-            log.sync()
+            return None
+        return RunWriters(self.folder, self.progress, make_writers(self.progress), self._say)
 
     def _agreed(self, stop: Stop, *, late: bool = False) -> _Agreed:
         """What one process notices and all must act on in the same iteration."""
@@ -214,6 +213,7 @@ class Training:
                 "games": self._segments.has_games,
                 "agent_steps": self._segments.agent_steps,
                 "may_end": self._segments.may_end,
+                "called_off": self._called_off,
             }
         )
         signals = [one["signal"] for one in said if one["signal"] is not None]
@@ -227,6 +227,7 @@ class Training:
             signal=signals[0] if signals else None,
             late=said[0]["late"],
             out_of_time=said[0]["over"],
+            called_off=said[0]["called_off"],
             all_played=all_played,
             segment_ends=all_played or (is_long and all(one["may_end"] for one in said)),
         )
@@ -279,6 +280,8 @@ class Training:
             return "budget of games used"
         if agreed.out_of_time:
             return "budget of seconds used"
+        if agreed.called_off:
+            return "a callback ended the run"
         return None
 
     def _iterate(self) -> None:
@@ -308,7 +311,10 @@ class Training:
         progress.wall_seconds += wall
         speed = played.agent_steps / wall
         record = self._record(metrics, seconds, speed, learn=t2 - t1, wall=wall)
-        self._write(record, self._episode_rows(played.episodes, agent_steps_before))
+        if self._writers:
+            rows = self._episode_rows(played.episodes, agent_steps_before)
+            self._writers.write(record, rows)
+            self._call_back(record, rows)
         progress.wall_seconds += time.perf_counter() - t2
 
     def _everyones(self, experiences: Sequence[Experience]) -> _Played:
@@ -334,16 +340,13 @@ class Training:
             sum(one["acted"] for one in said),
         )
 
-    def _write(self, record: Record, rows: list[EpisodeRow]) -> None:
-        troubles = []
-        for writer in self._writers:
-            try:
-                writer.write(record, rows)
-            except OSError as error:
-                troubles.append(str(error))
-        if troubles and not self._writes_fail:
-            self._say(f"{', '.join(troubles)}; the training goes on, and what is missing is written later")
-        self._writes_fail = bool(troubles)
+    def _call_back(self, record: Record, rows: list[EpisodeRow]) -> None:
+        """Asks every callback whether the run goes on; saves before an error of one ends it."""
+        try:
+            self._called_off |= False in [callback(record, rows) for callback in self._callbacks]
+        except BaseException:
+            self.save()
+            raise
 
     def _record(
         self, metrics: dict[str, float], seconds: Seconds, speed: float, *, learn: float, wall: float

@@ -13,6 +13,7 @@ from tensorboardX.proto.event_pb2 import Event, SessionLog
 from tensorboardX.proto.summary_pb2 import Summary
 
 from jaxpg.core.errors import UserError
+from jaxpg.core.registry import Registry
 from jaxpg.machine.durable_files import write_parts
 
 Record = dict[str, float | int | None]
@@ -164,3 +165,12 @@ class TensorBoard:
 def _event(agent_steps: Any, values: dict[str, Any]) -> Event:
     shown = [Summary.Value(tag=name, simple_value=value) for name, value in values.items()]
     return Event(wall_time=time.time(), step=agent_steps, summary=Summary(value=shown))
+
+
+WriterFactory = Callable[[Path, int], Writer]
+"""``(run folder, agent steps so far) -> writer``; agent steps are more than 0 where the run is resumed."""
+
+WRITERS: Registry[WriterFactory] = Registry(
+    "run.writers", {"tensorboard": lambda folder, agent_steps: TensorBoard(folder / "tensorboard", agent_steps)}
+)
+"""What ``run.writers`` can name, besides ``metrics.jsonl`` and ``episodes.csv``, which are always written."""

@@ -9,11 +9,11 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
-from jaxpg.config import Change, Config, load_history
+from jaxpg.config import Change, Config, load_history, load_run
 from jaxpg.core.errors import UserError
+from jaxpg.core.user_modules import NOBODY, Trust
 from jaxpg.run.checkpoints import Checkpoints
 from jaxpg.run.counters import Progress
-from jaxpg.run.run_folder import load_run
 from jaxpg.run.writers import EPISODE_HEADER, EpisodeRow, Record
 from jaxpg.scores.evaluation_file import Evaluation, read_evaluations
 
@@ -52,13 +52,13 @@ class RunLog(NamedTuple):
     remarks: list[str]
 
 
-def read_run(folder: str) -> RunLog:
+def read_run(folder: str, trust: Trust = NOBODY) -> RunLog:
     """Reads a run folder without changing anything in it.
 
     Raises:
       UserError: it is no run.
     """
-    config = load_run(folder)
+    config = load_run(folder, trust)
     path = Path(folder)
     remarks: list[str] = []
     return RunLog(

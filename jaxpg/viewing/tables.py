@@ -4,10 +4,11 @@ import json
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from jaxpg.config import flatten
 from jaxpg.scores.evaluation_file import Evaluation
 from jaxpg.scores.human_scores import incomparable
 from jaxpg.viewing.charts import short
-from jaxpg.viewing.views import PHASES, Run, describe, flatten, phase_microseconds
+from jaxpg.viewing.views import PHASES, Run, describe, phase_microseconds
 
 NOTHING = "–"
 

@@ -1,14 +1,12 @@
 """From what runs left to the charts and tables that show it."""
 
-import dataclasses
-import json
 from collections.abc import Sequence
 from itertools import groupby
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from jaxpg.config import Config, own_section
+from jaxpg.config import flatten, own_section
 from jaxpg.learners.registry import LEARNERS
 from jaxpg.run.writers import Record
 from jaxpg.scores.evaluation_file import Evaluation
@@ -259,12 +257,6 @@ def trace_charts(game: dict[str, Any], action_names: Sequence[str], key: str) ->
         Chart(f"{key}_returns", "Rewards and returns-to-go along the game", "agent step", "return", tuple(credit)),
         Chart(f"{key}_chances", f"Probability of actions along the game{of_most}", "agent step", "", tuple(chances)),
     ]
-
-
-def flatten(config: Config) -> dict[str, Any]:
-    """``section.key -> value``."""
-    sections = json.loads(json.dumps(dataclasses.asdict(config)))
-    return {f"{section}.{key}": value for section, keys in sections.items() for key, value in keys.items()}
 
 
 def thin(x: np.ndarray, y: np.ndarray, points: int = POINTS) -> tuple[np.ndarray, np.ndarray]:

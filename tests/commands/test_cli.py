@@ -297,7 +297,7 @@ def command(*argv: str, cwd: Path) -> subprocess.CompletedProcess:
     done = subprocess.run(
         [sys.executable, "-m", "jaxpg.train", *argv], cwd=cwd, capture_output=True, text=True, timeout=100, check=False
     )
-    done.stdout = re.sub(r"^jaxpg: (building|making|compiling|saving) .*\n", "", done.stdout, flags=re.MULTILINE)
+    done.stdout = re.sub(r"^jaxpg: (building|making|compiling|saving)\b.*\n", "", done.stdout, flags=re.MULTILINE)
     return done
 
 

@@ -1,12 +1,13 @@
-"""Files that several processes write at the same time."""
+"""Files are whole, however often a write breaks off and however many write at the same time."""
 
+import json
 import os
 import threading
 from pathlib import Path
 
 import pytest
 
-from jaxpg.machine.durable_files import write_text
+from jaxpg.machine.durable_files import write_json, write_text
 
 
 def test_a_file_that_several_write_at_once_is_one_of_theirs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -41,3 +42,29 @@ def test_what_cannot_be_written_leaves_nothing(tmp_path: Path) -> None:
     with pytest.raises(OSError, match="Is a directory"):
         write_text(tmp_path / "page.html", "x")
     assert [path.name for path in tmp_path.iterdir()] == ["page.html"]
+
+
+def test_write_text_replaces_the_whole_file_and_leaves_nothing_else(tmp_path):
+    path = tmp_path / "config.yaml"
+    write_text(path, "old, and much longer\n")
+    write_text(path, "neu: ä\n")
+    assert path.read_bytes() == "neu: ä\n".encode()
+    assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("breaks", ["os.replace", "os.fsync"])
+def test_a_write_that_breaks_off_leaves_the_old_file_whole(breaks, tmp_path, monkeypatch):
+    path = tmp_path / "summary.json"
+    write_json(path, {"iteration": 1})
+
+    def broken(*args):
+        raise OSError("disk full")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(breaks, broken)
+        with pytest.raises(OSError, match="disk full"):
+            write_json(path, {"iteration": 2})
+    assert json.loads(path.read_text()) == {"iteration": 1}
+    write_json(path, {"iteration": 3})
+    assert json.loads(path.read_text()) == {"iteration": 3}
+    assert os.listdir(tmp_path) == ["summary.json"]

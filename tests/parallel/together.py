@@ -1,4 +1,4 @@
-"""``python -m tests.together FOLDER PROCESSES PROCESS ADDRESS|auto RUN...``: small runs in turn, by one team.
+"""``python -m tests.parallel.together FOLDER PROCESSES PROCESS ADDRESS|auto RUN...``: small runs in turn, by one team.
 
 Starting processes takes far longer than these runs, so that all that needs several is tried in one start.
 """
@@ -12,7 +12,7 @@ from jaxpg.machine.signals import Stop
 from jaxpg.machine.xla import keep_compiled_code
 from jaxpg.parallel.processes import DistributedConfig, joined_team
 from jaxpg.parallel.team import Team
-from jaxpg.train import train_together
+from jaxpg.train import train_together, wishes_of
 
 LANES = 64
 CARTPOLE = [
@@ -49,7 +49,9 @@ LONG = [*REINFORCE, "--run.budget-agent-steps", "1000000000"]
 
 
 def train(team: Team, argv: list[str]) -> int:
-    return train_together(parse_train(argv), team, Stop())
+    arguments = parse_train(argv)
+    result = train_together(arguments.config, team, Stop(), wishes_of(arguments))
+    return 1 if result.fault or result.unsaved else 128 + result.signal if result.signal is not None else 0
 
 
 def main() -> int:

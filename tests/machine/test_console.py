@@ -62,7 +62,7 @@ def test_a_locale_without_the_letters_gets_the_others() -> None:
 @pytest.mark.parametrize("number", [0, 1, 2])
 def test_a_stream_that_is_missing_is_not_taken_by_a_file(number: int, tmp_path: Path) -> None:
     code = (
-        "import os, sys; from jaxpg.core.errors import run_command; from jaxpg.machine.console import say\n"
+        "import os, sys; from jaxpg.machine.command import run_command; from jaxpg.machine.console import say\n"
         "def command(argv):\n"
         f"  with open({str(tmp_path / 'metrics')!r}, 'w') as file: [os.write(n, b'noise') for n in (1, 2)]; say('x')\n"
         "  return 7\n"

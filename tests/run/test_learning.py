@@ -14,7 +14,7 @@ from jaxpg.policies.observations import make_observation
 from jaxpg.run.checkpoints import Checkpoints
 from jaxpg.train import main
 
-RECIPE = Path(__file__).parents[1] / "configs" / "cartpole.yaml"
+RECIPE = Path(__file__).parents[2] / "configs" / "cartpole.yaml"
 GAMES = 20
 
 

@@ -22,12 +22,13 @@ from jaxpg.launch import free_port
 from jaxpg.parallel.processes import DistributedConfig, check_distributed
 from jaxpg.parallel.team import Team
 from jaxpg.run.checkpoints import Checkpoints
+from tests.parallel.together import PER_ITERATION, RUNS, train
 from tests.runs import games, records, run, untimed
-from tests.together import PER_ITERATION, RUNS, train
 
 pytestmark = pytest.mark.long
 FEW_RUNS = ["reinforce", "random_search"]
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
+TOGETHER = [sys.executable, "-m", "tests.parallel.together"]
 WAYS = {"2 processes": list(RUNS), "4 processes": FEW_RUNS, "8 devices": FEW_RUNS}
 """How many work together, and which runs they make: each compiles its own programs."""
 
@@ -50,12 +51,12 @@ def _together(
     slurm: bool = False,
     **environment: str,
 ) -> Ended:
-    """Runs ``tests.together`` in so many processes, and does something to them when its last run trains."""
+    """Runs ``tests.parallel.together`` in so many processes, and does something to them when its last run trains."""
     address = "auto" if slurm else f"127.0.0.1:{free_port()}"
     job = str(free_port())  # of which JAX makes a port
     started = [
         subprocess.Popen(
-            [sys.executable, "-m", "tests.together", str(folder), str(processes), str(process), address, *runs],
+            [*TOGETHER, str(folder), str(processes), str(process), address, *runs],
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,

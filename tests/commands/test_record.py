@@ -9,13 +9,13 @@ import imageio_ffmpeg
 import numpy as np
 import pytest
 
-from jaxpg import record as record_module
+import jaxpg.record as record_module
+from jaxpg.config import load_run
 from jaxpg.core.errors import UserError
 from jaxpg.envs import make_env
 from jaxpg.envs.games import action_names
 from jaxpg.experiment import Player, build
 from jaxpg.record import main
-from jaxpg.run.run_folder import load_run
 from jaxpg.run.saved_run import restore_params
 from jaxpg.viewing.grid import CAPTION_HEIGHT, DIMMED, GAP
 from jaxpg.viewing.panel import GAME_SIZE, PAPER, SIZE, Moment, Panel, picture_of

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from jaxpg import report as report_module
+import jaxpg.report as report_module
 from jaxpg.learners.random_search import RandomSearchConfig
 from jaxpg.report import main
 from jaxpg.scores.intervals import mean_interval

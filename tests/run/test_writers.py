@@ -2,7 +2,6 @@
 
 import csv
 import json
-import os
 import resource
 import struct
 from pathlib import Path
@@ -10,7 +9,7 @@ from pathlib import Path
 import pytest
 from tensorboardX.proto.event_pb2 import Event
 
-from jaxpg.machine.durable_files import write_json, write_text
+from jaxpg.machine.durable_files import write_json
 from jaxpg.run.writers import EpisodeRow, EpisodesCsv, JsonLines, TensorBoard
 
 
@@ -147,32 +146,6 @@ def test_tensorboard_is_told_where_a_resumed_run_starts(tmp_path):
     TensorBoard(tmp_path, 900).close()
     starts = [event.step for event in events(tmp_path) if event.HasField("session_log")]
     assert starts == [901]  # TensorBoard drops what older files hold from this step on
-
-
-def test_write_text_replaces_the_whole_file_and_leaves_nothing_else(tmp_path):
-    path = tmp_path / "config.yaml"
-    write_text(path, "old, and much longer\n")
-    write_text(path, "neu: ä\n")
-    assert path.read_bytes() == "neu: ä\n".encode()
-    assert list(tmp_path.iterdir()) == [path]
-
-
-@pytest.mark.parametrize("breaks", ["os.replace", "os.fsync"])
-def test_a_write_that_breaks_off_leaves_the_old_file_whole(breaks, tmp_path, monkeypatch):
-    path = tmp_path / "summary.json"
-    write_json(path, {"iteration": 1})
-
-    def broken(*args):
-        raise OSError("disk full")
-
-    with monkeypatch.context() as patch:
-        patch.setattr(breaks, broken)
-        with pytest.raises(OSError, match="disk full"):
-            write_json(path, {"iteration": 2})
-    assert json.loads(path.read_text()) == {"iteration": 1}
-    write_json(path, {"iteration": 3})
-    assert json.loads(path.read_text()) == {"iteration": 3}
-    assert os.listdir(tmp_path) == ["summary.json"]
 
 
 @pytest.mark.parametrize(("kind", "name"), [(JsonLines, "metrics.jsonl"), (EpisodesCsv, "episodes.csv")])

@@ -3,14 +3,13 @@
 import io
 import re
 import sys
-import time
 
 import pytest
 from rich.console import Console
 from rich.text import Text
 
 from jaxpg.run import progress_display as progress
-from jaxpg.run.progress_display import LiveProgress, PlainProgress, make_progress
+from jaxpg.run.progress_display import LiveProgress, PlainProgress, make_display
 
 
 def record(iteration: int, mean: float | None = None) -> dict:
@@ -115,19 +114,6 @@ def test_the_live_display_of_a_resumed_run_starts_where_it_stood():
     assert " 50 % of 1M steps return - " in line
 
 
-def test_what_is_waited_for_is_said_once_it_takes_long(monkeypatch, capsys):
-    monkeypatch.setattr(progress, "SECONDS_UNTIL_SAID", 0.05)
-    monkeypatch.setattr(progress, "SECONDS_BETWEEN_LINES", 0.1)
-    with progress.said_while_waiting("waiting for the bus"):
-        pass
-    assert capsys.readouterr().out == ""
-    with progress.said_while_waiting("waiting for the bus"):
-        time.sleep(0.5)
-    first, second, *_ = capsys.readouterr().out.splitlines()
-    assert first == "jaxpg: waiting for the bus"
-    assert re.fullmatch(r"jaxpg: waiting for the bus, for \d+ s", second)
-
-
 class Terminal(io.StringIO):
     def isatty(self) -> bool:
         return True
@@ -135,30 +121,8 @@ class Terminal(io.StringIO):
 
 def test_the_display_is_live_exactly_on_a_terminal(monkeypatch):
     monkeypatch.setattr(sys, "stdout", Terminal())
-    live = make_progress(100, 0)
+    live = make_display(100, 0, bar=True)
     live.close()
     monkeypatch.setattr(sys, "stdout", io.StringIO())
-    plain = make_progress(100, 0)
+    plain = make_display(100, 0, bar=True)
     assert (type(live), type(plain)) == (LiveProgress, PlainProgress)
-
-
-def test_counting_up_says_how_far_the_work_is(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture) -> None:
-    monkeypatch.setattr("jaxpg.machine.waiting.SECONDS_BETWEEN_LINES", 0.0)
-    seconds = iter([0, 3, 3, 43, 43, 0, 0, 0])
-    monkeypatch.setattr("jaxpg.run.progress_display.time.monotonic", lambda: next(seconds))
-    with progress.count_up("games", 100) as ended:
-        ended(3)
-        ended(40)
-    with progress.count_up("agent_steps") as stepped:
-        stepped(64)
-    assert capsys.readouterr().out.splitlines() == [
-        *("games=3 of=100 left_seconds=97", "games=43 of=100 left_seconds=57", "agent_steps=64")
-    ]
-
-
-def test_counting_up_draws_a_bar_on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
-    terminal = Terminal()
-    monkeypatch.setattr(sys, "stdout", terminal)
-    with progress.count_up("games", 100) as ended:
-        ended(43)
-    assert "43/100" in terminal.getvalue()

@@ -7,18 +7,18 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from jaxpg.config import load_run
 from jaxpg.core.errors import UserError
-from jaxpg.evaluate import evaluate
+from jaxpg.evaluate import command as evaluate
 from jaxpg.experiment import Player, build
 from jaxpg.kernel.pieces import Experiment
 from jaxpg.run.checkpoint_metadata import Metadata
 from jaxpg.run.checkpoints import Checkpoints
 from jaxpg.run.counters import Progress
-from jaxpg.run.run_folder import load_run
 from jaxpg.run.saved_run import restore_params
-from jaxpg.train import train
+from jaxpg.train import command as train
+from tests.run.test_population_runs import ENV, SEARCH
 from tests.runs import PER_ITERATION, cartpole, change_tell, games, run, saved
-from tests.test_population_runs import ENV, SEARCH
 
 LONG = ("--reinforce.rollout-agent-steps", "32")
 PER_LONG_ITERATION = 4 * PER_ITERATION

@@ -177,31 +177,6 @@ def test_the_state_is_counted_to_the_byte():
     assert sizes.num_bytes(params) == sum(leaf.nbytes for leaf in jax.tree.leaves(params))
 
 
-@pytest.mark.parametrize(
-    ("env", "sentence"),
-    [
-        (
-            EnvConfig(num_lanes=1024, num_pools=1024, num_threads=2),  # a lane each, and a thread
-            None,
-        ),
-        (EnvConfig(num_lanes=65_536, num_pools=1024, num_threads=1024), r"1024 pools of 64 threads are more than"),
-        (EnvConfig(num_lanes=4096, num_pools=8, num_threads=1024), r"8 pools of 512 threads are more than"),
-    ],
-)
-def test_threads_of_all_pools_are_bounded(env, sentence, monkeypatch):
-    monkeypatch.setattr(sizes.os, "cpu_count", lambda: 2)
-    if sentence is None:
-        sizes.check_threads(env, env.num_pools, env.num_lanes // env.num_pools)
-        return
-    with pytest.raises(UserError, match=rf"^env\.num_pools: {sentence} 1024 threads; "):
-        sizes.check_threads(env, env.num_pools, env.num_lanes // env.num_pools)
-
-
-def test_a_thread_for_each_core_is_never_too_many(monkeypatch):
-    monkeypatch.setattr(sizes.os, "cpu_count", lambda: 256)
-    sizes.check_threads(EnvConfig(num_lanes=65_536), 8, 8_192)
-
-
 @pytest.mark.parametrize("steps", [1, 12, 97, 7919, 2**20, 3 * 5 * 7 * 11 * 13])
 @pytest.mark.parametrize("chunk", [1, 10, 1000, 2**31 - 1])
 def test_chunks_are_the_largest_that_divide_the_update(steps, chunk):

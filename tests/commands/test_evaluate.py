@@ -9,13 +9,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxpg import evaluate as evaluate_module
+import jaxpg.evaluate as evaluate_module
 from jaxpg.cli import parse
+from jaxpg.config import load_run
 from jaxpg.core.errors import UserError
 from jaxpg.evaluate import EvaluateArguments, main
 from jaxpg.experiment import Player, build
 from jaxpg.kernel.rollout import play_games
-from jaxpg.run.run_folder import load_run
 from jaxpg.run.saved_run import restore_params
 from tests.runs import games, nobody_reads_stdout
 

@@ -39,7 +39,7 @@ def used(config: Config) -> dict[str, Any]:
 
 
 def test_the_recipes_of_the_checkout_are_those_of_the_package() -> None:
-    configs = Path(__file__).parents[1] / "configs"
+    configs = Path(__file__).parents[2] / "configs"
     assert configs.resolve() == RECIPES.resolve()
     assert {str(path.relative_to(configs).with_suffix("")) for path in configs.rglob("*.yaml")} == set(PACKAGED)
     assert sorted(Path(name).name for name in PACKAGED) == sorted(RESOLVED)

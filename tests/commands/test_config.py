@@ -125,7 +125,7 @@ def test_an_unknown_key_is_refused_with_its_place_and_the_nearest_name(content, 
     ("content", "sentence"),
     [
         ("env:\n  num_lanes: '8'\n", ":2:3: env.num_lanes: input should be a valid integer, not '8'"),
-        ("env:\n  num_lanes: 8.0\n", ":2:3: env.num_lanes: input should be a valid integer, not 8.0"),
+        ("env:\n  num_lanes: 8.5\n", ":2:3: env.num_lanes: input should be a valid integer, not 8.5"),
         ("env:\n  num_lanes: true\n", ":2:3: env.num_lanes: input should be a valid integer, not True"),
         ("env:\n  game: 3\n", ":2:3: env.game: input should be a valid string, not 3"),
         ("env:\n  game: [Pong]\n", ":2:3: env.game: input should be a valid string"),

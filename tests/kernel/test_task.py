@@ -8,7 +8,7 @@ import pytest
 from jaxpg.core.errors import UserError
 from jaxpg.envs import make_env
 from jaxpg.envs.config import EnvConfig
-from jaxpg.evaluate import evaluate
+from jaxpg.evaluate import command as evaluate
 from jaxpg.kernel.task import Task, check_player, check_resumed
 from jaxpg.policies.observations import ObservationConfig, make_observation
 from tests.helpers import SMALL

@@ -1,0 +1,104 @@
+"""A trained policy as a function of observations: ``jaxpg.load_policy(run)``."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxpg.cli import open_run
+from jaxpg.core.errors import UserError
+from jaxpg.core.types import Params
+from jaxpg.experiment import Player, build
+from jaxpg.kernel.pieces import Experiment
+from jaxpg.machine.prepared import prepare_process
+from jaxpg.policies.networks import on_tape
+from jaxpg.run.saved_run import restore_params
+
+
+class Decision(NamedTuple):
+    """What a policy does with one observation, or with each of a batch of B."""
+
+    action: jax.Array
+    """``i32[]`` or ``i32[B]``, an index into ``TrainedPolicy.action_names``."""
+    probabilities: jax.Array
+    """``f32[A]`` or ``f32[B, A]``."""
+    value: jax.Array
+    """``f32[]`` or ``f32[B]``; 0 where the policy has no value head."""
+
+
+class TrainedPolicy:
+    """The policy of one checkpoint.
+
+    Args:
+      experiment: the pieces of the run.
+      params: the weights.
+      checkpoint: the iteration at which they were saved.
+    """
+
+    def __init__(self, experiment: Experiment, params: Params, checkpoint: int):
+        spec = experiment.rollout.pools[0].spec
+        self.checkpoint = checkpoint
+        self.params = params
+        self.observation_shape: tuple[int, ...] = spec.observation_shape
+        """Shape of one observation as the environment gives it, frames of a stack first."""
+        self.observation_dtype = spec.observation_dtype
+        self.action_names: tuple[str, ...] = spec.action_names
+        apply, observation, axes = on_tape(experiment.policy, experiment.observation), experiment.observation, spec.axes
+
+        @jax.jit
+        def decide(params: Params, raw: jax.Array, key: jax.Array | None) -> Decision:
+            encoded = jax.vmap(lambda x: observation.encode(jnp.transpose(x, axes)))(raw)
+            logits, value = apply(params, encoded)
+            action = jnp.argmax(logits, axis=-1) if key is None else jax.random.categorical(key, logits)
+            return Decision(action.astype(jnp.int32), jax.nn.softmax(logits), value)
+
+        self._decide = decide
+
+    def __call__(self, observation: Any, key: jax.Array | None = None) -> Decision:
+        """Chooses an action for one observation, or for each of a batch.
+
+        Args:
+          observation: of ``observation_shape``, or a batch of them on a leading axis, as the environment gives it.
+          key: to sample from the probabilities; None for the most probable action.
+
+        Raises:
+          UserError: the observation has another shape.
+        """
+        raw = np.asarray(observation, self.observation_dtype)
+        if raw.shape == self.observation_shape:
+            return jax.tree.map(lambda x: x[0], self._decide(self.params, raw[None], key))
+        if raw.shape[1:] != self.observation_shape:
+            shape = list(self.observation_shape)
+            raise UserError(f"observation: shape {list(raw.shape)} is neither {shape} nor a batch of these")
+        return self._decide(self.params, raw, key)
+
+
+def load_policy(
+    run: str | Path,
+    checkpoint: str | int = "latest",
+    *,
+    imports: Sequence[str] = (),
+    trust_imports: bool = False,
+) -> TrainedPolicy:
+    """Loads the policy of a run.
+
+    Args:
+      run: the run folder.
+      checkpoint: an iteration, ``"latest"``, or ``"best"``.
+      imports: modules and files to import first, because they register what the run uses.
+      trust_imports: whether those that the run folder names are imported, which runs their code.
+
+    Raises:
+      UserError: there is no such run or checkpoint, it is damaged, or its imports are not trusted.
+    """
+    config = open_run(run, imports, trust_imports=trust_imports)
+    prepare_process()
+    experiment = build(config, Player(config.env))
+    try:
+        params, iteration = restore_params(Path(run), experiment, str(checkpoint))
+        return TrainedPolicy(experiment, params, iteration)
+    finally:
+        experiment.fleet.close()

@@ -1,0 +1,206 @@
+"""One process's part in a run, from the pieces to the end: folder, lock, training, videos, summary."""
+
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack, closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from jaxpg.config import Config
+from jaxpg.core.errors import FaultError
+from jaxpg.kernel.pieces import Experiment
+from jaxpg.machine.console import say
+from jaxpg.machine.durable_files import write_json
+from jaxpg.machine.signals import Stop
+from jaxpg.machine.waiting import said_while_waiting
+from jaxpg.parallel.team import Team
+from jaxpg.run.counters import Progress
+from jaxpg.run.lock import only_trainer
+from jaxpg.run.progress_display import make_display
+from jaxpg.run.recorder import Recorder, check_recordable
+from jaxpg.run.run_folder import SUMMARY, new_run_folder, take_end_away, write_config, write_resumed_config
+from jaxpg.run.training import Callback, Training
+from jaxpg.run.watchdog import watched
+from jaxpg.run.writers import WRITERS, Writer
+
+
+@dataclass(frozen=True, kw_only=True)
+class Wishes:
+    """What a run is asked for besides its configuration."""
+
+    resume: str = ""
+    """Run folder to go on with; empty for a new run."""
+    writers: Sequence[Writer] = ()
+    """Further writers, besides those that the configuration names."""
+    callbacks: Sequence[Callback] = ()
+    """Called after each iteration."""
+    bar: bool = False
+    """Whether progress is drawn on the terminal; else it is lines of the log."""
+    about: Sequence[str] = ("no recipe",)
+    """Which recipe was taken, and then what should be known about it, in sentences without their full stop."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainResult:
+    """How a run ended, and how far it is."""
+
+    folder: Path
+    ended: str
+    """Why it ended, as in ``summary.json``."""
+    signal: int | None
+    """Number of the signal that ended it."""
+    fault: bool
+    """Whether emulators failed."""
+    unsaved: str | None
+    """Why the end of the run is not on the disk; None where it is."""
+    iterations: int
+    agent_steps: int
+    episodes: int
+    wall_seconds: float
+    return_mean_100: float | None
+    """Mean return of the last 100 episodes."""
+    metrics: dict[str, float]
+    """The newest value of each of the learner's metrics."""
+
+
+def run_session(config: Config, experiment: Experiment, team: Team, stop: Stop, wishes: Wishes) -> TrainResult:
+    """Trains until the budget, the target, a callback or a signal ends the run, and keeps all of it in its folder.
+
+    Args:
+      config: of the run.
+      experiment: its pieces.
+      team: who works on the run; all processes call this.
+      stop: notes signals.
+      wishes: what else is asked for.
+
+    Raises:
+      UserError: the folder cannot be used, or a checkpoint does not fit.
+      FaultError: emulators failed in one of several processes.
+    """
+    if config.run.record_every:
+        check_recordable(config.env)
+    folder = Path(wishes.resume or team.lead(lambda: str(new_run_folder(config))))
+    with ExitStack() as locks:
+        team.lead(lambda: locks.enter_context(only_trainer(folder)))
+        if not wishes.resume:
+            team.lead(lambda: write_config(folder, config))
+        if team.leads:
+            recipe, *about_recipe = wishes.about
+            say(_introduction(config, experiment, team, recipe, folder))
+            for remark in (*about_recipe, *experiment.remarks):
+                say(f"jaxpg: {remark}")
+        with said_while_waiting("reading the newest checkpoint" if wishes.resume else "making the first weights"):
+            training = Training(
+                config,
+                folder,
+                experiment,
+                team,
+                resume=bool(wishes.resume),
+                make_writers=_writers(config, folder, experiment.learner.progress_metrics, wishes),
+                callbacks=wishes.callbacks,
+            )
+        if wishes.resume:
+            agent_steps = training.progress.agent_steps  # the new flags fit the checkpoint
+            team.lead(lambda: write_resumed_config(folder, config, agent_steps))
+            team.lead(lambda: take_end_away(folder))
+        ended, fault = _train(training, stop)
+    unsaved = training.unsaved
+    if unsaved:
+        say(f"jaxpg: {folder}: the end of the run is not on the disk: {unsaved}", error=True)
+    elif others := [one for one in team.gather(unsaved) if one]:
+        unsaved = others[0]
+    return _result(training, ended, stop, fault=fault, unsaved=unsaved)
+
+
+def _train(training: Training, stop: Stop) -> tuple[str, bool]:
+    """Why the run ended, and whether its emulators failed."""
+    team, folder, fault = training.team, training.folder, False
+    save = training.save if team.num_processes == 1 else _cannot_save
+    with closing(Recorder(folder)) as recorder:
+        timeout_seconds = training.config.env.timeout_seconds
+        with closing(training), watched(training.experiment.fleet, timeout_seconds, save):
+            try:
+                ended = training.run(stop, recorder)
+            except FaultError as error:
+                if team.num_processes > 1:
+                    raise  # which ends this process, and so all
+                fault, ended = True, str(error)
+                say(f"jaxpg: {folder}: {ended}", error=True)
+                training.save()
+        if team.leads:
+            _say_end(training, ended)
+        if not fault:
+            _wait_for_videos(recorder, stop)
+    return ended, fault
+
+
+def _writers(config: Config, folder: Path, stage: Sequence[str], wishes: Wishes) -> Callable[[Progress], list[Writer]]:
+    def make(progress: Progress) -> list[Writer]:
+        named = [WRITERS[name](folder, progress.agent_steps) for name in config.run.writers]
+        display = make_display(config.run.budget_agent_steps, progress.agent_steps, stage, bar=wishes.bar)
+        return [*named, *wishes.writers, display]
+
+    return make
+
+
+def _cannot_save() -> bool:
+    """One of several processes alone has no whole state of the games."""
+    return False
+
+
+def _introduction(config: Config, experiment: Experiment, team: Team, recipe: str, folder: Path) -> str:
+    device = team.devices[0]
+    kind = f"{device.platform} ({device.device_kind})"
+    if team.num_devices > 1:
+        kind = f"{team.num_devices} devices in {team.num_processes} processes, each {kind}"
+    path = experiment.fleet.rollouts[0].path
+    return (
+        f"jaxpg: {config.env.game} on {config.env.backend}, {config.env.num_lanes} lanes, {path}, {kind}, {recipe}, "
+        f"run folder {folder}"
+    )
+
+
+def _say_end(training: Training, ended: str) -> None:
+    """The end of a run, for its summary.json and for who watches."""
+    progress, report = training.progress, training.experiment.learner.report
+    try:
+        write_json(training.folder / SUMMARY, {"ended": ended, **_without_returns(progress)})
+    except OSError as error:
+        training.unsaved = f"summary.json: {error.strerror}"
+    mean = "-" if progress.return_mean_100 is None else f"{progress.return_mean_100:.2f}"
+    say(
+        f"jaxpg: {ended}; {progress.agent_steps:,} agent steps, {progress.episodes:,} games in "
+        f"{progress.wall_seconds:.0f} s; mean return of the last 100 games {mean}; all of it in {training.folder}"
+    )
+    if report:
+        say(f"jaxpg: {report(progress.metrics)}")
+
+
+def _wait_for_videos(recorder: Recorder, stop: Stop) -> None:
+    left = len(recorder.unrecorded)
+    if left and stop.signal is None:
+        say(f"jaxpg: waiting for {left} video{'s' if left > 1 else ''}")
+    while recorder.unrecorded and stop.signal is None:
+        recorder.wait(seconds=0.1)
+
+
+def _without_returns(progress: Progress) -> dict[str, Any]:
+    data = {name: x for name, x in progress.to_json().items() if name not in ("last_returns", "last_lengths")}
+    return {**data, "return_mean_100": progress.return_mean_100}
+
+
+def _result(training: Training, ended: str, stop: Stop, *, fault: bool, unsaved: str | None) -> TrainResult:
+    progress = training.progress
+    return TrainResult(
+        folder=training.folder,
+        ended=ended,
+        signal=stop.signal,
+        fault=fault,
+        unsaved=unsaved,
+        iterations=progress.iteration,
+        agent_steps=progress.agent_steps,
+        episodes=progress.episodes,
+        wall_seconds=progress.wall_seconds,
+        return_mean_100=progress.return_mean_100,
+        metrics=dict(progress.metrics),
+    )

@@ -1,0 +1,32 @@
+"""More threads than a machine can start are refused by name."""
+
+import pytest
+
+from jaxpg.core.errors import UserError
+from jaxpg.envs import footprint
+from jaxpg.envs.config import EnvConfig
+
+
+@pytest.mark.parametrize(
+    ("env", "sentence"),
+    [
+        (
+            EnvConfig(num_lanes=1024, num_pools=1024, num_threads=2),  # a lane each, and a thread
+            None,
+        ),
+        (EnvConfig(num_lanes=65_536, num_pools=1024, num_threads=1024), r"1024 pools of 64 threads are more than"),
+        (EnvConfig(num_lanes=4096, num_pools=8, num_threads=1024), r"8 pools of 512 threads are more than"),
+    ],
+)
+def test_threads_of_all_pools_are_bounded(env, sentence, monkeypatch):
+    monkeypatch.setattr(footprint.os, "cpu_count", lambda: 2)
+    if sentence is None:
+        footprint.check_threads(env, env.num_pools, env.num_lanes // env.num_pools)
+        return
+    with pytest.raises(UserError, match=rf"^env\.num_pools: {sentence} 1024 threads; "):
+        footprint.check_threads(env, env.num_pools, env.num_lanes // env.num_pools)
+
+
+def test_a_thread_for_each_core_is_never_too_many(monkeypatch):
+    monkeypatch.setattr(footprint.os, "cpu_count", lambda: 256)
+    footprint.check_threads(EnvConfig(num_lanes=65_536), 8, 8_192)
