@@ -141,8 +141,14 @@ def default_config() -> Config:
 
 def own_section(config: Config) -> Any:
     """The settings of the learner that the run has; UserError where it is not registered."""
-    LEARNERS[config.run.learner]
-    return getattr(config, config.run.learner)
+    name = config.run.learner
+    if name in LEARNERS and not hasattr(config, name):
+        raise UserError(
+            f"run.learner: {name} was registered after this configuration was made; register it first, and make the "
+            "configuration with load_recipe or config_type"
+        )
+    LEARNERS[name]
+    return getattr(config, name)
 
 
 @dataclass(frozen=True, kw_only=True)

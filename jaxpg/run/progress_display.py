@@ -110,7 +110,7 @@ def _with_unit(number: int) -> str:
 def make_display(
     budget_agent_steps: int, done_agent_steps: int, stage: Sequence[str] = (), *, bar: bool
 ) -> PlainProgress | LiveProgress:
-    """A bar where it is asked for and stdout is a terminal, lines otherwise."""
+    """A bar where it is asked for and stdout is a terminal, lines otherwise; ``stage`` as these have it."""
     if bar and Forgiving(sys.stdout).isatty():
         return LiveProgress(terminal(), budget_agent_steps, done_agent_steps, stage)
     return PlainProgress(stage)

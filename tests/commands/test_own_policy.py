@@ -145,7 +145,7 @@ def test_nothing_is_printed_from_python(tmp_path: Path) -> None:
         "config = jaxpg.load_recipe('cartpole', {'env.num_lanes': 2, 'reinforce.rollout_agent_steps': 4,\n"
         "    'run.budget_agent_steps': 16})\n"
         "jaxpg.train(config, 'quiet')\n"
-        "logging.basicConfig(level=logging.INFO, stream=sys.stdout, format='%(name)s|%(message)s')\n"
+        "logging.basicConfig(level=logging.INFO, stream=sys.stdout, format='%(name)s|%(message)s', force=True)\n"
         "jaxpg.train(config, 'heard')\n"
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True)
