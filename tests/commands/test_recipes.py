@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from jaxpg.cli import parse_train
-from jaxpg.config import RECIPES, Config, load_recipe, packaged_recipes
+from jaxpg.config import RECIPES, Config, load_recipe, packaged_recipes, with_schedule
 from jaxpg.core.errors import UserError
 from jaxpg.envs.games import action_names
 from jaxpg.experiment import build
@@ -98,7 +98,7 @@ def test_a_game_chooses_its_recipe(argv: list[str], name: str, game: str, target
     assert arguments.config == replace(
         recipe,
         env=replace(recipe.env, game=game, backend=arguments.config.env.backend),
-        run=replace(recipe.run, target_return=target),
+        run=replace(recipe.run, target_return=target, schedule_agent_steps=recipe.run.budget_agent_steps),
     )
 
 
@@ -107,7 +107,7 @@ def test_a_packaged_recipe_is_known_by_its_name(tmp_path: Path, monkeypatch: pyt
     (tmp_path / "pong").mkdir()
     for name in ("pong", "notebooks/n2_pong_mlp"):
         arguments = parse_train([name])
-        assert arguments.config == load_recipe(PACKAGED[name])
+        assert arguments.config == with_schedule(load_recipe(PACKAGED[name]))
         assert arguments.about == (f"recipe {name}",)
     with pytest.raises(
         UserError, match="^pnog: neither a file nor a recipe that comes with jaxpg; did you mean 'pong'"
