@@ -27,10 +27,10 @@ if TYPE_CHECKING:
     from jaxpg.config import Config
     from jaxpg.core.errors import FaultError, UserError
     from jaxpg.envs import register_environment
-    from jaxpg.evaluate import evaluate
-    from jaxpg.learners import register_learner
+    from jaxpg.evaluate import evaluate, load_policy
+    from jaxpg.kernel.trained_policy import Decision, TrainedPolicy
+    from jaxpg.learners.registry import register_learner
     from jaxpg.policies import register_observation, register_policy
-    from jaxpg.policy import Decision, TrainedPolicy, load_policy
     from jaxpg.record import record
     from jaxpg.report import report
     from jaxpg.run import register_writer
@@ -45,12 +45,12 @@ _PLACES = {
     "UserError": "jaxpg.core.errors:UserError",
     "register_environment": "jaxpg.envs:register_environment",
     "evaluate": "jaxpg.evaluate:evaluate",
-    "register_learner": "jaxpg.learners:register_learner",
+    "register_learner": "jaxpg.learners.registry:register_learner",
     "register_observation": "jaxpg.policies:register_observation",
     "register_policy": "jaxpg.policies:register_policy",
-    "Decision": "jaxpg.policy:Decision",
-    "TrainedPolicy": "jaxpg.policy:TrainedPolicy",
-    "load_policy": "jaxpg.policy:load_policy",
+    "Decision": "jaxpg.kernel.trained_policy:Decision",
+    "TrainedPolicy": "jaxpg.kernel.trained_policy:TrainedPolicy",
+    "load_policy": "jaxpg.evaluate:load_policy",
     "record": "jaxpg.record:record",
     "report": "jaxpg.report:report",
     "register_writer": "jaxpg.run:register_writer",

@@ -18,6 +18,8 @@ from jaxpg.config import (
     RECIPES,
     Config,
     check,
+    config_type,
+    default_config,
     from_mapping,
     load_recipe,
     load_run,
@@ -53,7 +55,7 @@ class TrainArguments:
     """Run folder to go on with; its own configuration is the recipe."""
     trust_imports: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
     """Whether the modules that the recipe or the run folder names in imports are imported, which runs their code."""
-    config: Annotated[Config, tyro.conf.arg(name="")] = dataclasses.field(default_factory=Config)
+    config: Annotated[Config, tyro.conf.arg(name="")] = dataclasses.field(default_factory=default_config)
     distributed: DistributedConfig = dataclasses.field(default_factory=DistributedConfig)
     about: tyro.conf.Suppress[tuple[str, ...]] = dataclasses.field(default=(), metadata=NO_FLAG)
     """Which recipe was taken, and then what should be known about it, in sentences without their full stop."""
@@ -159,7 +161,7 @@ def _recipe_path(recipe: str) -> Path:
 def _recipe_for(env: EnvConfig) -> tuple[Config, str]:
     """The recipe of the package for a game, and how it is called; one for any game stands for it."""
     if env.backend not in ATARI_BACKENDS:
-        return Config(), "no recipe"
+        return default_config(), "no recipe"
     name = "pong_reinforce" if env.game == "Pong" else "cartpole" if env.game in CLASSIC else "atari_fast"
     config = load_recipe(RECIPES / f"{name}.yaml")
     if config.env.game != env.game:  # a target is a score of one game
@@ -324,7 +326,7 @@ def _flags(section: Any, prefix: str) -> list[str]:
             continue
         kind: Any = getattr(field.type, "__origin__", field.type)  # of an Annotated type
         if kind is Config:  # whose sections are flags themselves
-            flags += _flags(kind, prefix)
+            flags += _flags(config_type(), prefix)
         else:
             name = prefix + field.name.replace("_", "-")
             flags += _flags(kind, name + ".") if dataclasses.is_dataclass(kind) else [name]

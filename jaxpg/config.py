@@ -6,11 +6,13 @@ Order of precedence: the defaults, the recipe file, the command line.
 import dataclasses
 import io
 import json
+import keyword
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from pydantic import Field, TypeAdapter, ValidationError
 from ruamel.yaml import YAML
@@ -33,6 +35,7 @@ from jaxpg.envs.config import EnvConfig
 from jaxpg.learners.evolution import EvolutionConfig
 from jaxpg.learners.optimizers import OptimizerConfig
 from jaxpg.learners.random_search import RandomSearchConfig
+from jaxpg.learners.registry import LEARNERS
 from jaxpg.learners.reinforce_config import ReinforceConfig
 from jaxpg.policies.networks import PolicyConfig
 from jaxpg.policies.observations import ObservationConfig
@@ -46,8 +49,9 @@ class RunConfig:
 
     dir: str = ""
     """Run folder; empty for a new one under runs/."""
-    learner: Literal["reinforce", "random_search", "evolution"] = "reinforce"
-    """Who learns; the section of that name is its configuration."""
+    learner: str = "reinforce"
+    """Who learns: reinforce, random_search, evolution, or one that was registered. The section of that name is its
+    configuration."""
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 1
     """A run is a function of its configuration and this number."""
     budget_agent_steps: Annotated[int, Field(ge=1, le=2**53)] = 2_500_000
@@ -97,7 +101,7 @@ class CheckpointConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class Config:
-    """A whole run."""
+    """A whole run. ``config_type`` gives the subclass that has a section for every registered learner, too."""
 
     __pydantic_config__ = STRICT
 
@@ -113,6 +117,43 @@ class Config:
     evolution: EvolutionConfig = field(default_factory=EvolutionConfig)
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
+
+
+def config_type() -> type[Config]:
+    """``Config``, or a subclass with one more section for each learner that a user has registered.
+
+    Raises:
+      UserError: a learner's name cannot be that of a section.
+    """
+    kinds = {name: kind.config for name, kind in LEARNERS.items()}
+    sections: dict[str, Any] = {section.name: section.type for section in dataclasses.fields(Config)}
+    for name, kind in kinds.items():
+        if not name.isidentifier() or keyword.iskeyword(name) or name == HISTORY or sections.get(name, kind) != kind:
+            raise UserError(
+                f"run.learner: {name!r} cannot be a learner's name: a section of the configuration is called like it; "
+                "use letters, digits and _, and no name of another section"
+            )
+    return _with_sections(tuple((name, kind) for name, kind in kinds.items() if name not in sections))
+
+
+@lru_cache
+def _with_sections(sections: tuple[tuple[str, type], ...]) -> type[Config]:
+    """The same class for the same sections, each a name and a dataclass with defaults."""
+    if not sections:
+        return Config
+    fields = [(name, kind, field(default_factory=kind)) for name, kind in sections]
+    return dataclasses.make_dataclass("Config", fields, bases=(Config,), frozen=True, kw_only=True)
+
+
+def default_config() -> Config:
+    """The configuration in which nothing was chosen."""
+    return config_type()()
+
+
+def own_section(config: Config) -> Any:
+    """The settings of the learner that the run has; UserError where it is not registered."""
+    LEARNERS[config.run.learner]
+    return getattr(config, config.run.learner)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -132,7 +173,9 @@ class Change:
 RECIPES = Path(__file__).parent / "recipes"
 """The recipes that come with the package."""
 
-_ADAPTER, _HISTORY = TypeAdapter(Config), TypeAdapter(list[Change])
+HISTORY = "history"
+"""The section of a ``config.yaml`` that says what was changed; no setting."""
+_HISTORY = TypeAdapter(list[Change])
 _STARTS = (BlockMappingStartToken, BlockSequenceStartToken, FlowMappingStartToken, FlowSequenceStartToken)
 _ENDS = (BlockEndToken, FlowMappingEndToken, FlowSequenceEndToken)
 MAX_DEPTH = 20
@@ -152,7 +195,7 @@ def load_recipe(path: Path, trust: Trust = NOBODY) -> Config:
       UserError: no such file, no YAML, not a configuration, or imports that are not trusted.
     """
     data = _read(path)
-    data.pop("history", None)
+    data.pop(HISTORY, None)
     imports = data.get("imports")
     if isinstance(imports, list) and all(isinstance(name, str) for name in imports):
         data["imports"] = list(resolved(imports, path.parent.absolute()))
@@ -259,10 +302,10 @@ def _read(path: Path) -> Any:
 
 def _read_history(path: Path, data: Any) -> list[Change]:
     try:
-        return _HISTORY.validate_json(json.dumps(data.get("history") or []), strict=True)
+        return _HISTORY.validate_json(json.dumps(data.get(HISTORY) or []), strict=True)
     except (ValidationError, TypeError, ValueError, RecursionError) as error:
         raise UserError(
-            f"{path}{_position(data, ('history',))}: history: a list of changes, each with agent_steps, setting, "
+            f"{path}{_position(data, (HISTORY,))}: history: a list of changes, each with agent_steps, setting, "
             "before and after; correct it or take it out"
         ) from error
 
@@ -291,14 +334,18 @@ def schedule_progress(config: Config, agent_steps: int) -> float:
 
 
 def dump(config: Config, history: Sequence[Change] = ()) -> str:
-    """The whole configuration as YAML that ``load_recipe`` reads back to the same, and ``load_history`` the history."""
+    """The whole configuration as YAML that ``load_recipe`` reads back to the same, and ``load_history`` the history.
+
+    The sections of registered learners that have no part in the run are left out, so that it can be read without them.
+    """
     stream = io.StringIO()
     yaml = YAML(typ="safe", pure=True)
     yaml.default_flow_style = False
     yaml.sort_base_mapping_type_on_output = False  # type: ignore[assignment]  # ruamel annotates the default
-    content = dataclasses.asdict(config)
+    static = {section.name for section in dataclasses.fields(Config)} | {config.run.learner}
+    content = {name: part for name, part in dataclasses.asdict(config).items() if name in static}
     if history:
-        content["history"] = [dataclasses.asdict(change) for change in history]
+        content[HISTORY] = [dataclasses.asdict(change) for change in history]
     yaml.dump(json.loads(json.dumps(content)), stream)
     return stream.getvalue()
 
@@ -323,7 +370,8 @@ def _refuse_aliases_and_depth(path: Path, text: str) -> None:
 
 def _validate(data: dict[str, Any], source: str) -> Config:
     try:
-        return _ADAPTER.validate_json(json.dumps(with_whole_numbers(data)), strict=True)
+        adapter = _adapter(config_type())  # type: ignore[arg-type]  # classes can be hashed
+        config = adapter.validate_json(json.dumps(with_whole_numbers(data)), strict=True)
     except ValidationError as error:
         first = error.errors()[0]
         if first["type"] == "json_invalid":
@@ -338,6 +386,16 @@ def _validate(data: dict[str, Any], source: str) -> Config:
         keys = _odd_place(data) or ()
         place = f"{source}{_position(data, keys)}: {'.'.join(map(str, keys))}" if keys else source
         raise UserError(f"{place}: a value is no text, number, list or mapping: {error}") from error
+    try:
+        own_section(config)
+    except UserError as error:
+        raise UserError(f"{source}{_position(data, ('run', 'learner'))}: {error}" if source else str(error)) from error
+    return config
+
+
+@lru_cache
+def _adapter(kind: type[Config]) -> TypeAdapter[Config]:
+    return TypeAdapter(kind)
 
 
 def _odd_place(data: Any) -> tuple[Any, ...] | None:
@@ -356,7 +414,7 @@ def _odd_place(data: Any) -> tuple[Any, ...] | None:
 def _sentence(error: Any) -> str:
     keys = error["loc"]
     if error["type"] == "unexpected_keyword_argument":
-        section: Any = Config
+        section: Any = config_type()
         for key in keys[:-1]:
             section = {f.name: f.type for f in dataclasses.fields(section)}[key]
         return "unknown key" + nearest(str(keys[-1]), (f.name for f in dataclasses.fields(section)))

@@ -1,4 +1,4 @@
-"""How good a policy is: ``jaxpg.evaluate(run)`` in Python, ``python -m jaxpg.evaluate`` in a shell."""
+"""A trained policy: how good it is (``jaxpg.evaluate``, ``python -m jaxpg.evaluate``), and itself as a function."""
 
 import dataclasses
 import sys
@@ -19,6 +19,7 @@ from jaxpg.envs.seeds import lane_seeds
 from jaxpg.experiment import GREEDY, Actions, Player, build
 from jaxpg.kernel.pieces import Experiment
 from jaxpg.kernel.rollout import play_games
+from jaxpg.kernel.trained_policy import TrainedPolicy
 from jaxpg.machine.command import run_command
 from jaxpg.machine.console import say
 from jaxpg.machine.prepared import CallableModule, prepare_process
@@ -86,6 +87,34 @@ def evaluate(
     changed = with_overrides(config, {f"env.{name}": value for name, value in (env or {}).items()})
     check_games(episodes, seed)
     return _evaluate(Path(run), config, changed.env, str(checkpoint), episodes, actions, seed)
+
+
+def load_policy(
+    run: str | Path,
+    checkpoint: str | int = "latest",
+    *,
+    imports: Sequence[str] = (),
+    trust_imports: bool = False,
+) -> TrainedPolicy:
+    """Loads the policy of a run.
+
+    Args:
+      run: the run folder.
+      checkpoint: an iteration, ``"latest"``, or ``"best"``.
+      imports: modules and files to import first, because they register what the run uses.
+      trust_imports: whether those that the run folder names are imported, which runs their code.
+
+    Raises:
+      UserError: there is no such run or checkpoint, it is damaged, or its imports are not trusted.
+    """
+    config = open_run(run, imports, trust_imports=trust_imports)
+    prepare_process()
+    experiment = build(config, Player(config.env))
+    try:
+        params, iteration = restore_params(Path(run), experiment, str(checkpoint))
+        return TrainedPolicy(experiment, params, iteration)
+    finally:
+        experiment.fleet.close()
 
 
 def command(argv: Sequence[str]) -> int:

@@ -20,10 +20,14 @@ class Registry(Mapping[str, Entry]):
     Args:
       key: the configuration's field that chooses one, for error sentences.
       entries: what is there from the start.
+      defined_by: gives the function or class that stands for an entry, where the entry is neither.
     """
 
-    def __init__(self, key: str, entries: Mapping[str, Entry]):
+    def __init__(
+        self, key: str, entries: Mapping[str, Entry], defined_by: Callable[[Entry], object] = lambda entry: entry
+    ):
         self._key = key
+        self._defined_by = defined_by
         self._entries = dict(entries)
 
     def register(self, name: str) -> Callable[[Entry], Entry]:
@@ -35,7 +39,7 @@ class Registry(Mapping[str, Entry]):
 
         def add(entry: Entry) -> Entry:
             known = self._entries.get(name)
-            if known is not None and not _is_reloaded(known, entry):
+            if known is not None and not _is_reloaded(self._defined_by(known), self._defined_by(entry)):
                 raise UserError(f"{self._key}: the name {name!r} is taken; register yours under another")
             self._entries[name] = entry
             return entry

@@ -142,9 +142,10 @@ class Rollout:
         self._receive_first()
         nobody = np.zeros(self.num_lanes, np.int64)
         for row, chosen in enumerate(actions):
-            sent = [i for i, lanes in enumerate(self._lanes) if chosen[lanes.start] != NOT_SENT]
+            # where other pools were at rest than these, nobody plays, and any action does
+            sent = [i for i, lanes in enumerate(self._lanes) if (chosen[lanes] != NOT_SENT).any()]
             for i in sent:
-                self.pools[i].send(chosen[self._lanes[i]])
+                self.pools[i].send(np.where(chosen == NOT_SENT, 0, chosen)[self._lanes[i]])
             for i in sent:
                 self._newest[i] = self._receive(i)
                 self._counter.add(row, self._lanes[i], self._newest[i], nobody)

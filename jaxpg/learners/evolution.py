@@ -5,7 +5,8 @@ OpenAI-ES (Salimans et al. 2017, algorithm 1 with antithetic pairs and centred r
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import Annotated, Literal, NamedTuple
 
 import jax
@@ -17,10 +18,12 @@ from pydantic import Field
 from jaxpg.core.errors import UserError
 from jaxpg.core.types import Episodes, Experience, Params, Population
 from jaxpg.core.validation import STRICT, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
-from jaxpg.learners.base import Learner, Metrics
+from jaxpg.learners.base import Ingredients, Learner, LearnerKind, Metrics, Sizes
 from jaxpg.learners.episode_counts import add_games, best_scored, missing_games
 from jaxpg.learners.observation_statistics import add_seen, moments
+from jaxpg.learners.optimizers import OptimizerConfig, learning_rate_at, make_optimizer
 from jaxpg.learners.statistics import Statistics, no_statistics
+from jaxpg.machine import memory_estimate
 from jaxpg.parallel.team import Team
 from jaxpg.policies.observations import Observation
 
@@ -91,132 +94,171 @@ def make_evolution(
     """
     if config.top_pairs > config.pairs:
         raise UserError(f"evolution.top_pairs: {config.top_pairs} is more than the {config.pairs} pairs there are")
-    population_size = 2 * config.pairs
-    update = optax.with_extra_args_support(optimizer).update
+    learner = _Evolution(config, observation, optimizer, learning_rate, input_shape, team)
+    return Learner(
+        init=learner.init,
+        ask=learner.ask,
+        tell=learner.tell,
+        keeps_tape=config.normalize_observations,
+        greedy=config.greedy,
+        games=learner.games,
+        progress_metrics=("generation", "scored"),
+        score="generation_return_mean",
+        result=learner.result,
+    )
 
-    def init(key: jax.Array, params: Params) -> EvolutionState:
-        shape = input_shape if config.normalize_observations else ()
+
+class _Evolution:
+    """The learner's functions, jitted for one configuration; the arguments are those of ``make_evolution``."""
+
+    def __init__(
+        self,
+        config: EvolutionConfig,
+        observation: Observation,
+        optimizer: optax.GradientTransformation,
+        learning_rate: Callable[[float], float],
+        input_shape: tuple[int, ...],
+        team: Team,
+    ):
+        self._config, self._observation, self._team = config, observation, team
+        self._optimizer, self._learning_rate = optimizer, learning_rate
+        self._input_shape = input_shape if config.normalize_observations else ()
+        self._population_size = 2 * config.pairs
+        self._perturb = jax.jit(partial(_perturbed, config))
+        self._step = jax.jit(partial(_step, config, optax.with_extra_args_support(optimizer).update))
+
+    def init(self, key: jax.Array, params: Params) -> EvolutionState:
         return EvolutionState(
             params=params,
-            optimizer=optimizer.init(_weights(config, params)),
+            optimizer=self._optimizer.init(_weights(self._config, params)),
             generation=jnp.zeros((), jnp.int32),
-            return_sums=jnp.zeros(population_size),
-            num_games=jnp.zeros(population_size, jnp.int32),
-            statistics=no_statistics(shape),
+            return_sums=jnp.zeros(self._population_size),
+            num_games=jnp.zeros(self._population_size, jnp.int32),
+            statistics=no_statistics(self._input_shape),
             key=key,
         )
 
-    @jax.jit
-    def perturb(params: Params, key: jax.Array, ids: jax.Array) -> Population:
-        def one(candidate: jax.Array) -> Params:
-            generation, index = candidate // population_size, candidate % population_size
-            noise = _noise(jax.random.fold_in(key, generation), index // 2, _weights(config, params))
-            scale = config.noise_std * (1 - 2 * (index % 2))
-            weights = jax.tree.map(lambda w, e: w + scale * e, _weights(config, params), noise)
-            return _with_weights(config, params, weights)
-
-        return jax.vmap(one)(ids)
-
-    def ask(state: EvolutionState, ids: jax.Array) -> Population:
-        return perturb(state.params, state.key, ids)
-
-    @jax.jit
-    def step(
-        params: Params,
-        optimizer_state: optax.OptState,
-        key: jax.Array,
-        generation: jax.Array,
-        returns: jax.Array,
-        rate: np.ndarray,
-    ) -> tuple[Params, optax.OptState, Metrics]:
-        weights = _weights(config, params)
-        pair_weights = weights_of_pairs(config, returns.reshape(-1, 2))
-        generation_key = jax.random.fold_in(key, generation)
-
-        def add(total: Params, pair: tuple[jax.Array, jax.Array]) -> tuple[Params, None]:
-            index, weight = pair
-            noise = _noise(generation_key, index, weights)
-            return jax.tree.map(lambda t, e: t + weight * e, total, noise), None
-
-        zero = jax.tree.map(jnp.zeros_like, weights)
-        ascent, _ = jax.lax.scan(add, zero, (jnp.arange(config.pairs), pair_weights))
-        gradient = jax.tree.map(lambda a, w: config.weight_decay * w - a, ascent, weights)
-        updates, optimizer_state = update(gradient, optimizer_state, weights, learning_rate=rate)
-        metrics = {
-            "generation_return_mean": returns.mean(),
-            "generation_return_max": returns.max(),
-            "generation_return_std": returns.std(),
-            "gradient_norm": optax.tree.norm(gradient),
-            "weight_norm": optax.tree.norm(weights),
-        }
-        return _with_weights(config, params, optax.apply_updates(weights, updates)), optimizer_state, metrics
+    def ask(self, state: EvolutionState, ids: jax.Array) -> Population:
+        return self._perturb(state.params, state.key, ids)
 
     def tell(
-        state: EvolutionState, experiences: Sequence[Experience], episodes: Episodes, progress: float
+        self, state: EvolutionState, experiences: Sequence[Experience], episodes: Episodes, progress: float
     ) -> tuple[EvolutionState, Metrics]:
-        rate = learning_rate(progress)
-        first = int(state.generation) * population_size
+        config = self._config
+        first = int(state.generation) * self._population_size
         sums, counts = add_games(
-            state.return_sums,
-            state.num_games,
-            episodes.candidate - first,
-            episodes.episode_return,
+            state.return_sums, state.num_games, episodes.candidate - first, episodes.episode_return
         )
         state = state._replace(return_sums=jnp.asarray(sums), num_games=jnp.asarray(counts))
         if config.normalize_observations:
-            state = state._replace(statistics=add_seen(state.statistics, observation, experiences, team))
-        metrics: Metrics = {
-            "generation": state.generation,
-            "scored": np.mean(counts >= config.episodes_per_candidate),
-            "learning_rate": rate,
-        }
-        if (counts >= config.episodes_per_candidate).all():
-            params, optimizer_state, of_generation = step(
-                state.params,
-                state.optimizer,
-                state.key,
-                state.generation,
-                jnp.asarray(sums / counts),
-                np.asarray(rate, np.float32),
-            )
-            if config.normalize_observations:
-                params |= moments(state.statistics)
-            state = state._replace(
-                params=params,
-                optimizer=optimizer_state,
-                generation=state.generation + 1,
-                return_sums=jnp.zeros_like(state.return_sums),
-                num_games=jnp.zeros_like(state.num_games),
-            )
+            seen = add_seen(state.statistics, self._observation, experiences, self._team)
+            state = state._replace(statistics=seen)
+        rate = self._learning_rate(progress)
+        scored = counts >= config.episodes_per_candidate
+        metrics: Metrics = {"generation": state.generation, "scored": np.mean(scored), "learning_rate": rate}
+        if scored.all():
+            state, of_generation = self._next_generation(state, sums / counts, rate)
             metrics |= of_generation
         return state, metrics
 
-    def games(state: EvolutionState) -> np.ndarray:
+    def games(self, state: EvolutionState) -> np.ndarray:
+        config = self._config
         if config.generations and int(state.generation) >= config.generations:
             return np.zeros(0, np.int64)
-        ids = int(state.generation) * population_size + np.arange(population_size)
+        ids = int(state.generation) * self._population_size + np.arange(self._population_size)
         return missing_games(ids, state.num_games, config.episodes_per_candidate)
 
-    def result(state: EvolutionState) -> tuple[Params, str]:
+    def result(self, state: EvolutionState) -> tuple[Params, str]:
         if int(state.generation):
             return state.params, ""
 
         def candidate(place: int) -> Params:
-            return jax.tree.map(lambda x: x[0], ask(state, jnp.array([place], jnp.int32)))
+            return jax.tree.map(lambda x: x[0], self.ask(state, jnp.array([place], jnp.int32)))
 
-        wanted, unfinished = config.episodes_per_candidate, "the first generation"
+        wanted, unfinished = self._config.episodes_per_candidate, "the first generation"
         return best_scored(state.return_sums, state.num_games, wanted, candidate, unfinished=unfinished)
 
-    return Learner(
-        init=init,
-        ask=ask,
-        tell=tell,
-        keeps_tape=config.normalize_observations,
-        greedy=config.greedy,
-        games=games,
-        score="generation_return_mean",
-        result=result,
-    )
+    def _next_generation(
+        self, state: EvolutionState, returns: np.ndarray, rate: float
+    ) -> tuple[EvolutionState, Metrics]:
+        """The state after the step that the mean returns of all candidates (``f32[2 * pairs]``) ask for."""
+        params, optimizer_state, metrics = self._step(
+            state.params,
+            state.optimizer,
+            state.key,
+            state.generation,
+            jnp.asarray(returns),
+            np.asarray(rate, np.float32),
+        )
+        if self._config.normalize_observations:
+            params |= moments(state.statistics)
+        after = state._replace(
+            params=params,
+            optimizer=optimizer_state,
+            generation=state.generation + 1,
+            return_sums=jnp.zeros_like(state.return_sums),
+            num_games=jnp.zeros_like(state.num_games),
+        )
+        return after, metrics
+
+
+def _perturbed(config: EvolutionConfig, params: Params, key: jax.Array, ids: jax.Array) -> Population:
+    """The weights of the candidates ``ids`` (``i32[K]``), leaves led by K."""
+    population_size = 2 * config.pairs
+
+    def one(candidate: jax.Array) -> Params:
+        generation, index = candidate // population_size, candidate % population_size
+        noise = _noise(jax.random.fold_in(key, generation), index // 2, _weights(config, params))
+        scale = config.noise_std * (1 - 2 * (index % 2))
+        weights = jax.tree.map(lambda w, e: w + scale * e, _weights(config, params), noise)
+        return _with_weights(config, params, weights)
+
+    return jax.vmap(one)(ids)
+
+
+def _step(
+    config: EvolutionConfig,
+    update: Callable[..., tuple[optax.Updates, optax.OptState]],
+    params: Params,
+    optimizer_state: optax.OptState,
+    key: jax.Array,
+    generation: jax.Array,
+    returns: jax.Array,
+    rate: np.ndarray,
+) -> tuple[Params, optax.OptState, Metrics]:
+    """One step of the optimizer along the estimated gradient.
+
+    Args:
+      config: which estimate.
+      update: of the optimizer.
+      params: of the policy that was perturbed.
+      optimizer_state: before the step.
+      key: of the noise.
+      generation: ``i32[]``.
+      returns: ``f32[2 * pairs]``, of the candidates in the order of their ids.
+      rate: ``f32[]``, learning rate.
+    """
+    weights = _weights(config, params)
+    pair_weights = weights_of_pairs(config, returns.reshape(-1, 2))
+    generation_key = jax.random.fold_in(key, generation)
+
+    def add(total: Params, pair: tuple[jax.Array, jax.Array]) -> tuple[Params, None]:
+        index, weight = pair
+        noise = _noise(generation_key, index, weights)
+        return jax.tree.map(lambda t, e: t + weight * e, total, noise), None
+
+    zero = jax.tree.map(jnp.zeros_like, weights)
+    ascent, _ = jax.lax.scan(add, zero, (jnp.arange(config.pairs), pair_weights))
+    gradient = jax.tree.map(lambda a, w: config.weight_decay * w - a, ascent, weights)
+    updates, optimizer_state = update(gradient, optimizer_state, weights, learning_rate=rate)
+    metrics = {
+        "generation_return_mean": returns.mean(),
+        "generation_return_max": returns.max(),
+        "generation_return_std": returns.std(),
+        "gradient_norm": optax.tree.norm(gradient),
+        "weight_norm": optax.tree.norm(weights),
+    }
+    return _with_weights(config, params, optax.apply_updates(weights, updates)), optimizer_state, metrics
 
 
 def weights_of_pairs(config: EvolutionConfig, returns: jax.Array) -> jax.Array:
@@ -262,3 +304,41 @@ def _weights(config: EvolutionConfig, params: Params) -> Params:
 
 def _with_weights(config: EvolutionConfig, params: Params, weights: Params) -> Params:
     return {**params, "policy": weights} if config.normalize_observations else weights
+
+
+def _make(ingredients: Ingredients[EvolutionConfig]) -> Learner:
+    optimizer = ingredients.optimizer
+    return make_evolution(
+        ingredients.config,
+        ingredients.observation,
+        make_optimizer(optimizer),
+        partial(learning_rate_at, optimizer),
+        ingredients.input_shape,
+        ingredients.team,
+    )
+
+
+def _check(config: EvolutionConfig, optimizer: OptimizerConfig) -> None:
+    if optimizer.schedule != "constant" and not config.generations:
+        raise UserError(
+            f"optimizer.schedule: {optimizer.schedule!r} spans evolution.generations, which is 0; "
+            "set it or use the schedule 'constant'"
+        )
+
+
+def _memory(config: EvolutionConfig, sizes: Sizes) -> list[memory_estimate.Part]:
+    games = 2 * config.pairs * config.episodes_per_candidate
+    return [
+        memory_estimate.candidates(sizes.num_lanes, sizes.weight_bytes),
+        memory_estimate.games("evolution.episodes_per_candidate", games),
+    ]
+
+
+EVOLUTION = LearnerKind(
+    config=EvolutionConfig,
+    make=_make,
+    normalizes_observations=lambda config: config.normalize_observations,
+    check=_check,
+    for_playing=lambda config: replace(config, top_pairs=min(config.top_pairs, config.pairs)),
+    memory=_memory,
+)

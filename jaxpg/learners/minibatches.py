@@ -1,5 +1,6 @@
 """How REINFORCE divides a batch: rows (agent steps of all lanes) into updates, and those into chunks."""
 
+import dataclasses
 import math
 from collections.abc import Iterator
 
@@ -46,11 +47,31 @@ def rows_per_update(config: ReinforceConfig, num_lanes: int) -> int:
     return rows
 
 
+def with_fitting_minibatch(config: ReinforceConfig, num_lanes: int) -> tuple[ReinforceConfig, list[str]]:
+    """The settings with minibatches that divide the batch, the nearest to those that were asked for, and a remark
+    where these are others: one recipe serves any number of lanes.
+    """
+    steps, asked = config.rollout_agent_steps, config.minibatch_agent_steps
+    if not 0 < asked < steps * num_lanes:
+        return config, []
+    fitting = num_lanes * min(_divisors(steps), key=lambda rows: (abs(math.log(rows * num_lanes / asked)), rows))
+    if fitting == asked:
+        return config, []
+    return dataclasses.replace(config, minibatch_agent_steps=fitting), [
+        f"updates learn from {fitting} agent steps, which divide a batch of {num_lanes} lanes x {steps} agent steps; "
+        f"reinforce.minibatch_agent_steps asks for {asked}"
+    ]
+
+
 def rows_per_chunk(config: ReinforceConfig, num_lanes: int, update_rows: int) -> int:
     """How many of an update's rows are differentiated at once; ``num_lanes`` are those of one device."""
     if jax.default_backend() != "cpu":
         return update_rows
     most = max(config.chunk_agent_steps // num_lanes, 1)
-    small = [rows for rows in range(1, math.isqrt(update_rows) + 1) if update_rows % rows == 0]
-    divisors = small + [update_rows // rows for rows in small]  # in time even for a rollout of 2**31 agent steps
-    return max(rows for rows in divisors if rows <= most)
+    return max(rows for rows in _divisors(update_rows) if rows <= most)
+
+
+def _divisors(number: int) -> list[int]:
+    """The divisors of a number, in time even for a rollout of 2**31 agent steps."""
+    small = [divisor for divisor in range(1, math.isqrt(number) + 1) if number % divisor == 0]
+    return small + [number // divisor for divisor in small]

@@ -6,7 +6,7 @@ winner plays once more; only that last mean is free of selection.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Annotated, Literal, NamedTuple
 
@@ -18,8 +18,9 @@ from pydantic import Field
 from jaxpg.core.errors import UserError
 from jaxpg.core.types import Episodes, Experience, Params, Population
 from jaxpg.core.validation import STRICT, NonNegativeInt, PositiveFloat, PositiveInt
-from jaxpg.learners.base import Learner, Metrics
+from jaxpg.learners.base import Ingredients, Learner, LearnerKind, Metrics, Sizes
 from jaxpg.learners.episode_counts import add_games, best_scored, missing_games
+from jaxpg.machine import memory_estimate
 
 KEPT_SHARE = 4
 """One in this many finalists goes on to the next round, where each plays this many times the games."""
@@ -76,49 +77,61 @@ def make_random_search(config: RandomSearchConfig) -> Learner:
     Raises:
       UserError: settings that contradict each other.
     """
-    rounds = rounds_of(config)
+    learner = _RandomSearch(config)
+    return Learner(
+        init=learner.init,
+        ask=learner.ask,
+        tell=learner.tell,
+        keeps_tape=False,
+        greedy=config.greedy,
+        games=learner.games,
+        progress_metrics=("round", "scored"),
+        report=learner.report,
+        score="best_round",  # of all candidates seen so far, that of the newest finished round has proved most
+        result=learner.result,
+    )
 
-    def init(key: jax.Array, params: Params) -> RandomSearchState:
+
+class _RandomSearch:
+    """The learner's functions for one configuration."""
+
+    def __init__(self, config: RandomSearchConfig):
+        self._config = config
+        self._rounds = rounds_of(config)
+        self._draw = jax.jit(jax.vmap(partial(draw_weights, config), in_axes=(None, None, 0)))
+
+    def init(self, key: jax.Array, params: Params) -> RandomSearchState:
+        candidates = self._config.candidates
         return RandomSearchState(
             params=params,
             round=jnp.zeros((), jnp.int32),
-            ids=jnp.arange(config.candidates, dtype=jnp.int32),
-            return_sums=jnp.zeros(config.candidates),
-            num_games=jnp.zeros(config.candidates, jnp.int32),
-            search_returns=jnp.zeros(config.candidates),
+            ids=jnp.arange(candidates, dtype=jnp.int32),
+            return_sums=jnp.zeros(candidates),
+            num_games=jnp.zeros(candidates, jnp.int32),
+            search_returns=jnp.zeros(candidates),
             best_return=jnp.zeros(()),
             key=key,
         )
 
-    draw = jax.jit(jax.vmap(partial(draw_weights, config), in_axes=(None, None, 0)))
-
-    def ask(state: RandomSearchState, ids: jax.Array) -> Population:
-        return draw(state.params, state.key, ids)
+    def ask(self, state: RandomSearchState, ids: jax.Array) -> Population:
+        return self._draw(state.params, state.key, ids)
 
     def tell(
-        state: RandomSearchState, experiences: Sequence[Experience], episodes: Episodes, progress: float
+        self, state: RandomSearchState, experiences: Sequence[Experience], episodes: Episodes, progress: float
     ) -> tuple[RandomSearchState, Metrics]:
         del experiences, progress
         number = int(state.round)
-        players, wanted = rounds[number]
+        players, wanted = self._rounds[number]
         ids = np.asarray(state.ids)
-        place = np.full(config.candidates, -1)
-        place[ids] = np.arange(config.candidates)
-        sums, counts = add_games(
-            state.return_sums,
-            state.num_games,
-            place[episodes.candidate],
-            episodes.episode_return,
-        )
+        place = np.full(self._config.candidates, -1)
+        place[ids] = np.arange(self._config.candidates)
+        sums, counts = add_games(state.return_sums, state.num_games, place[episodes.candidate], episodes.episode_return)
         state = state._replace(return_sums=jnp.asarray(sums), num_games=jnp.asarray(counts))
         done = counts[:players] >= wanted
-        metrics: Metrics = {
-            "round": state.round,
-            "scored": done.mean(),
-        }
+        metrics: Metrics = {"round": state.round, "scored": done.mean()}
         if done.all():
             state = _next_round(state, ids, sums[:players] / counts[:players], number)
-            state = state._replace(params=jax.tree.map(lambda x: x[0], ask(state, state.ids[:1])))
+            state = state._replace(params=jax.tree.map(lambda x: x[0], self.ask(state, state.ids[:1])))
             metrics |= {
                 "best_round": number,
                 "best_candidate": state.ids[0],
@@ -127,47 +140,35 @@ def make_random_search(config: RandomSearchConfig) -> Learner:
             }
         return state, metrics
 
-    def games(state: RandomSearchState) -> np.ndarray:
+    def games(self, state: RandomSearchState) -> np.ndarray:
         number = int(state.round)
-        if number == len(rounds):
+        if number == len(self._rounds):
             return np.zeros(0, np.int64)
-        players, wanted = rounds[number]
+        players, wanted = self._rounds[number]
         return missing_games(np.asarray(state.ids[:players], np.int64), state.num_games[:players], wanted)
 
-    def result(state: RandomSearchState) -> tuple[Params, str]:
-        number = int(state.round)
-        if number == len(rounds):
+    def result(self, state: RandomSearchState) -> tuple[Params, str]:
+        number, rounds = int(state.round), len(self._rounds)
+        if number == rounds:
             return state.params, ""
         if number:
-            remark = f"the search is not over; this is the best candidate after {number} of {len(rounds)} rounds"
+            remark = f"the search is not over; this is the best candidate after {number} of {rounds} rounds"
             return state.params, remark
 
         def candidate(place: int) -> Params:  # in the first round the places are the ids
-            return jax.tree.map(lambda x: x[0], ask(state, jnp.array([place], jnp.int32)))
+            return jax.tree.map(lambda x: x[0], self.ask(state, jnp.array([place], jnp.int32)))
 
-        wanted = rounds[0].episodes
+        wanted = self._rounds[0].episodes
         return best_scored(state.return_sums, state.num_games, wanted, candidate, unfinished="the search")
 
-    def report(metrics: dict[str, float]) -> str:
+    def report(self, metrics: dict[str, float]) -> str:
         if "best_return" not in metrics:
             return "the search is not over"
         line = f"best candidate {metrics['best_candidate']}: {metrics['best_search_return']:.1f} in the search"
-        games_each = rounds[int(metrics["best_round"])].episodes
+        games_each = self._rounds[int(metrics["best_round"])].episodes
         fresh = f", {metrics['best_return']:.1f} a game over {games_each} fresh games"
-        over = "" if metrics["best_round"] == len(rounds) - 1 else "; the search is not over"
+        over = "" if metrics["best_round"] == len(self._rounds) - 1 else "; the search is not over"
         return line + (fresh if metrics["best_round"] else "") + over
-
-    return Learner(
-        init=init,
-        ask=ask,
-        tell=tell,
-        keeps_tape=False,
-        greedy=config.greedy,
-        games=games,
-        report=report,
-        score="best_round",  # of all candidates seen so far, that of the newest finished round has proved most
-        result=result,
-    )
 
 
 def rounds_of(config: RandomSearchConfig) -> list[Round]:
@@ -222,3 +223,24 @@ def _next_round(state: RandomSearchState, ids: np.ndarray, means: np.ndarray, nu
         search_returns=search_returns,
         best_return=jnp.float32(means[order[0]]),
     )
+
+
+def _make(ingredients: Ingredients[RandomSearchConfig]) -> Learner:
+    return make_random_search(ingredients.config)
+
+
+def _memory(config: RandomSearchConfig, sizes: Sizes) -> list[memory_estimate.Part]:
+    games = max(candidates * episodes for candidates, episodes in rounds_of(config))
+    return [
+        memory_estimate.candidates(sizes.num_lanes, sizes.weight_bytes),
+        memory_estimate.games("random_search.episodes_per_candidate", games),
+    ]
+
+
+RANDOM_SEARCH = LearnerKind(
+    config=RandomSearchConfig,
+    make=_make,
+    for_playing=lambda config: replace(config, finalists=min(config.finalists, config.candidates)),
+    memory=_memory,
+    search_episodes=lambda config: config.episodes_per_candidate,
+)

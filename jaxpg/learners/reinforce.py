@@ -13,16 +13,25 @@ from functools import partial
 from typing import NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import optax
 
 from jaxpg.core.errors import UserError
 from jaxpg.core.types import Episodes, Experience, Params, PolicyFunctions, Population
-from jaxpg.learners.base import Learner, Metrics
-from jaxpg.learners.minibatches import minibatches, rows_per_chunk, rows_per_update
+from jaxpg.learners.base import Ingredients, Learner, LearnerKind, Metrics, Sizes
+from jaxpg.learners.minibatches import (
+    agent_steps_per_update,
+    minibatches,
+    rows_per_chunk,
+    rows_per_update,
+    with_fitting_minibatch,
+)
 from jaxpg.learners.objective import objective, policy_loss_for
 from jaxpg.learners.observation_statistics import add_seen, moments
+from jaxpg.learners.optimizers import learning_rate_at, make_optimizer
 from jaxpg.learners.reinforce_config import ReinforceConfig
+from jaxpg.learners.returns import credit, lambda_returns, transformed
 from jaxpg.learners.statistics import Statistics, no_statistics
 from jaxpg.learners.targets import Targets, Transitions, make_targets, transitions_of
 from jaxpg.learners.update import (
@@ -33,6 +42,7 @@ from jaxpg.learners.update import (
     sum_over_devices,
     weight_of_rows,
 )
+from jaxpg.machine.memory_estimate import Part
 from jaxpg.parallel.team import Team
 from jaxpg.policies.networks import on_tape
 from jaxpg.policies.observations import Observation
@@ -210,3 +220,63 @@ def _targets_everywhere(
     """``make_targets`` on each device for all lanes; the transitions are so few numbers that all devices have all."""
     transitions = jax.tree.map(lambda x: jax.lax.with_sharding_constraint(x, team.everywhere), transitions)
     return make_targets(config, transitions, running)
+
+
+def _make(ingredients: Ingredients[ReinforceConfig]) -> Learner:
+    return make_reinforce(
+        ingredients.config,
+        ingredients.policy,
+        ingredients.observation,
+        make_optimizer(ingredients.optimizer),
+        num_lanes=ingredients.num_lanes,
+        learning_rate=partial(learning_rate_at, ingredients.optimizer),
+        team=ingredients.team,
+        input_shape=ingredients.input_shape,
+    )
+
+
+def _for_playing(config: ReinforceConfig) -> ReinforceConfig:
+    return ReinforceConfig(
+        baseline=config.baseline,
+        normalize_value=config.normalize_value and config.baseline == "value",
+        normalize_observations=config.normalize_observations,
+    )
+
+
+def _memory(config: ReinforceConfig, sizes: Sizes) -> list[Part]:
+    update = agent_steps_per_update(config, sizes.num_lanes)
+    key, chunk = "reinforce.minibatch_agent_steps", update
+    if jax.default_backend() == "cpu":
+        key, chunk = "reinforce.chunk_agent_steps", min(update, max(config.chunk_agent_steps, sizes.num_lanes))
+    return [Part(key, f"the gradient of {chunk} agent steps at once", chunk * sizes.input_bytes)]
+
+
+def _returns_to_go(config: ReinforceConfig, rewards: np.ndarray, life_lost: np.ndarray) -> np.ndarray:
+    """Discounted, ending and clipped as the settings say; the values have no part in it, whatever ``td_lambda`` is."""
+    steps = len(rewards)
+    discount, lambda_ = credit(
+        jnp.asarray(rewards),
+        terminated=jnp.arange(steps) == steps - 1,
+        truncated=jnp.zeros(steps, bool),
+        life_lost=jnp.asarray(life_lost),
+        acted=jnp.ones(steps, bool),
+        discount=config.discount,
+        lambda_=1.0,
+        cut_at_reward=config.cut_at_reward,
+        cut_at_life_loss=config.cut_at_life_loss,
+    )
+    seen = config.reward_scale * transformed(jnp.asarray(rewards), config.reward_transform)
+    return np.asarray(lambda_returns(seen, discount, jnp.zeros(steps + 1), lambda_))
+
+
+REINFORCE = LearnerKind(
+    config=ReinforceConfig,
+    make=_make,
+    has_value=lambda config: config.baseline == "value",
+    normalizes_observations=lambda config: config.normalize_observations,
+    rollout_setting="rollout_agent_steps",
+    fitted=with_fitting_minibatch,
+    for_playing=_for_playing,
+    memory=_memory,
+    returns_to_go=_returns_to_go,
+)

@@ -33,6 +33,11 @@ def games(key: str, num_games: int) -> Part:
     return Part(key, f"a queue of {num_games} games", num_games * GAME_BYTES)
 
 
+def candidates(num_lanes: int, weight_bytes: int) -> Part:
+    """The weights of those who play at a time, one candidate a lane."""
+    return Part("env.num_lanes", f"the weights of {num_lanes} candidates", num_lanes * weight_bytes)
+
+
 def num_bytes(tree: Any) -> int:
     """Of the arrays in a pytree of shapes."""
     return sum(math.prod(leaf.shape) * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree))

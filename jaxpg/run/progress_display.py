@@ -2,6 +2,7 @@
 
 import sys
 import time
+from collections.abc import Sequence
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
@@ -11,14 +12,16 @@ from jaxpg.machine.console import Forgiving, say
 from jaxpg.machine.waiting import SECONDS_BETWEEN_LINES, terminal
 from jaxpg.run.writers import EpisodeRow, Record
 
-STAGE = ("round", "generation", "scored")
-"""Where search and evolution stand; ``scored`` is the share of candidates whose games are all played."""
-
 
 class PlainProgress:
-    """``key=value`` lines on stdout, at most one every ten seconds besides the first and the last."""
+    """``key=value`` lines on stdout, at most one every ten seconds besides the first and the last.
 
-    def __init__(self) -> None:
+    Args:
+      stage: the metrics that say where the learner stands.
+    """
+
+    def __init__(self, stage: Sequence[str] = ()) -> None:
+        self._stage = stage
         self._last_seconds = float("-inf")
         self._unsaid: Record | None = None
 
@@ -34,16 +37,26 @@ class PlainProgress:
         if self._unsaid is None:
             return
         shown = ["iteration", "agent_steps", "episodes", "wall_seconds", "agent_steps_per_second", "return_mean_100"]
-        shown += [name for name in STAGE if name in self._unsaid]
+        shown += [name for name in self._stage if name in self._unsaid]
         say(" ".join(f"{name}={_short(self._unsaid[name])}" for name in shown))
         self._unsaid = None
         self._last_seconds = time.monotonic()
 
 
 class LiveProgress:
-    """One line within 80 columns: the time left, the mean return of the last 100 games, speed, and the budget."""
+    """One line within 80 columns: the time left, the mean return of the last 100 games, speed, and the budget.
 
-    def __init__(self, console: Console, budget_agent_steps: int, done_agent_steps: int):
+    Args:
+      console: where the line is shown.
+      budget_agent_steps: of the run.
+      done_agent_steps: of them.
+      stage: the metrics that say where the learner stands.
+    """
+
+    def __init__(
+        self, console: Console, budget_agent_steps: int, done_agent_steps: int, stage: Sequence[str] = ()
+    ) -> None:
+        self._stage = stage
         self._progress = Progress(
             TimeRemainingColumn(compact=True),
             TextColumn("left"),
@@ -70,7 +83,7 @@ class LiveProgress:
             completed=record["agent_steps"],
             speed=_short(record["agent_steps_per_second"]),
             mean=_short(record["return_mean_100"]),
-            stage="".join(f", {name} {_short(record[name])}" for name in STAGE if name in record),
+            stage="".join(f", {name} {_short(record[name])}" for name in self._stage if name in record),
         )
 
     def close(self) -> None:
@@ -94,11 +107,13 @@ def _with_unit(number: int) -> str:
     return str(number)
 
 
-def make_display(budget_agent_steps: int, done_agent_steps: int, *, bar: bool) -> PlainProgress | LiveProgress:
+def make_display(
+    budget_agent_steps: int, done_agent_steps: int, stage: Sequence[str] = (), *, bar: bool
+) -> PlainProgress | LiveProgress:
     """A bar where it is asked for and stdout is a terminal, lines otherwise."""
     if bar and Forgiving(sys.stdout).isatty():
-        return LiveProgress(terminal(), budget_agent_steps, done_agent_steps)
-    return PlainProgress()
+        return LiveProgress(terminal(), budget_agent_steps, done_agent_steps, stage)
+    return PlainProgress(stage)
 
 
 def _short(value: float | int | None) -> str:

@@ -28,22 +28,23 @@ SHORTEST_AGENT_STEPS = 60 * 4_000
 """Agent steps over all lanes that are always few enough to be played again: a minute's, at a modest speed."""
 SHARE_OF_RUN = 0.1
 """What may be played again of a run that has lasted so long that this is more."""
-LEAST_GAMES, LEAST_GAMES_OF_SEARCH = 4, 32
-"""Games of the mean length that fit into a segment, because the unfinished ones are dropped at its end. A search or
-evolution has to play those anew, where REINFORCE has learned from what was played of them.
+LEAST_GAMES, LEAST_GAMES_OF_ROUNDS = 4, 32
+"""Games of the mean length that fit into a segment, because the unfinished ones are dropped at its end. A learner that
+asks for games in rounds has to play those anew, where another has learned from what was played of them.
 """
 
 
-def segment_agent_steps(config: Config, progress: Progress) -> int:
+def segment_agent_steps(config: Config, progress: Progress, *, has_rounds: bool) -> int:
     """Agent steps in each lane after which a segment ends: the user's number, or one that a clock has no part in.
 
     Args:
       config: of the run.
       progress: how far it is, and how long games last.
+      has_rounds: whether the learner asks for games in rounds.
     """
     if config.checkpoint.segment_agent_steps:
         return config.checkpoint.segment_agent_steps
-    least_games = LEAST_GAMES if config.run.learner == "reinforce" else LEAST_GAMES_OF_SEARCH
+    least_games = LEAST_GAMES_OF_ROUNDS if has_rounds else LEAST_GAMES
     of_all_lanes = max(SHORTEST_AGENT_STEPS, SHARE_OF_RUN * progress.agent_steps)
     return math.ceil(max(of_all_lanes / config.env.num_lanes, least_games * (progress.length_mean_100 or 0)))
 

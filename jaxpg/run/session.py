@@ -96,7 +96,7 @@ def run_session(config: Config, experiment: Experiment, team: Team, stop: Stop, 
                 experiment,
                 team,
                 resume=bool(wishes.resume),
-                make_writers=_writers(config, folder, wishes),
+                make_writers=_writers(config, experiment, folder, wishes),
                 callbacks=wishes.callbacks,
             )
         if wishes.resume:
@@ -134,10 +134,14 @@ def _train(training: Training, stop: Stop) -> tuple[str, bool]:
     return ended, fault
 
 
-def _writers(config: Config, folder: Path, wishes: Wishes) -> Callable[[Progress], list[Writer]]:
+def _writers(
+    config: Config, experiment: Experiment, folder: Path, wishes: Wishes
+) -> Callable[[Progress], list[Writer]]:
     def make(progress: Progress) -> list[Writer]:
         named = [WRITERS[name](folder, progress.agent_steps) for name in config.run.writers]
-        display = make_display(config.run.budget_agent_steps, progress.agent_steps, bar=wishes.bar)
+        display = make_display(
+            config.run.budget_agent_steps, progress.agent_steps, experiment.learner.progress_metrics, bar=wishes.bar
+        )
         return [*named, *wishes.writers, display]
 
     return make

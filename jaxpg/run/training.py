@@ -218,7 +218,9 @@ class Training:
         )
         signals = [one["signal"] for one in said if one["signal"] is not None]
         all_played = not any(one["games"] for one in said)
-        is_long = max(one["agent_steps"] for one in said) >= segment_agent_steps(self.config, self.progress)
+        has_rounds = self.experiment.learner.games is not None
+        longest = segment_agent_steps(self.config, self.progress, has_rounds=has_rounds)
+        is_long = max(one["agent_steps"] for one in said) >= longest
         if signals:
             stop.signal = signals[0]
         return _Agreed(

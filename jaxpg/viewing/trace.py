@@ -5,20 +5,16 @@ import json
 from pathlib import Path
 from typing import Any
 
-import jax.numpy as jnp
 import numpy as np
 
-from jaxpg.config import Config
+from jaxpg.config import Config, own_section
 from jaxpg.core.errors import UserError
 from jaxpg.envs.config import EnvConfig
-from jaxpg.learners.reinforce_config import ReinforceConfig
-from jaxpg.learners.returns import credit, lambda_returns, transformed
+from jaxpg.learners.registry import LEARNERS
 from jaxpg.machine.durable_files import write_json
 from jaxpg.viewing.replayed_episode import Played
 
 KEYS = {"checkpoint", "actions", "seed", "env", "action_names", "games"}
-UNDISCOUNTED = ReinforceConfig(discount=1.0, cut_at_reward=False)
-"""The credit of search and evolution, which look at a game's return only."""
 
 
 def trace_path(video: Path) -> Path:
@@ -60,9 +56,6 @@ def trace_of_game(played: Played, config: Config, *, has_value: bool) -> dict[st
 def returns_to_go(config: Config, rewards: np.ndarray, life_lost: np.ndarray) -> np.ndarray:
     """What follows each agent step of a whole game, as the run's learner counts it.
 
-    For REINFORCE discounted, ending and clipped as the run says; the values have no part in it, whatever
-    ``td_lambda`` is. For search and evolution the plain sum. The end of the game is a termination.
-
     Args:
       config: of the run.
       rewards: ``f32[T]``, unclipped.
@@ -71,21 +64,7 @@ def returns_to_go(config: Config, rewards: np.ndarray, life_lost: np.ndarray) ->
     Returns:
       ``f32[T]``.
     """
-    learner = config.reinforce if config.run.learner == "reinforce" else UNDISCOUNTED
-    steps = len(rewards)
-    discount, lambda_ = credit(
-        jnp.asarray(rewards),
-        terminated=jnp.arange(steps) == steps - 1,
-        truncated=jnp.zeros(steps, bool),
-        life_lost=jnp.asarray(life_lost),
-        acted=jnp.ones(steps, bool),
-        discount=learner.discount,
-        lambda_=1.0,
-        cut_at_reward=learner.cut_at_reward,
-        cut_at_life_loss=learner.cut_at_life_loss,
-    )
-    seen = learner.reward_scale * transformed(jnp.asarray(rewards), learner.reward_transform)
-    return np.asarray(lambda_returns(seen, discount, jnp.zeros(steps + 1), lambda_))
+    return LEARNERS[config.run.learner].returns_to_go(own_section(config), rewards, life_lost)
 
 
 def about_video(checkpoint: int, env: EnvConfig, *, greedy: bool, seed: int, action_names: list[str]) -> dict[str, Any]:

@@ -6,7 +6,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from jaxpg.config import flatten
+from jaxpg.config import flatten, own_section
+from jaxpg.learners.registry import LEARNERS
 from jaxpg.run.writers import Record
 from jaxpg.scores.evaluation_file import Evaluation
 from jaxpg.scores.intervals import mean_interval
@@ -125,13 +126,14 @@ def _target_levels(runs: Sequence[Run]) -> list[Series]:
 
 
 def games_chart(run: Run, index: int) -> Chart | None:
-    """Every game's return; of a random search by candidate, with the means of those that played again."""
+    """Every game's return; of a search by candidate, with the means of those that played again."""
     games = run.log.games
     if not games:
         return None
     returns = np.array([game.episode_return for game in games])
-    if run.log.config.run.learner == "random_search":
-        return _candidates_chart(run, returns, index)
+    search_episodes = LEARNERS[run.log.config.run.learner].search_episodes
+    if search_episodes:
+        return _candidates_chart(run, returns, index, search_episodes(own_section(run.log.config)))
     scale = _steps_scale([run.log])
     x = np.array([game.agent_steps for game in games]) / scale.divisor
     dots = Series("one game", "dots", *thin(x, returns, DOTS), run.color, faint=True)
@@ -139,17 +141,16 @@ def games_chart(run: Run, index: int) -> Chart | None:
     return Chart(f"games_{index}", title, scale.label, "return", (dots,))
 
 
-def _candidates_chart(run: Run, returns: np.ndarray, index: int) -> Chart:
-    """A candidate's first games are the search's; what it plays after them is fresh."""
+def _candidates_chart(run: Run, returns: np.ndarray, index: int, search_episodes: int) -> Chart:
+    """A candidate's first ``search_episodes`` games are the search's; what it plays after them is fresh."""
     candidate = np.array([game.candidate for game in run.log.games])
-    per_candidate = run.log.config.random_search.episodes_per_candidate
     nth = np.zeros(candidate.size, int)
     seen: dict[int, int] = {}
     for i, one in enumerate(candidate.tolist()):
         nth[i] = seen.get(one, 0)
         seen[one] = nth[i] + 1
-    ids, search = _means(candidate, returns, nth < per_candidate)
-    finalists, fresh = _means(candidate, returns, nth >= per_candidate)
+    ids, search = _means(candidate, returns, nth < search_episodes)
+    finalists, fresh = _means(candidate, returns, nth >= search_episodes)
     name = "return in the search"
     series = [Series(name, "dots", ids, search, run.color, faint=True, label=name)]
     if finalists.size:

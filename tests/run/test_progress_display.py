@@ -58,11 +58,11 @@ def test_before_the_first_game_the_mean_return_is_a_dash(clock, capsys):
 
 def test_search_and_evolution_say_where_they_stand(clock, capsys):
     said = {**record(1), "scored": 0.5, "generation": 3}
-    PlainProgress().write(said, [])
+    PlainProgress(stage := ("generation", "scored")).write(said, [])
     (line,) = lines(capsys)
     assert (line["generation"], line["scored"]) == ("3", "0.50")
     screen = io.StringIO()
-    live = LiveProgress(Console(file=screen, force_terminal=True, width=200), 1_000_000, 0)
+    live = LiveProgress(Console(file=screen, force_terminal=True, width=200), 1_000_000, 0, stage)
     live.write(said, [])
     live.close()
     assert ", generation 3, scored 0.50" in screen.getvalue()
@@ -90,7 +90,8 @@ def test_the_last_plain_line_is_not_said_twice(clock, capsys):
 def _live(budget: int, done: int, said: dict | None) -> str:
     """The last line of a display of 80 columns."""
     screen = io.StringIO()
-    live = LiveProgress(Console(file=screen, force_terminal=True, width=80, legacy_windows=False), budget, done)
+    console = Console(file=screen, force_terminal=True, width=80, legacy_windows=False)
+    live = LiveProgress(console, budget, done, ("generation", "scored"))
     if said:
         live.write(said, [])
     live.close()

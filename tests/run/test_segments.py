@@ -39,17 +39,17 @@ THIRTY_TWO = Config(env=EnvConfig(num_lanes=32))
 def test_a_segment_lasts_a_minute_or_a_tenth_of_the_run_or_some_games(learner, agent_steps, lengths, expected):
     progress = Progress(agent_steps=agent_steps, wall_seconds=1e9)
     progress.last_lengths.extend(lengths)
-    config = replace(THIRTY_TWO, run=RunConfig(learner=learner))
-    assert segment_agent_steps(config, progress) == expected
+    has_rounds, config = learner != "reinforce", replace(THIRTY_TWO, run=RunConfig(learner=learner))
+    assert segment_agent_steps(config, progress, has_rounds=has_rounds) == expected
     given = replace(config, checkpoint=CheckpointConfig(segment_agent_steps=123))
-    assert segment_agent_steps(given, progress) == 123
+    assert segment_agent_steps(given, progress, has_rounds=has_rounds) == 123
 
 
 def test_the_default_never_exceeds_a_minute_and_a_tenth_of_a_run_by_more_than_games_take():
     """32 lanes and games of Pong, 1.47 million agent steps of which were all played again."""
     progress = Progress(agent_steps=1_470_000)
     progress.last_lengths.extend([1_800] * 100)
-    assert segment_agent_steps(THIRTY_TWO, progress) * 32 <= 240_000
+    assert segment_agent_steps(THIRTY_TWO, progress, has_rounds=False) * 32 <= 240_000
 
 
 @pytest.mark.parametrize(

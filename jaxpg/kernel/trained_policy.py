@@ -1,21 +1,15 @@
-"""A trained policy as a function of observations: ``jaxpg.load_policy(run)``."""
+"""A trained policy as a function of observations."""
 
-from collections.abc import Sequence
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxpg.cli import open_run
 from jaxpg.core.errors import UserError
 from jaxpg.core.types import Params
-from jaxpg.experiment import Player, build
 from jaxpg.kernel.pieces import Experiment
-from jaxpg.machine.prepared import prepare_process
 from jaxpg.policies.networks import on_tape
-from jaxpg.run.saved_run import restore_params
 
 
 class Decision(NamedTuple):
@@ -74,31 +68,3 @@ class TrainedPolicy:
             shape = list(self.observation_shape)
             raise UserError(f"observation: shape {list(raw.shape)} is neither {shape} nor a batch of these")
         return self._decide(self.params, raw, key)
-
-
-def load_policy(
-    run: str | Path,
-    checkpoint: str | int = "latest",
-    *,
-    imports: Sequence[str] = (),
-    trust_imports: bool = False,
-) -> TrainedPolicy:
-    """Loads the policy of a run.
-
-    Args:
-      run: the run folder.
-      checkpoint: an iteration, ``"latest"``, or ``"best"``.
-      imports: modules and files to import first, because they register what the run uses.
-      trust_imports: whether those that the run folder names are imported, which runs their code.
-
-    Raises:
-      UserError: there is no such run or checkpoint, it is damaged, or its imports are not trusted.
-    """
-    config = open_run(run, imports, trust_imports=trust_imports)
-    prepare_process()
-    experiment = build(config, Player(config.env))
-    try:
-        params, iteration = restore_params(Path(run), experiment, str(checkpoint))
-        return TrainedPolicy(experiment, params, iteration)
-    finally:
-        experiment.fleet.close()
