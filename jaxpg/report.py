@@ -37,7 +37,7 @@ from jaxpg.viewing.views import (
     trace_charts,
 )
 
-PAGE = Path(__file__).parent / "page"
+PAGE = Path(__file__).parent / "viewing" / "page"
 
 
 @dataclasses.dataclass(frozen=True)
