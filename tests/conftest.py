@@ -2,6 +2,7 @@
 
 import gc
 import os
+import signal
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -27,6 +28,9 @@ if "PYTEST_XDIST_WORKER" not in os.environ:  # workers and subprocesses inherit 
     os.environ["JAX_COMPILATION_CACHE_DIR"] = f"{_CACHE.name}/tests"
     os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
     use_fast_convolutions()  # as the commands do
+    # As in a terminal: ``nohup`` and a shell's ``&`` let signals be ignored, which every process would inherit.
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

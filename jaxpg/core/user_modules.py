@@ -35,8 +35,11 @@ def resolved(imports: Sequence[str], base: Path) -> tuple[str, ...]:
     Args:
       imports: names of modules (``mine``, ``package.mine``) or paths of files (``./mine.py``).
       base: the folder that relative paths begin in.
+
+    Raises:
+      UserError: a path is none that the system has.
     """
-    return tuple(str((base / Path(name).expanduser()).resolve()) if _is_path(name) else name for name in imports)
+    return tuple(_absolute(name, base) if _is_path(name) else name for name in imports)
 
 
 def import_all(imports: Sequence[str]) -> None:
@@ -78,6 +81,13 @@ def import_trusted(imports: Sequence[str], source: str, trust: Trust) -> None:
             "say --trust-imports, or pass --imports yourself"
         )
     import_all(imports)
+
+
+def _absolute(name: str, base: Path) -> str:
+    try:
+        return str((base / Path(name).expanduser()).resolve())
+    except (OSError, ValueError, RuntimeError) as error:  # no text for a path, or ~nobody
+        raise UserError(f"imports: {name!r}: no path of a file: {error}") from error
 
 
 def _is_path(name: str) -> bool:

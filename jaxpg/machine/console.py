@@ -24,7 +24,12 @@ def say(sentence: str, *, error: bool = False) -> None:
 
 @contextmanager
 def speaking() -> Iterator[None]:
-    """Within a command, what is said is written at once: warnings to stderr, all else to stdout."""
+    """Within a command, what is said is written at once: warnings to stderr, all else to stdout; and once, where a
+    command calls another.
+    """
+    if any(isinstance(handler, _Speaker) for handler in LOGGER.handlers):
+        yield
+        return
     speaker, level, propagates = _Speaker(), LOGGER.level, LOGGER.propagate
     LOGGER.addHandler(speaker)
     LOGGER.setLevel(logging.INFO)

@@ -98,7 +98,7 @@ def test_a_game_chooses_its_recipe(argv: list[str], name: str, game: str, target
     assert arguments.config == replace(
         recipe,
         env=replace(recipe.env, game=game, backend=arguments.config.env.backend),
-        run=replace(recipe.run, target_return=target),
+        run=replace(recipe.run, target_return=target, schedule_agent_steps=recipe.run.budget_agent_steps),
     )
 
 

@@ -10,8 +10,9 @@ from hypothesis import strategies as st
 from jaxpg.config import Config, load_recipe
 
 CONFIGS = Path(__file__).parents[2] / "configs"
-SECTIONS = {field.name: field.type for field in dataclasses.fields(Config)}
+SECTIONS = {field.name: field.type for field in dataclasses.fields(Config) if dataclasses.is_dataclass(field.type)}
 KEYS = [(name, field.name) for name, section in SECTIONS.items() for field in dataclasses.fields(section)]
+MODULES = ["./mine.py", "mine", "~nobody/mine.py", "~/mine.py", "a\x00b.py", "\ud800.py", "/", "x" * 300 + ".py", "os"]
 
 CARTPOLE = {"env": {"game": "CartPole-v1", "num_lanes": 4}, "observation": {"name": "vector"}}
 PROBE = {"env": {"game": "Count", "backend": "probe", "num_lanes": 4}, "observation": {"name": "vector"}}
@@ -234,13 +235,15 @@ def mutated(draw, bases: list[dict[str, Any]]) -> bytes:
         target = data.setdefault(section, {})
         if not isinstance(target, dict):
             continue
-        match draw(st.integers(0, 8)):
+        match draw(st.integers(0, 9)):
             case 0:
                 data[draw(key(section))] = data.pop(section)
             case 1:
                 target[draw(key(name))] = draw(_value(name, _DEFAULTS[section][name]))
             case 2:
                 data[section] = draw(tree)
+            case 9:
+                data["imports"] = draw(st.lists(st.sampled_from(MODULES) | odd_text, max_size=3) | tree)
             case 3:  # a value that only YAML can say
                 mark = f"@{len(raw)}@"
                 raw[json.dumps(mark)] = draw(st.sampled_from(RAW_VALUES))

@@ -263,10 +263,10 @@ def test_before_the_first_step_evolution_gives_its_best_candidate_and_never_the_
     state = learner.init(jax.random.key(0), WEIGHTS)
     with pytest.raises(UserError, match="^the first generation is not over, and no candidate has played all its games"):
         learner.result(state)
-    state, _ = learner.tell(state, *_told([3, 0], [7.0, 2.0]))
+    state, _ = learner.tell(state, *_told([3, 0], [7.0, 2.0]), 0.0)
     params, remark = learner.result(state)
     assert np.array_equal(_flat(params), _flat_population(learner, state, [3])[0])
     assert "candidate 3, the best of the 2 of 4" in remark
-    state, metrics = learner.tell(state, *_told([1, 2], [1.0, 1.0]))
+    state, metrics = learner.tell(state, *_told([1, 2], [1.0, 1.0]), 0.0)
     assert learner.result(state) == (state.params, "")
     assert learner.score in metrics

@@ -144,7 +144,7 @@ def test_a_search_that_is_not_over_gives_the_best_candidate_with_all_its_games_a
     config = RandomSearchConfig(candidates=4, episodes_per_candidate=2, finalists=2, winner_episodes=1)
     learner = make_random_search(config)
     state = learner.init(jax.random.key(0), LIKE)
-    state, _ = learner.tell(state, [], _told([1, 2, 2, 3, 0], [50.0, 1.0, 2.0, 9.0, 8.0]))
+    state, _ = learner.tell(state, [], _told([1, 2, 2, 3, 0], [50.0, 1.0, 2.0, 9.0, 8.0]), 0.0)
     with pytest.raises(UserError, match="^the search is not over, and no candidate has played all its games yet; "):
         learner.result(state._replace(num_games=state.num_games.at[2].set(1)))
     params, remark = learner.result(state)
@@ -153,13 +153,13 @@ def test_a_search_that_is_not_over_gives_the_best_candidate_with_all_its_games_a
         "the search is not over; this is candidate 2, the best of the 1 of 4 that have played all their games, "
         "with 1.5 a game"
     )
-    state, metrics = learner.tell(state, [], _told([1, 3, 0], [50.0, 9.0, 8.0]))
+    state, metrics = learner.tell(state, [], _told([1, 3, 0], [50.0, 9.0, 8.0]), 0.0)
     assert learner.result(state) == (
         state.params,
         "the search is not over; this is the best candidate after 1 of 3 rounds",
     )
     assert learner.report(metrics).endswith(" in the search; the search is not over")
-    state, _ = learner.tell(state, [], _told([1, 3] * 4, [3.0, 5.0] * 4))
-    state, metrics = learner.tell(state, [], _told([3], [4.0]))
+    state, _ = learner.tell(state, [], _told([1, 3] * 4, [3.0, 5.0] * 4), 0.0)
+    state, metrics = learner.tell(state, [], _told([3], [4.0]), 0.0)
     assert learner.result(state) == (state.params, "")
     assert learner.report(metrics).endswith("4.0 a game over 1 fresh games")
