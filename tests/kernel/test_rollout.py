@@ -12,7 +12,7 @@ from jaxpg.envs.config import EnvConfig
 from jaxpg.envs.seeds import lane_seeds
 from jaxpg.kernel.act import gumbel_noise, make_act
 from jaxpg.kernel.players import FixedPopulation
-from jaxpg.kernel.rollout import Rollout, play_games
+from jaxpg.kernel.rollout import NOT_SENT, Rollout, play_games
 from jaxpg.policies.observations import ObservationConfig, make_observation
 from tests.helpers import SMALL, counted_compilations, make_rollout
 
@@ -237,6 +237,21 @@ def test_a_pool_rests_when_nobody_will_play_in_it_any_more() -> None:
     assert sorted(episodes.lane.tolist()) == [0, 0, 1, 1, 2, 3]
     assert episodes.episode_return.tolist() == [15.0] * 6
     assert sent == [11, 5], "two games of five agent steps with an autoreset between them, and one game"
+
+
+def test_games_whose_pools_came_to_rest_are_replayed_in_other_pools() -> None:
+    rests, policy = make_rollout(PROBE, 4, num_pools=2, keeps_tape=False)
+    seeds = lane_seeds(0, 0, 4)
+    rests.reset(seeds)
+    play_games(rests, policy.init(jax.random.key(0)), 5, jax.random.key(0))
+    actions = rests.actions
+    assert (actions[5:, 2:] == NOT_SENT).all()
+    assert (actions[:11, :2] != NOT_SENT).all()
+    for num_pools in (1, 4):
+        other, _ = make_rollout(PROBE, 4, num_pools=num_pools, keeps_tape=False)
+        assert sum(other.replay(seeds, actions)) == actions.size
+        assert other.first_games_are_over.all()
+        assert np.array_equal(other.actions, actions)
 
 
 def test_after_the_first_rollout_nothing_compiles() -> None:
