@@ -1,5 +1,6 @@
 """The documented policy of a user's own, docs/examples/two_layers.py, through every command and from Python."""
 
+import importlib
 import re
 import shutil
 import subprocess
@@ -23,19 +24,18 @@ TINY = [
 NOT_TRUSTED = "which would run that code; if you trust it, say --trust-imports, or pass --imports yourself"
 
 
-def command(name: str, *argv: str, cwd: Path, code: int = 0) -> str:
-    """A command as a real process, because each must import the file by itself; returns what it said."""
-    done = subprocess.run(
-        [sys.executable, "-m", f"jaxpg.{name}", *argv],
-        cwd=cwd,
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-    )
-    assert done.returncode == code, done.stdout + done.stderr
-    assert "Traceback" not in done.stderr
-    return done.stdout + done.stderr
+def command(name: str, *argv: str, code: int = 0) -> None:
+    """A command within this process."""
+    with pytest.raises(SystemExit) as end:
+        importlib.import_module(f"jaxpg.{name}").main(argv)
+    assert end.value.code == code
+
+
+def process(name: str, *argv: str, cwd: Path) -> None:
+    """A command as a real process, which must import the file by itself."""
+    words = [sys.executable, "-m", f"jaxpg.{name}", *argv]
+    done = subprocess.run(words, cwd=cwd, capture_output=True, text=True, timeout=300, check=False)
+    assert (done.returncode, done.stderr) == (0, ""), done.stdout + done.stderr
 
 
 @pytest.fixture(scope="module")
@@ -43,44 +43,50 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with the example and a finished run of it."""
     folder = tmp_path_factory.mktemp("home")
     shutil.copy(EXAMPLE, folder)
-    command("train", *TINY, "--imports", "./two_layers.py", "--run.dir", "mine", cwd=folder)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        run(*TINY, "--imports", "./two_layers.py", "--run.dir", "mine")
     return folder
 
 
-def test_the_run_keeps_the_file_s_place_and_refuses_to_run_it_unasked(home: Path) -> None:
-    config = home / "mine" / "config.yaml"
-    assert load_recipe(config, Trust(everything=True)).imports == (str(home / "two_layers.py"),)
-    for name, argv in [
-        ("evaluate", ["mine"]),
-        ("record", ["mine"]),
-        ("report", ["mine"]),
-        ("train", ["--resume=mine"]),
-    ]:
-        said = command(name, *argv, cwd=home, code=2)
+@pytest.fixture
+def at_home(home: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(home)
+    return home
+
+
+def test_the_run_keeps_the_file_s_place_and_refuses_to_run_it_unasked(at_home: Path, capsys) -> None:
+    assert load_recipe(Path("mine/config.yaml"), Trust(everything=True)).imports == (str(at_home / "two_layers.py"),)
+    for name, run_folder in {"evaluate": "mine", "record": "mine", "report": "mine", "train": "--resume=mine"}.items():
+        command(name, run_folder, code=2)
+        said = capsys.readouterr().err
         assert said.startswith("jaxpg: ")
-        assert said.rstrip().endswith(f"it imports {home / 'two_layers.py'}, {NOT_TRUSTED}")
-    assert not (home / "mine" / "evaluation.json").exists()
+        assert said.rstrip().endswith(f"it imports {at_home / 'two_layers.py'}, {NOT_TRUSTED}")
+    assert not Path("mine/evaluation.json").exists()
 
 
-def test_evaluate_record_report_and_resume_know_it(home: Path) -> None:
-    said = command("evaluate", "mine", "--episodes", "2", "--trust-imports", cwd=home)
-    assert "episodes=2" in said
-    command("record", "mine", "--imports", "./two_layers.py", cwd=home)
-    (video,) = (home / "mine" / "videos").glob("*.mp4")
+def test_evaluate_record_report_and_resume_know_it(at_home: Path, capsys) -> None:
+    command("evaluate", "mine", "--episodes", "2", "--trust-imports")
+    assert "episodes=2" in capsys.readouterr().out
+    command("record", "mine", "--imports", "./two_layers.py")
+    (video,) = Path("mine/videos").glob("*.mp4")
     assert video.stat().st_size > 1000
-    command("report", "mine", "--trust-imports", cwd=home)
-    assert b"two_layers" in (home / "report.html").read_bytes()
-    command("train", "--resume", "mine", "--trust-imports", "--run.budget-agent-steps", "64", cwd=home)
-    assert records(home / "mine")[-1]["agent_steps"] == 64
+    command("report", "mine", "--trust-imports")
+    assert b"two_layers" in Path("report.html").read_bytes()
+    command("train", "--resume", "mine", "--trust-imports", "--run.budget-agent-steps", "64")
+    assert records(at_home / "mine")[-1]["agent_steps"] == 64
 
 
 @pytest.mark.long
-def test_launch_and_videos_beside_the_training_know_it(home: Path) -> None:
-    argv = [*TINY, "--imports", "two_layers.py", "--run.dir", "two"]
-    command("launch", "--processes", "2", "--", *argv, cwd=home)
-    assert len(records(home / "two")) == 2
-    command("train", *TINY, "--imports=two_layers.py", "--run.dir", "filmed", "--run.record-every", "2", cwd=home)
-    assert [path.stem for path in (home / "filmed" / "videos").glob("*.mp4")] == ["2"]
+def test_real_processes_import_it_by_themselves(tmp_path: Path) -> None:
+    """Also the two of a launch, and the one that makes a video beside the training."""
+    shutil.copy(EXAMPLE, tmp_path)
+    argv = [*TINY, "--imports", "two_layers.py", "--run.dir"]
+    process("launch", "--processes", "2", "--", *argv, "two", cwd=tmp_path)
+    assert len(records(tmp_path / "two")) == 2
+    process("train", *argv, "filmed", "--run.record-every", "2", cwd=tmp_path)
+    assert [path.stem for path in (tmp_path / "filmed" / "videos").glob("*.mp4")] == ["2"]
+    process("evaluate", "filmed", "--episodes", "2", "--trust-imports", cwd=tmp_path)
 
 
 def test_from_python(home: Path, tmp_path: Path) -> None:
