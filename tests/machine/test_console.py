@@ -76,12 +76,8 @@ def test_a_stream_that_is_missing_is_not_taken_by_a_file(number: int, tmp_path: 
 
 
 def test_a_stream_that_is_closed_later_is_no_error() -> None:
-    _ends_well(
-        "import os; os.close(1); from jaxpg.machine.console import flush, say, speak; speak(); say('x'); flush()"
-    )
-    _ends_well(
-        "import sys; sys.stdout.close(); from jaxpg.machine.console import flush, say, speak; speak(); say('x'); flush()"
-    )
+    _ends_well(f"import os; os.close(1); {SPEAK} say('x'); flush()")
+    _ends_well(f"import sys; sys.stdout.close(); {SPEAK} say('x'); flush()")
 
 
 def test_a_signal_handler_may_speak_while_something_is_written() -> None:
