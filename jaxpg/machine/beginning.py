@@ -4,7 +4,7 @@ import os
 import signal
 import sys
 
-from jaxpg.machine.console import say
+from jaxpg.machine.console import say, speak
 from jaxpg.machine.signals import end_at_once
 
 TRUE = ("y", "yes", "t", "true", "on", "1")
@@ -19,6 +19,7 @@ def begin_command() -> None:
     Python's own KeyboardInterrupt would be a traceback out of an import, and some imports lose it: an exception in a
     callback, such as that of an import lock, is printed and forgotten.
     """
+    speak()
     signal.signal(signal.SIGINT, end_at_once)
     parent = os.environ.pop(PARENT, "")
     if parent.isdecimal():

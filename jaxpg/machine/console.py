@@ -22,22 +22,25 @@ def say(sentence: str, *, error: bool = False) -> None:
     LOGGER.log(logging.WARNING if error else logging.INFO, "%s", sentence)
 
 
-@contextmanager
-def speaking() -> Iterator[None]:
-    """Within a command, what is said is written at once: warnings to stderr, all else to stdout; and once, where a
-    command calls another.
+def speak() -> None:
+    """From now on, what is said is written at once: warnings to stderr, all else to stdout; and written once, however
+    often this is called.
     """
-    if any(isinstance(handler, _Speaker) for handler in LOGGER.handlers):
-        yield
-        return
-    speaker, level, propagates = _Speaker(), LOGGER.level, LOGGER.propagate
-    LOGGER.addHandler(speaker)
+    if not any(isinstance(handler, _Speaker) for handler in LOGGER.handlers):
+        LOGGER.addHandler(_Speaker())
     LOGGER.setLevel(logging.INFO)
     LOGGER.propagate = False  # the handlers of a library that logs as well would write each line again
+
+
+@contextmanager
+def speaking() -> Iterator[None]:
+    """Within a command, what is said is written."""
+    handlers, level, propagates = list(LOGGER.handlers), LOGGER.level, LOGGER.propagate
+    speak()
     try:
         yield
     finally:
-        LOGGER.removeHandler(speaker)
+        LOGGER.handlers[:] = handlers
         LOGGER.setLevel(level)
         LOGGER.propagate = propagates
 

@@ -73,7 +73,8 @@ def test_the_script_begins_before_jax_is_imported_and_a_library_does_not(script:
     code = "import jaxpg, signal, sys; print(signal.getsignal(signal.SIGINT).__name__, 'jax' in sys.modules)"
     program = script if begins else script.with_name("mine")
     words = [sys.executable, "-c", f"import sys; sys.argv = [{str(program)!r}, 'train']; {code}"]
-    said = subprocess.check_output(words, text=True)
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("JAX_")}
+    said = subprocess.check_output(words, text=True, env=environment)
     assert said.split() == ["end_at_once" if begins else "default_int_handler", "False"]
 
 

@@ -13,8 +13,9 @@ from jaxpg.machine.command import run_command
 from jaxpg.machine.console import Forgiving
 from tests.runs import nobody_reads_stdout
 
-SAYS = """
-from jaxpg.machine.console import flush, say
+SPEAK = "from jaxpg.machine.console import flush, say, speak; speak(); "
+SAYS = f"""
+{SPEAK}
 [say('Bär ' * 9_000, error=e) for e in (0, 1)]; print('unsaid'); flush()
 """
 
@@ -45,7 +46,7 @@ def test_words_that_nobody_takes_cost_nothing_else(where: str) -> None:
 def test_what_comes_after_a_failure_is_said() -> None:
     """A disk that was full for a while: stdout stands for it, which leads elsewhere later."""
     code = (
-        "import os; from jaxpg.machine.console import say; kept = os.dup(1); full = os.open('/dev/full', os.O_WRONLY); "
+        f"{SPEAK} import os; kept = os.dup(1); full = os.open('/dev/full', os.O_WRONLY); "
         "os.dup2(full, 1); say('lost'); os.dup2(kept, 1); say('said')"
     )
     assert subprocess.check_output([sys.executable, "-c", code]) == b"said\n"
@@ -53,7 +54,7 @@ def test_what_comes_after_a_failure_is_said() -> None:
 
 def test_a_locale_without_the_letters_gets_the_others() -> None:
     said = subprocess.check_output(
-        [sys.executable, "-c", "from jaxpg.machine.console import say; say('B\\xe4r \\udcff')"],
+        [sys.executable, "-c", SPEAK + "say('B\\xe4r \\udcff')"],
         env={**os.environ, "PYTHONIOENCODING": "ascii", "LC_ALL": "C", "PYTHONUTF8": "0"},
     )
     assert said == b"B\\xe4r \\udcff\n"
@@ -75,8 +76,8 @@ def test_a_stream_that_is_missing_is_not_taken_by_a_file(number: int, tmp_path: 
 
 
 def test_a_stream_that_is_closed_later_is_no_error() -> None:
-    _ends_well("import os; os.close(1); from jaxpg.machine.console import flush, say; say('x'); flush()")
-    _ends_well("import sys; sys.stdout.close(); from jaxpg.machine.console import flush, say; say('x'); flush()")
+    _ends_well(f"import os; os.close(1); {SPEAK} say('x'); flush()")
+    _ends_well(f"import sys; sys.stdout.close(); {SPEAK} say('x'); flush()")
 
 
 def test_a_signal_handler_may_speak_while_something_is_written() -> None:
