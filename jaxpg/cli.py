@@ -78,13 +78,13 @@ def parse_train(argv: Sequence[str]) -> TrainArguments:
         if not os.path.isfile(Path(first.resume) / "config.yaml"):  # unlike Path.is_file, also where it cannot be read
             raise UserError(f"{first.resume}: no run to resume: it has no config.yaml")
         loaded = with_schedule(load_run(first.resume, trust))  # before a flag makes the budget larger
-        arguments = parse("train", argv, dataclasses.replace(first, config=loaded, about=("resumed",)))
+        arguments = parse("train", argv, TrainArguments(config=loaded, about=("resumed",)))
         return dataclasses.replace(arguments, config=_with_imports(check(arguments.config), trust))
     if first.recipe:
         loaded, about = load_recipe(_recipe_path(first.recipe), trust), f"recipe {first.recipe}"
     else:
         loaded, about = _recipe_for(first.config.env)
-    arguments = parse("train", argv, dataclasses.replace(first, config=loaded))
+    arguments = parse("train", argv, TrainArguments(config=loaded))
     given = {word[2:].partition("=")[0].replace("-", "_") for word in argv if word.startswith("--")}
     config, remarks = _fitted_to_game(about, loaded, check(arguments.config), given)
     config = _with_imports(with_schedule(config), trust)
@@ -223,7 +223,7 @@ def parse_play(command: str, argv: Sequence[str], default: Arguments) -> tuple[A
     import_all(trust.given)
     first: Any = parse(command, argv, default)
     config = load_run(first.run, trust)
-    arguments: Any = parse(command, argv, dataclasses.replace(first, env=config.env))
+    arguments: Any = parse(command, argv, dataclasses.replace(default, env=config.env))
     check_games(arguments.episodes, arguments.seed)
     env = check(dataclasses.replace(config, env=arguments.env)).env
     return dataclasses.replace(arguments, env=env), config

@@ -152,4 +152,4 @@ def test_nothing_is_printed_from_python(tmp_path: Path) -> None:
     assert done.stderr == ""
     lines = done.stdout.splitlines()
     assert all("|" in line and "quiet" not in line for line in lines)
-    assert any(line.startswith("jaxpg|iteration=2 agent_steps=16") for line in lines)
+    assert any(line.startswith("jaxpg|iteration=2 agent_steps=16") for line in lines), done.stdout
