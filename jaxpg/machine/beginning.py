@@ -26,15 +26,16 @@ def begin_command() -> None:
         from jaxpg.machine.parent import end_with_parent
 
         end_with_parent(int(parent))
+    _settle_variables()
+
+
+def _settle_variables() -> None:
+    """JAX is imported here where one of its variables is set, because a value that it refuses is a traceback."""
     if os.environ.get("JAX_ENABLE_X64", "").lower() in TRUE:
         os.environ["JAX_ENABLE_X64"] = "0"
         say("jaxpg: computes in float32 and leaves JAX_ENABLE_X64 aside", error=True)
-    if any(name.startswith("JAX_") for name in os.environ):
-        _check_variables()
-
-
-def _check_variables() -> None:
-    """JAX is imported here where one of its variables is set, because a value that it refuses is a traceback."""
+    if not any(name.startswith("JAX_") for name in os.environ):
+        return
     try:
         import jax  # noqa: F401
     except (ValueError, TypeError) as error:

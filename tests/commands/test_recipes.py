@@ -94,11 +94,12 @@ CHOSEN = [
 def test_a_game_chooses_its_recipe(argv: list[str], name: str, game: str, target: float | None) -> None:
     arguments = parse_train(argv)
     assert arguments.about == (f"recipe {name}, chosen for {game}",)
-    recipe = with_schedule(load_recipe(PACKAGED[name]))
+    recipe = load_recipe(PACKAGED[name])
+    schedule = recipe.run.schedule_agent_steps or recipe.run.budget_agent_steps
     assert arguments.config == replace(
         recipe,
         env=replace(recipe.env, game=game, backend=arguments.config.env.backend),
-        run=replace(recipe.run, target_return=target, schedule_agent_steps=recipe.run.budget_agent_steps),
+        run=replace(recipe.run, target_return=target, schedule_agent_steps=schedule),
     )
 
 
