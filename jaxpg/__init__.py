@@ -16,8 +16,16 @@ from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
 
-if sys.argv[:1] == ["-m"] and any(word.removeprefix("-m").split(".")[0] == "jaxpg" for word in sys.orig_argv):
-    # `python -m jaxpg...`, before anything that takes time is imported; never where jaxpg is a library
+
+def _is_command() -> bool:
+    """Whether this process is ``python -m jaxpg...`` or the script ``jaxpg``, and not a program that imports jaxpg."""
+    program = sys.argv[0] if sys.argv else ""
+    if program == "-m":
+        return any(word.removeprefix("-m").split(".")[0] == "jaxpg" for word in sys.orig_argv)
+    return program.rpartition("/")[2] == "jaxpg"
+
+
+if _is_command():  # before anything that takes time is imported
     from jaxpg.machine.beginning import begin_command
 
     begin_command()

@@ -1,4 +1,4 @@
-"""``python -m jaxpg``: lists the commands, and runs the one that is named first."""
+"""``jaxpg`` and ``python -m jaxpg``: lists the commands, and runs the one that is named first."""
 
 import runpy
 import sys
@@ -33,7 +33,7 @@ def choose(argv: Sequence[str]) -> str | None:
 def list_commands(argv: Sequence[str]) -> int:
     """Lists the commands where none is named; returns the exit code."""
     choose(argv)
-    say("python -m jaxpg COMMAND ..., where COMMAND is one of")
+    say("jaxpg COMMAND ... or python -m jaxpg COMMAND ..., where COMMAND is one of")
     for name, purpose in COMMANDS.items():
         say(f"  {name:10}{purpose}")
     say("Each says with --help what it takes; --version says the versions. python -m jaxpg.COMMAND is the same.")

@@ -70,6 +70,8 @@ def parse_train(argv: Sequence[str]) -> TrainArguments:
     trust = _trust(argv)
     import_all(trust.given)
     first = parse("train", argv, TrainArguments(), is_last=False)
+    if first.recipe == "[]":  # so tyro reads a flag that it does not know in the place of the recipe
+        first = dataclasses.replace(first, recipe="")
     if first.recipe and first.resume:
         raise UserError("a recipe and --resume exclude each other: a resumed run has its own configuration")
     if first.resume:

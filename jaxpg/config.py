@@ -184,6 +184,7 @@ def load_recipe(path: Path, trust: Trust = NOBODY) -> Config:
       UserError: no such file, no YAML, not a configuration, or imports that are not trusted.
     """
     data = read_yaml(path)
+    _read_history(path, data)
     data.pop(HISTORY, None)
     imports = data.get("imports")
     if isinstance(imports, list) and all(isinstance(name, str) for name in imports):

@@ -204,7 +204,7 @@ WRONG = [
     (["--resume", "x" * 300], "no run to resume: it has no config.yaml"),
     (["--resume", "a", "b.yaml"], "a recipe and --resume exclude each other"),
     (["nowhere.yaml"], "nowhere.yaml: cannot read the recipe: No such file or directory"),
-    (["a.yaml", "b.yaml"], "unexpected argument 'b.yaml'; give one recipe, then flags such as --env.game Pong"),
+    (["pong", "b.yaml"], "unexpected argument 'b.yaml'; give one recipe, then flags such as --env.game Pong"),
 ]
 
 

@@ -1,10 +1,12 @@
-"""``python -m jaxpg``: which commands there are, and what the environment may say to them."""
+"""``jaxpg`` and ``python -m jaxpg``: which commands there are, and what the environment may say to them."""
 
 import importlib
 import os
 import subprocess
 import sys
+import tomllib
 from importlib.metadata import version
+from pathlib import Path
 
 import pytest
 
@@ -48,12 +50,39 @@ def test_a_command_is_run_with_its_arguments() -> None:
     assert done.stderr == "jaxpg: --processes: input should be from 1 to 256, not 0\n"
 
 
+@pytest.fixture(scope="module")
+def script(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The script ``jaxpg``, as pip writes it."""
+    project = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    module, _, function = project["scripts"]["jaxpg"].partition(":")
+    path = tmp_path_factory.mktemp("bin") / "jaxpg"
+    path.write_text(f"import sys\nfrom {module} import {function}\nsys.exit({function}())\n")
+    return path
+
+
+def test_the_script_runs_a_command_with_its_arguments(script: Path) -> None:
+    command = [sys.executable, str(script), "launch", "--processes", "0"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == "jaxpg: --processes: input should be from 1 to 256, not 0\n"
+
+
+@pytest.mark.parametrize("begins", [True, False])
+def test_the_script_begins_before_jax_is_imported_and_a_library_does_not(script: Path, begins: bool) -> None:
+    """Ctrl-C ends the process at once from the first import on, where it is a command."""
+    code = "import jaxpg, signal, sys; print(signal.getsignal(signal.SIGINT).__name__, 'jax' in sys.modules)"
+    program = script if begins else script.with_name("mine")
+    words = [sys.executable, "-c", f"import sys; sys.argv = [{str(program)!r}, 'train']; {code}"]
+    said = subprocess.check_output(words, text=True)
+    assert said.split() == ["end_at_once" if begins else "default_int_handler", "False"]
+
+
 @pytest.mark.parametrize(
     ("variable", "value", "sentence"),
     [("JAX_DEBUG_NANS", "maybe", "'JAX_DEBUG_NANS'"), ("JAX_ENABLE_X64", "maybe", "'JAX_ENABLE_X64'")],
 )
-def test_a_variable_that_jax_refuses_is_a_sentence(variable, value, sentence) -> None:
-    command = [sys.executable, "-m", "jaxpg.train"]
+def test_a_variable_that_jax_refuses_is_a_sentence(variable, value, sentence, script) -> None:
+    command = [sys.executable, *([str(script), "train"] if variable == "JAX_ENABLE_X64" else ["-m", "jaxpg.train"])]
     environment = {**os.environ, variable: value}
     done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
     assert (done.returncode, done.stdout) == (2, "")

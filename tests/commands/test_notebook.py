@@ -1,0 +1,24 @@
+"""The notebook in docs/ runs from top to bottom, and what it shows is so."""
+
+from pathlib import Path
+
+import nbclient
+import nbformat
+import pytest
+
+NOTEBOOK = Path(__file__).parents[2] / "docs" / "first_steps.ipynb"
+
+
+@pytest.mark.long
+def test_the_notebook_runs_and_learns(tmp_path: Path) -> None:
+    notebook = nbformat.read(NOTEBOOK, as_version=4)
+    nbclient.NotebookClient(notebook, timeout=600, resources={"metadata": {"path": str(tmp_path)}}).execute()
+    outputs = [output for cell in notebook.cells if cell.cell_type == "code" for output in cell.outputs]
+    said = [output.text for output in outputs if output.output_type == "stream" and output.name == "stdout"]
+    assert not [output for output in outputs if output.get("name") == "stderr"]
+    assert any(output.output_type == "display_data" and "image/png" in output.data for output in outputs), "a curve"
+    ended, score, decision, resumed = said
+    assert ended.startswith("budget of agent steps used")
+    assert float(score.split()[0]) > 30, "a random policy has some 22"
+    assert decision.splitlines()[0] == "[0 1]", "it pushes the cart under the pole"
+    assert resumed.startswith("128000 ")
