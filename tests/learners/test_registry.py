@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -13,11 +13,20 @@ import pytest
 from jaxpg.config import Config, RunConfig, config_type, dump, from_mapping, load_recipe, own_section
 from jaxpg.core.errors import UserError
 from jaxpg.core.types import Episodes, Experience, Params, Population
+from jaxpg.envs.config import EnvConfig
 from jaxpg.evaluate import main as evaluate_main
+from jaxpg.experiment import build
+from jaxpg.kernel.rollout import NOT_SENT
 from jaxpg.learners.base import Ingredients, Learner, LearnerKind, Metrics
+from jaxpg.learners.evolution import EvolutionConfig
+from jaxpg.learners.optimizers import OptimizerConfig
+from jaxpg.learners.random_search import RandomSearchConfig
 from jaxpg.learners.registry import LEARNERS, register_learner
+from jaxpg.policies.networks import PolicyConfig
+from jaxpg.policies.observations import ObservationConfig
 from jaxpg.viewing.trace import returns_to_go
-from tests.runs import games, records, run
+from tests.helpers import play_rounds
+from tests.runs import records, run
 
 PROBE = [
     *("--env.backend", "probe", "--env.game", "Count", "--observation.name", "vector", "--policy.hidden", "4"),
@@ -144,32 +153,28 @@ def test_settings_without_defaults_are_refused() -> None:
             LearnerKind(config=config, make=make_still)
 
 
-CARTPOLE = [
-    *("--env.game", "CartPole-v1", "--observation.name", "vector", "--policy.hidden", "8", "--env.num-threads", "1"),
-    *("--env.num-lanes", "8", "--run.budget-agent-steps", "1000000000"),
-]
-ROUNDS = {
-    "random_search": [
-        *("--random-search.candidates", "12", "--random-search.prior", "normal", "--random-search.no-greedy"),
-        *("--random-search.finalists", "1", "--random-search.winner-episodes", "9"),
-    ],
-    "evolution": [
-        *("--evolution.pairs", "6", "--evolution.generations", "1", "--evolution.normalize-observations"),
-        *("--optimizer.learning-rate", "0.1"),
-    ],
-}
+CARTPOLE = Config(
+    env=EnvConfig(game="CartPole-v1", num_threads=1, num_lanes=8),
+    observation=ObservationConfig(name="vector"),
+    policy=PolicyConfig(name="linear", bias=False),
+    random_search=RandomSearchConfig(candidates=12, prior="normal", greedy=False, finalists=1, winner_episodes=9),
+    evolution=EvolutionConfig(pairs=6, normalize_observations=True),
+    optimizer=OptimizerConfig(schedule="constant"),
+)
 
 
-@pytest.mark.parametrize("learner", ROUNDS)
-def test_rounds_come_to_rest_in_pools_and_play_the_same_games(learner: str, tmp_path: Path) -> None:
-    played, kept = [], []
-    for pools in ("0", "1"):
-        folder = tmp_path / pools
-        more = ["--run.learner", learner, "--env.num-pools", pools, "--run.dir", str(folder)]
-        run(*CARTPOLE, *ROUNDS[learner], *more)
-        rows = [{name: x for name, x in row.items() if "second" not in name} for row in records(folder)]
-        kept.append(rows)
-        played.append([{name: x for name, x in game.items() if "second" not in name} for game in games(folder)])
-    assert played[0] == played[1]
-    assert kept[0] == kept[1]
-    assert len(played[0]) >= 12
+@pytest.mark.parametrize("learner", ["random_search", "evolution"])
+def test_rounds_come_to_rest_in_pools_and_play_the_same_games(learner: str) -> None:
+    states, made = [], None
+    for num_pools, pools in ((0, 2), (1, 1)):
+        env = replace(CARTPOLE.env, num_pools=num_pools)
+        config = replace(CARTPOLE, run=RunConfig(learner=learner), env=env)
+        experiment = build(config)
+        assert len(experiment.rollout.pools) == pools
+        made = made or experiment.learner  # one alone, which compiles once
+        state = play_rounds(experiment._replace(learner=made), config, 2 if learner == "random_search" else 1)
+        states.append([np.asarray(x) for x in jax.tree.leaves(state._replace(key=None))])
+        rests = experiment.rollout.actions == NOT_SENT
+        assert (rests.any(axis=1) & ~rests.all(axis=1)).any() == (pools == 2)
+        experiment.fleet.close()
+    assert all(np.array_equal(*both) for both in zip(*states, strict=True))
