@@ -11,6 +11,9 @@ from jaxpg.envs.envpool import EnvPool
 from jaxpg.run.watchdog import watched
 from tests.runs import CARTPOLE, cartpole, check_whole, games, records, run, saved, summary, untimed
 
+STEPPED = ("--env.num-pools", "2")
+"""Two pools are stepped from Python: of 200 answers 192 are of twelve whole iterations, and two of the reset."""
+
 FALL_SILENT = """
 import sys, time
 from jaxpg.envs.envpool import EnvPool
@@ -21,7 +24,7 @@ recv, answers = EnvPool.recv, 0
 def fall_silent(pool):
     global answers
     answers += 1
-    if answers == 100:
+    if answers == 200:
         time.sleep(1000)
     return recv(pool)
 
@@ -62,36 +65,42 @@ main(argv)
 """
 
 
-def check_goes_on_as_if_nothing_had_been(folder, uninterrupted):
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    return cartpole(tmp_path_factory.mktemp("runs") / "whole", *STEPPED, iterations=20)
+
+
+def check_goes_on_as_if_nothing_had_been(folder, whole):
     run("--resume", str(folder))
     check_whole(folder, iterations=20)
-    assert untimed(records(folder)) == untimed(records(uninterrupted))
-    assert untimed(games(folder)) == untimed(games(uninterrupted))
-    assert saved(folder)[1] == saved(uninterrupted)[1]
+    assert untimed(records(folder)) == untimed(records(whole))
+    assert untimed(games(folder)) == untimed(games(whole))
+    assert saved(folder)[1] == saved(whole)[1]
 
 
-def test_an_emulator_that_fails_ends_the_run_with_what_was_played(uninterrupted, tmp_path, monkeypatch, capsys):
+def test_an_emulator_that_fails_ends_the_run_with_what_was_played(whole, tmp_path, monkeypatch, capsys):
     recv, answers = EnvPool.recv, []
 
     def fail(pool):
         answers.append(1)
-        if len(answers) == 100:
+        if len(answers) == 200:
             raise RuntimeError("ROM on fire")
         return recv(pool)
 
     with monkeypatch.context() as patch:
         patch.setattr(EnvPool, "recv", fail)
-        folder = cartpole(tmp_path / "run", "--checkpoint.every-iterations", "5", iterations=20, code=1)
+        folder = cartpole(tmp_path / "run", *STEPPED, "--checkpoint.every-iterations", "5", iterations=20, code=1)
     assert "jaxpg: an emulator failed: ROM on fire; 384 agent steps" in capsys.readouterr().out
     assert summary(folder)["ended"] == "an emulator failed: ROM on fire"
     assert saved(folder)[0][-1] == len(records(folder)) == 12
-    check_goes_on_as_if_nothing_had_been(folder, uninterrupted)
+    check_goes_on_as_if_nothing_had_been(folder, whole)
 
 
 @pytest.mark.long
-def test_emulators_that_fall_silent_end_the_process_with_what_was_played(uninterrupted, tmp_path):
+def test_emulators_that_fall_silent_end_the_process_with_what_was_played(whole, tmp_path):
     folder = tmp_path / "run"
-    argv = [*CARTPOLE, "--run.dir", str(folder), "--run.budget-agent-steps", "640", "--env.timeout-seconds", "0.5"]
+    argv = [*CARTPOLE, *STEPPED, "--run.dir", str(folder)]
+    argv += ["--run.budget-agent-steps", "640", "--env.timeout-seconds", "0.5"]
     process = subprocess.Popen([sys.executable, "-c", FALL_SILENT, *argv], stderr=subprocess.PIPE, text=True)
     _, said = process.communicate(timeout=100)
     assert process.returncode == 1
@@ -100,7 +109,7 @@ def test_emulators_that_fall_silent_end_the_process_with_what_was_played(uninter
         "jaxpg: the run is saved; --resume goes on with it",
     ]
     assert saved(folder)[0][-1] == len(records(folder)) == 12
-    check_goes_on_as_if_nothing_had_been(folder, uninterrupted)
+    check_goes_on_as_if_nothing_had_been(folder, whole)
 
 
 @pytest.mark.long
