@@ -132,11 +132,11 @@ def _parser() -> argparse.ArgumentParser:
         prog="python -m jaxpg.launch",
         usage="%(prog)s --processes K [--timeout-seconds S] [--] [RECIPE.yaml] [flags of python -m jaxpg.train]",
         description="Trains one run with several processes on this machine. Each process runs python -m jaxpg.train "
-        "with the given arguments; its output is passed on line by line with the number of the process in front. The cores "
-        "that this command may use are divided into contiguous shares, one per process. If there are fewer cores than "
-        "processes, or the system cannot bind processes to cores, every process may use all cores. SIGTERM, SIGHUP "
-        "and Ctrl-C are passed on to every process, so that the run is saved. The exit code is 0 if every process "
-        "succeeds, otherwise that of the first process that failed.",
+        "with the given arguments; its output is passed on line by line with the number of the process in front. The "
+        "cores that this command may use are divided into contiguous shares, one per process. If there are fewer cores "
+        "than processes, or the system cannot bind processes to cores, every process may use all cores. SIGTERM, "
+        "SIGHUP and Ctrl-C are passed on to every process, so that the run is saved. The exit code is 0 if every "
+        "process succeeds, otherwise that of the first process that failed.",
         allow_abbrev=False,
     )
     parser.add_argument("--processes", type=int, metavar="K", help=f"how many processes, 1 to {MAX_PROCESSES}")

@@ -48,5 +48,5 @@ class EnvConfig:
     """Actions that the policy may choose, in this order. An action is a name (NOOP, FIRE, UP, RIGHT, LEFT, DOWN,
     UPRIGHT, ..., DOWNLEFTFIRE) or a number among the offered actions. Empty means all offered actions."""
     max_episode_agent_steps: PositiveInt = 27_000
-    """Agent steps after which a game is truncated (30 minutes at 60 frames/s and frame skip 4). No-ops at its start do not
-    count."""
+    """Agent steps after which a game is truncated (30 minutes at 60 frames/s and frame skip 4). No-ops at its start
+    do not count."""
