@@ -2,10 +2,10 @@
 
   python benchmarks/atari_suite.py configs/atari.yaml --games Pong Breakout --seeds 1 2 3 -- --run.budget-seconds 3600
 
-What stands behind ``--`` goes to every training. Called again, it goes on where it stopped: a run that was cut off
-is resumed, and one that is finished is not repeated. Each run's newest policy then plays whole games; a game's score
-is the mean of its seeds' means, with Student's 95 % interval over the seeds, and human-normalised. Writes
-``atari_suite.md`` and ``atari_suite.json`` beside the run folders.
+Every training gets the arguments after ``--``. A second call continues where the first one stopped: it resumes an
+unfinished run and does not repeat a finished one. Then each run's newest policy plays whole games. A game's score is
+the mean over the seeds of each seed's mean return, with Student's 95 % interval over the seeds. The human-normalised
+score is given, too. Writes ``atari_suite.md`` and ``atari_suite.json`` beside the run folders.
 """
 
 import argparse
@@ -22,7 +22,7 @@ from jaxpg.viewing.run_log import read_run
 
 
 def main() -> None:
-    """The command."""
+    """Runs the command."""
     own, behind = split_argv(sys.argv[1:])
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("recipes", nargs="+", type=Path, help="YAML recipes")
@@ -47,7 +47,7 @@ def _evaluate(folder: Path, episodes: int) -> None:
 
 
 def _write_table(out: Path) -> None:
-    """A row for each recipe and game that has a run with an evaluation of its newest policy."""
+    """Writes a table with one row per recipe and game. Only runs whose newest policy was evaluated count."""
     groups: dict[tuple[str, str], list[dict[str, Any]]] = {}
     for folder in sorted(path.parent for path in out.glob("*/summary.json")):
         summary = read_summary(folder)

@@ -1,11 +1,11 @@
-"""One side of a speed comparison, in a process of its own, so that it has its own threads and its own peak of memory.
+"""One side of a speed comparison, in its own process with its own threads and its own peak memory.
 
   python benchmarks/contestant.py training configs/atari.yaml --policy.name nature
   python benchmarks/contestant.py population 16 configs/pong_reinforce.yaml
 
-First writes one line of JSON about itself; then answers each line of standard input, a number of seconds, with one
-line of JSON about the work of so many seconds and the most memory so far, of the process and, on an accelerator, of
-the device. ``throughput.py`` lets several of these take turns.
+The process first writes one line of JSON about itself. Each line of standard input is a number of seconds. The process
+works for that long and answers with one line of JSON: the work done and the peak memory so far, of the process and, on
+an accelerator, of the device. ``throughput.py`` lets several contestants take turns.
 """
 
 import json
@@ -37,7 +37,7 @@ Turn = Callable[[float], dict[str, float]]
 
 
 def main() -> None:
-    """The command."""
+    """Runs the command."""
     keep_freed_memory()
     use_fast_convolutions()
     kind, *argv = sys.argv[1:]
@@ -49,12 +49,12 @@ def main() -> None:
     for line in sys.stdin:
         done = turn(float(line))
         peak_bytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-        device_peak_bytes = (device.memory_stats() or {}).get("peak_bytes_in_use", 0)  # a CPU's is the process's own
+        device_peak_bytes = (device.memory_stats() or {}).get("peak_bytes_in_use", 0)  # none on CPU
         print(json.dumps({**done, "peak_bytes": peak_bytes, "device_peak_bytes": device_peak_bytes}), flush=True)
 
 
 def _machine(config: Config) -> tuple[dict[str, Any], Turn]:
-    """What the device can do at most: products of large matrices, and reading memory."""
+    """Measures the device's highest rates: operations in products of large matrices, and bytes read from memory."""
     matmul, read = matmul_rate(), read_rate()
     return {}, lambda seconds: {
         "operations_per_second": matmul(seconds / 2),
@@ -63,7 +63,7 @@ def _machine(config: Config) -> tuple[dict[str, Any], Turn]:
 
 
 def _stepping(num_lanes: int, num_actions: int, step: Callable[[np.ndarray], Any]) -> Turn:
-    """Random actions, and nothing done with what they bring."""
+    """A turn that steps the lanes with random actions and ignores the results."""
     actions = np.random.default_rng(0).integers(num_actions, size=(1000, num_lanes)).astype(np.int32)
 
     def turn(seconds: float) -> dict[str, float]:
@@ -77,8 +77,8 @@ def _stepping(num_lanes: int, num_actions: int, step: Callable[[np.ndarray], Any
 
 
 def _raw_envpool(config: Config) -> tuple[dict[str, Any], Turn]:
-    """EnvPool itself with this recipe's lanes, threads and pictures."""
-    import envpool  # here, because a contestant needs one of the emulators only
+    """EnvPool alone, with this recipe's lanes, threads and frames."""
+    import envpool  # imported here, because a contestant needs only one emulator library
 
     env, needs = config.env, make_observation(config.observation).needs
     pool = envpool.make_gymnasium(
@@ -101,7 +101,7 @@ def _raw_envpool(config: Config) -> tuple[dict[str, Any], Turn]:
 
 
 def _raw_ale(config: Config) -> tuple[dict[str, Any], Turn]:
-    """ALE's vector environment itself, likewise."""
+    """ALE's vector environment alone, with this recipe's lanes, threads and frames."""
     from ale_py.vector_env import AtariVectorEnv
 
     env, needs = config.env, make_observation(config.observation).needs
@@ -122,7 +122,7 @@ def _raw_ale(config: Config) -> tuple[dict[str, Any], Turn]:
 
 
 def _training(config: Config) -> tuple[dict[str, Any], Turn]:
-    """The training loop's own calls: ask, collect, tell, and the metrics fetched each iteration."""
+    """Training with the calls of the training loop: ask, collect, tell, and fetching the metrics of each iteration."""
     keep_compiled_code()
     experiment = build(config)
     init_key, learner_key, act_key = jax.random.split(jax.random.key(0), 3)
@@ -156,12 +156,12 @@ def _training(config: Config) -> tuple[dict[str, Any], Turn]:
         return {"agent_steps": agent_steps, "seconds": time.perf_counter() - start, **phases}
 
     turn(0.0)  # compiles
-    turn(0.0)  # and once more, for what the first iteration does not need
+    turn(0.0)  # compiles what only the second iteration needs
     return facts, turn
 
 
 def _population(num_members: int, config: Config) -> tuple[dict[str, Any], Turn]:
-    """The rollout alone: different random members that share the lanes evenly, no tape, nobody learns."""
+    """Rollouts of random members that share the lanes evenly, without a tape and without learning."""
     keep_compiled_code()
     experiment = build(config)
     init_keys = jax.random.split(jax.random.key(0), num_members)

@@ -1,11 +1,12 @@
-"""What several processes cost: training with 1, 2 or more processes of this machine in turns, and what travels.
+"""Measures what several processes cost: the training speed with 1, 2 or more processes, and the exchanged data.
 
-  python benchmarks/distributed.py                     the default recipe in 1 and 2 processes, all lanes shared
-  python benchmarks/distributed.py --travel            how long a gather and the sum of a gradient take
-  python benchmarks/distributed.py --model             what 1 to 512 hosts would reach, from the figures given
-  python benchmarks/distributed.py --delays-ms 5 20    two processes whose exchanges each take so much longer
+  python benchmarks/distributed.py                     trains the default recipe in 1 and in 2 processes
+  python benchmarks/distributed.py --travel            times a gather and the sum of a gradient
+  python benchmarks/distributed.py --model             predicts the speed of 1 to 512 hosts from the given figures
+  python benchmarks/distributed.py --delays-ms 5 20    trains in 2 processes and delays every exchange
 
-Each turn is a run of ``python -m jaxpg.launch`` of its own, timed by the growth of its metrics.jsonl.
+The set-ups take turns. Each turn is a separate run of ``python -m jaxpg.launch``, timed by the lines of its
+metrics.jsonl.
 """
 
 import argparse
@@ -34,32 +35,32 @@ WARM_ITERATIONS = 8
 
 
 class Host(NamedTuple):
-    """What one host does, and what it says to the others in an iteration."""
+    """The work of one host in one iteration, and the data that it sends to the other hosts."""
 
     seconds_per_agent_step: float
-    """Of a host alone, all its cores at work."""
+    """Seconds per agent step of a single host that uses all its cores."""
     agent_steps: int
-    """Of its lanes in one iteration."""
+    """Agent steps of the host's lanes in one iteration."""
     gradient_bytes: float
     updates: int
-    """Of the weights in one iteration."""
+    """Updates of the weights in one iteration."""
 
 
 class Network(NamedTuple):
-    """Between hosts."""
+    """The network between hosts."""
 
     latency_seconds: float
     bytes_per_second: float
 
 
 GATHERS = 3
-"""In an iteration: what was played, the returns' ingredients, what all must act on."""
+"""Gathers in one iteration: the finished episodes, the data for the returns, and the signals that all must act on."""
 BYTES_PER_AGENT_STEP = 24
-"""That all hosts need of each: reward, value and four flags, as float32."""
+"""Bytes per agent step that all hosts exchange: reward, value and four flags, as float32."""
 
 
 def main() -> None:
-    """The command."""
+    """Runs the command."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--processes", type=int, nargs="+", default=[1, 2], help="how many (default 1 2)")
     parser.add_argument("--rounds", type=int, default=5, help="turns of each (default 5)")
@@ -108,7 +109,7 @@ def _train(arguments: argparse.Namespace) -> None:
 
 
 def _turn(processes: int, seconds: float, flags: list[str], delay_ms: float = 0.0) -> float:
-    """Agent steps per second of a run, once it is warm."""
+    """Agent steps per second of a run after its first iterations."""
     with tempfile.TemporaryDirectory() as folder:
         run = Path(folder) / "run"
         command = [sys.executable, "-m", "jaxpg.launch"]
@@ -129,7 +130,7 @@ def _turn(processes: int, seconds: float, flags: list[str], delay_ms: float = 0.
 
 
 def _wait(process: subprocess.Popen[str], run: Path, iteration: int) -> tuple[dict[str, float], float]:
-    """The newest line of metrics that has just been written, of this iteration or later, and when that was."""
+    """Waits for a new line of metrics of this iteration or a later one. Returns the line and its time of arrival."""
     metrics = run / "metrics.jsonl"
     size = metrics.stat().st_size if metrics.exists() else -1
     while process.poll() is None:
@@ -144,7 +145,7 @@ def _wait(process: subprocess.Popen[str], run: Path, iteration: int) -> tuple[di
 
 
 def _delays(arguments: argparse.Namespace) -> None:
-    """Whether an iteration takes as much longer as the model says, when every exchange does."""
+    """Delays every exchange and compares the time of an iteration with the model's prediction."""
     speeds: dict[float, list[float]] = {delay: [] for delay in (0.0, *arguments.delays_ms)}
     for _ in range(arguments.rounds):
         for delay, measured in speeds.items():
@@ -162,7 +163,7 @@ def _iteration_ms(arguments: argparse.Namespace, speeds: list[float]) -> float:
 
 
 def _train_delayed(seconds: float, argv: list[str]) -> None:
-    """The training command, in which each exchange between processes takes longer."""
+    """Runs the training command with a delay of ``seconds`` in each exchange between processes."""
 
     def delayed(exchange: Callable[..., Any]) -> Callable[..., Any]:
         def slow(*arguments: Any, **named: Any) -> Any:
@@ -171,7 +172,7 @@ def _train_delayed(seconds: float, argv: list[str]) -> None:
 
         return slow
 
-    for name in ("gather", "sharded"):  # the returns' ingredients and the gradient are both sharded first
+    for name in ("gather", "sharded"):  # the data for the returns and the gradient are both sharded first
         setattr(Team, name, delayed(getattr(Team, name)))
     sys.argv = ["jaxpg.train", *argv]
     runpy.run_module("jaxpg.train", run_name="__main__")
@@ -223,10 +224,10 @@ def _median_seconds(work: object, repeats: int = 100) -> float:
 
 
 def iteration_seconds(host: Host, network: Network, hosts: int) -> float:
-    """Of one iteration in which each host plays and learns, and all exchange what they must.
+    """Predicted seconds of one iteration: each host plays and learns, and all hosts exchange their data.
 
-    A gather of few bytes takes its latency as often as doubling makes one of ``hosts``; the sum of a gradient goes
-    round in a ring, twice (Patarasuk and Yuan 2009, section 3).
+    A gather of few bytes takes ``log2(hosts)`` latencies. The sum of a gradient travels twice around a ring of hosts
+    (Patarasuk and Yuan 2009, section 3).
     """
     seconds = host.seconds_per_agent_step * host.agent_steps
     if hosts == 1:

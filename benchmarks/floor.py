@@ -1,4 +1,7 @@
-"""The least that an agent step can cost: what the policy must compute and read, and how fast a device does either."""
+"""The lowest possible cost of an agent step.
+
+The cost follows from what the policy must compute and read, and from how fast a device computes and reads.
+"""
 
 import time
 from collections.abc import Callable, Iterator
@@ -22,9 +25,9 @@ FLOAT_BYTES = 4
 def operations_per_agent_step(config: Config, experiment: Experiment) -> float:
     """Additions and multiplications of the policy's products and convolutions.
 
-    One pass to act, and in each epoch one forward and one backward; only the backward where a batch makes one update,
-    for which acting could keep the forward. All else that is computed counts as overhead, and so does what bfloat16
-    needs beyond float32.
+    The count is one forward pass to act, and one forward and one backward pass in each epoch. If a batch makes only one
+    update, the epoch's forward pass does not count, because acting could store it. Everything else counts as overhead,
+    including the operations that bfloat16 needs beyond float32.
     """
     spec, observation = experiment.rollout.pools[0].spec, experiment.observation
     picture = jax.eval_shape(observation.decode, encoded_shape(observation, spec))
@@ -45,8 +48,10 @@ def operations_per_agent_step(config: Config, experiment: Experiment) -> float:
 
 
 def bytes_per_agent_step(config: Config, experiment: Experiment, params: Any) -> float:
-    """Bytes of parameters and observations that must be read: for each agent step of all lanes the parameters and the
-    raw observations, in each epoch the tape, and for each update the parameters.
+    """Bytes that must be read for one agent step of one lane.
+
+    Each agent step of all lanes reads the parameters once and the raw observations. Each epoch reads the tape. Each
+    update reads the parameters.
     """
     spec = experiment.rollout.pools[0].spec
     weights = sum(x.size for x in jax.tree.leaves(params)) * FLOAT_BYTES
@@ -59,7 +64,10 @@ def bytes_per_agent_step(config: Config, experiment: Experiment, params: Any) ->
 
 
 def operations(closed: ClosedJaxpr) -> float:
-    """Two for each multiplication of the products and convolutions in a traced function without loops."""
+    """Operations of the products and convolutions in a traced function without loops.
+
+    Each multiplication counts as two operations: the multiplication and the addition of its result.
+    """
     return sum(_operations(equation) for equation in _equations(closed.jaxpr))
 
 
@@ -80,8 +88,8 @@ def _operations(equation: JaxprEqn) -> float:
         (contracted, _), _ = equation.params["dimension_numbers"]
         return 2.0 * out * prod(equation.invars[0].aval.shape[axis] for axis in contracted)
     if equation.primitive.name == "conv_general_dilated":
-        # each weight meets each output, or, where a gradient spreads a small picture over a large one, each input;
-        # the zeros between and around them are not counted
+        # each weight meets each output or, if a gradient spreads a small picture over a large one, each input;
+        # the zeros between and around the pixels do not count
         numbers = equation.params["dimension_numbers"]
         picture, kernel = (variable.aval.shape for variable in equation.invars)
         outputs = prod(equation.outvars[0].aval.shape[axis] for axis in numbers.out_spec[2:])
@@ -91,14 +99,14 @@ def _operations(equation: JaxprEqn) -> float:
 
 
 def matmul_rate(size: int = 2048) -> Callable[[float], float]:
-    """Operations per second in products of square f32 matrices."""
+    """Function that measures operations per second in products of square f32 matrices."""
     matrix = jnp.full((size, size), 0.5)
     product = jax.jit(lambda a, b: a @ b)
     return _rate(lambda: product(matrix, matrix), 2.0 * size**3)
 
 
 def read_rate(megabytes: int = 256) -> Callable[[float], float]:
-    """Bytes per second in adding up a long f32 vector."""
+    """Function that measures the bytes per second that the sum of a long f32 vector reads."""
     vector = jnp.ones(megabytes * 1_000_000 // FLOAT_BYTES)
     total = jax.jit(jnp.sum)
     return _rate(lambda: total(vector), float(vector.nbytes))

@@ -1,4 +1,4 @@
-"""What the rows of ``scaling.py`` amount to: exponents and straight lines that fit them, a table, and a chart."""
+"""Summarizes the rows of ``scaling.py``: exponents and straight lines that fit them, a table and a chart."""
 
 from pathlib import Path
 from typing import Any
@@ -9,22 +9,25 @@ from turns import PHASES
 MEMORIES = {"peak_megabytes": "peak memory of the process", "device_peak_megabytes": "of the device"}
 
 Row = dict[str, Any]
-"""One point: its ``series``, ``size`` and ``num_lanes``, and medians of what was measured."""
+"""One measured point: its ``series``, ``size`` and ``num_lanes``, and the medians of the measurements."""
 
 
 def growth_exponent(sizes: list[float], costs: list[float]) -> float:
-    """The ``k`` of ``cost = c size^k`` that fits best in logarithms by least squares."""
+    """The exponent ``k`` of ``cost = c size^k``, by least squares of the logarithms."""
     return float(np.polyfit(np.log(sizes), np.log(costs), 1)[0])
 
 
 def straight_line(sizes: list[float], costs: list[float]) -> tuple[float, float]:
-    """The ``a`` and ``b`` of ``cost = a + b size`` that fit best by least squares."""
+    """The ``a`` and ``b`` of ``cost = a + b size``, by least squares."""
     b, a = np.polyfit(sizes, costs, 1)
     return float(a), float(b)
 
 
 def fits(rows: list[Row]) -> dict[str, float]:
-    """How the time of one step of all lanes and the memory grow with the lanes; empty below two numbers of lanes."""
+    """How the time of one step of all lanes and the memory grow with the number of lanes.
+
+    Empty if the rows have fewer than two different numbers of lanes.
+    """
     by_lanes = [row for row in rows if row["series"] == "lanes"]
     sizes = [row["num_lanes"] for row in by_lanes]
     if len(set(sizes)) < 2:
@@ -37,7 +40,7 @@ def fits(rows: list[Row]) -> dict[str, float]:
 
 
 def sentence(found: dict[str, float]) -> str:
-    """The fits in words."""
+    """The fits as one sentence."""
     said = [f"The time of one step of all lanes grows as lanes^{found['step_time_exponent']:.2f}"]
     for memory, name in MEMORIES.items():
         if f"{memory}_per_lane" in found:
@@ -47,7 +50,10 @@ def sentence(found: dict[str, float]) -> str:
 
 
 def table(heading: str, rows: list[Row]) -> str:
-    """All rows, a table for each series; memory for each further lane, member or thread is since the row above."""
+    """One table of rows for each series.
+
+    The memory per further lane, member or thread is the difference from the row above, divided by the added number.
+    """
     memories, found = _memories(rows), fits(rows)
     lines = [heading, *(["", sentence(found)] if found else [])]
     for series in _series(rows):
@@ -69,7 +75,7 @@ def table(heading: str, rows: list[Row]) -> str:
 
 
 def draw(rows: list[Row], title: str, path: Path) -> None:
-    """For each series the time of one step of all lanes and the memory."""
+    """Draws, for each series, the time of one step of all lanes and the memory."""
     from matplotlib.figure import Figure
 
     names, memories = _series(rows), _memories(rows)
@@ -107,7 +113,7 @@ def _cells(row: Row) -> list[str]:
 
 
 def _memories(rows: list[Row]) -> list[str]:
-    """A CPU has no memory but the process's."""
+    """The kinds of memory that were measured. A CPU has only the memory of the process."""
     return [memory for memory in MEMORIES if any(row[memory] for row in rows)]
 
 

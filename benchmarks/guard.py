@@ -1,11 +1,14 @@
-"""Whether training became slower: its speed over raw EnvPool's, beside the ratios recorded in ``guard.json``.
+"""Checks that training has not become slower.
 
-  python benchmarks/guard.py            measures, prints, and ends with 1 if a ratio is seen three times below the noise
-  python benchmarks/guard.py --record   measures several times and adds the ratios to those recorded
+The guard compares the ratio of training speed to raw EnvPool's speed with the ratios recorded in ``guard.json``.
 
-Only ratios of neighbouring turns are compared, never times, because a machine's speed changes from hour to hour. So
-does the noise: a kind of machine should be recorded in several hours. On a kind that is not, the guard says so and ends
-with 0. After a change that gains or costs speed, take the kind out of ``guard.json`` and record it anew.
+  python benchmarks/guard.py            measures and prints; exit code 1 if a ratio is below the noise three times
+  python benchmarks/guard.py --record   measures several times and adds the ratios to the recorded ones
+
+Only ratios of neighbouring turns are compared, never times, because a machine's speed changes from hour to hour. The
+noise changes, too, so record each kind of machine in several different hours. On an unrecorded kind of machine the
+guard says so and ends with 0. After a change that gains or costs speed, remove the kind from ``guard.json`` and record
+it again.
 """
 
 import argparse
@@ -27,15 +30,15 @@ RECORD = Path(__file__).parent / "guard.json"
 GUARDED = ("linear", "MLP", "Nature CNN")
 GAME = "Pong"
 REPEATS = 5
-"""Measurements of which a record is made."""
+"""Number of measurements in one recording."""
 ATTEMPTS = 3
-"""Measurements in a row that must show a fall."""
+"""Measurements in a row that must all be too slow before the guard fails."""
 CPUINFO = Path("/proc/cpuinfo")
 Ratios = dict[str, float]
 
 
 class Recorded(NamedTuple):
-    """The median and the lowest of several measurements of one network's ratio."""
+    """Median and lowest value of the recorded ratios of one network."""
 
     ratio: float
     lowest: float
@@ -46,12 +49,12 @@ class Recorded(NamedTuple):
 
     @property
     def least_allowed(self) -> float:
-        """As far below the lowest as that is below the median: twice the noise."""
+        """Lowest ratio that passes: twice as far below the median as the lowest recorded ratio."""
         return self.lowest - (self.ratio - self.lowest)
 
 
 def main() -> None:
-    """The command."""
+    """Runs the command."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=7, help="turns of each; their median counts (default 7)")
     parser.add_argument("--seconds", type=float, default=1.0, help="length of one turn (default 1)")
@@ -71,9 +74,10 @@ def main() -> None:
 
 
 def processor(cpuinfo: str) -> str:
-    """The processor's model as Linux describes it, because emulators and products gain differently from a newer one.
+    """The processor's model as Linux describes it: name, family and model number.
 
-    The name alone would not do: virtual machines call several generations by the same.
+    The model matters, because a newer processor speeds up emulators and matrix products by different factors. The name
+    alone is not enough, because virtual machines use the same name for several generations.
     """
     first_core, _, _ = cpuinfo.partition("\n\n")
     facts = {key.strip(): value.strip() for key, _, value in (line.partition(":") for line in first_core.splitlines())}
@@ -98,7 +102,7 @@ def _guard(kind: str, measure: Callable[[], Ratios]) -> int:
         return 0
     print(f"{GAME}, {kind}: training speed over raw EnvPool's, recorded {record['date']}", flush=True)
     recorded = {name: Recorded.of(measured) for name, measured in record["ratios"].items()}
-    for _ in range(ATTEMPTS):  # a busy moment passes, slower code stays
+    for _ in range(ATTEMPTS):  # a busy machine slows some attempts, slower code slows all
         lines, fell = compare(measure(), recorded)
         print(*lines, sep="\n", flush=True)
         if not fell:
@@ -111,7 +115,7 @@ def _records() -> dict[str, Any]:
 
 
 def compare(measured: Ratios, recorded: dict[str, Recorded]) -> tuple[list[str], list[str]]:
-    """A line for each network, and the names of those that fell beyond the noise."""
+    """One line for each network, and the names of the networks whose ratio fell below the noise."""
     lines, fell = [], []
     for name, ratio in measured.items():
         before = recorded[name]

@@ -1,8 +1,9 @@
-"""Plays a run's policy in plain Gymnasium, ``ALE/<Game>-v5`` as it comes: an independent look at its score.
+"""Plays a run's policy in plain Gymnasium, in ``ALE/<Game>-v5`` with its defaults: an independent check of the score.
 
-Frame skip 4, sticky actions 0.25, no no-ops, the last frame only, whole games of at most 108,000 frames. The
-newest checkpoint is played, with the most probable action. For observations ``ram`` and ``flat_gray``, which are
-Gymnasium's own here, GrayscaleObservation for the second, so that nothing but the policy is jaxpg's.
+The defaults are frame skip 4, sticky actions 0.25, no no-ops, only the last frame, and whole games of at most 108,000
+frames. The policy of the newest checkpoint takes the most probable action. Only the observations ``ram`` and
+``flat_gray`` can be played. Gymnasium itself makes these observations (``flat_gray`` with GrayscaleObservation), so
+only the policy comes from jaxpg.
 """
 
 import argparse
@@ -18,7 +19,7 @@ import jaxpg
 
 
 def main() -> None:
-    """The command."""
+    """Runs the command."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("run", type=Path, help="run folder")
     parser.add_argument("--games", type=int, default=100)

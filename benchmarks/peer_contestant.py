@@ -1,10 +1,10 @@
-"""Another trainer as one side of a speed comparison, in a process of its own that speaks as ``contestant.py`` does.
+"""Another trainer as one side of a speed comparison, in its own process with the protocol of ``contestant.py``.
 
   python benchmarks/peer_contestant.py sb3_a2c Pong 16
 
-Libraries are used as their documentation says, with their own defaults but for the number of lanes. The two notebooks'
-loops are written from their descriptions: one environment, one policy call an agent step. They count the agent steps
-of whole games with the learning that follows them.
+Libraries are used as their documentation says, with their own defaults except for the number of lanes. The loops of the
+two notebooks follow the notebooks' descriptions: one environment, and one policy call per agent step. Their work is
+whole games with the learning after each game.
 """
 
 import json
@@ -19,21 +19,21 @@ import gymnasium
 import numpy as np
 
 Unit = Callable[[], int]
-"""A piece of work that is never cut in two; returns its agent steps."""
+"""Function that does one indivisible piece of work and returns its number of agent steps."""
 
 PPO_SETTINGS = {"n_steps": 128, "n_epochs": 4, "batch_size": 256}
-"""As the library's tuned settings for Atari have it; its defaults are for small networks."""
+"""The library's tuned settings for Atari. Its defaults are for small networks."""
 
 N1_RATE = 0.07
 N2_EPOCHS, N2_MINIBATCH = 5, 32
 
 
 def main() -> None:
-    """The command."""
+    """Runs the command."""
     kind, game, lanes = sys.argv[1:]
     gymnasium.register_envs(ale_py)
     unit = KINDS[kind](game, int(lanes))
-    unit()  # compiles, and fills what is filled once
+    unit()  # compiles, and fills buffers
     _say({"kind": kind, "game": game, "lanes": int(lanes)})
     for line in sys.stdin:
         start, agent_steps = time.perf_counter(), 0
@@ -48,7 +48,7 @@ def _say(content: dict[str, Any]) -> None:
 
 
 def _library(algorithm: Any, game: str, lanes: int, **settings: int) -> Unit:
-    """Rollouts, each with its update, of a trainer with Stable-Baselines3's interface; its own Nature CNN."""
+    """One rollout and its update, by a trainer with Stable-Baselines3's interface and its own Nature CNN."""
     from stable_baselines3.common.env_util import make_atari_env
     from stable_baselines3.common.vec_env import SubprocVecEnv, VecFrameStack
 
@@ -86,7 +86,7 @@ def _sbx_ppo(game: str, lanes: int) -> Unit:
 
 
 def _notebook_n1(game: str, lanes: int) -> Unit:
-    """One game with a linear softmax policy on 33,600 gray pixels, then a gradient step for each of its agent steps."""
+    """One game with a linear softmax policy on 33,600 gray pixels, then one gradient step for each agent step."""
     del lanes
     gray = gymnasium.wrappers.GrayscaleObservation(gymnasium.make(f"ALE/{game}-v5"))
     environment = gymnasium.wrappers.FlattenObservation(gray)
@@ -117,7 +117,10 @@ def _notebook_n1(game: str, lanes: int) -> Unit:
 
 
 def _notebook_n2(game: str, lanes: int) -> Unit:
-    """One game of up and down with a network of 6,400, 200 and 1, then five epochs of minibatches of 32 over it."""
+    """One game with a network of 6,400, 200 and 1 units and two actions, up and down.
+
+    After the game follow five epochs of minibatches of 32.
+    """
     import torch
 
     del lanes
@@ -162,7 +165,7 @@ def _notebook_n2(game: str, lanes: int) -> Unit:
 
 
 def _standardised_returns(rewards: np.ndarray, discount: float = 0.99) -> np.ndarray:
-    """Discounted backwards, begun anew at each point, then standardised."""
+    """Discounted returns, computed backwards, restarted at each point scored, and standardised."""
     returns, running = np.zeros_like(rewards), 0.0
     for t in reversed(range(len(rewards))):
         running = rewards[t] if rewards[t] else running * discount

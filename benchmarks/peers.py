@@ -1,9 +1,9 @@
-"""Training speed beside other trainers: the same game, lanes and network, in turns within one run.
+"""Compares the training speed with other trainers: same game, lanes and network, measured in turns.
 
   python benchmarks/peers.py --rounds 5 --seconds 8
 
-Each pair is one of the peer's set-ups and the recipe here that does the same work for each agent step. A peer that is
-not installed is named as missing (they come with ``pip install '.[peers]'``). Writes ``peers.md``, ``peers.json`` and
+Each pair is a set-up of the peer and the jaxpg recipe that does the same work for each agent step. A peer that is not
+installed is listed as missing (``pip install '.[peers]'`` installs the peers). Writes ``peers.md``, ``peers.json`` and
 ``peers.png``. The machine should do nothing else meanwhile.
 """
 
@@ -22,7 +22,7 @@ CONFIGS = Path(__file__).parent.parent / "configs"
 
 
 class Pair(NamedTuple):
-    """A peer's set-up, and the flags of the training here that is measured beside it."""
+    """A peer's set-up, and the flags of the jaxpg training that is compared with it."""
 
     title: str
     kind: str
@@ -36,7 +36,7 @@ SB3 = "stable_baselines3"
 ONCE = ("atari.yaml", "--policy.name", "nature", "--env.num-lanes", "16")
 CLIPPED = ("atari_clipped.yaml", "--policy.name", "nature")
 HALF = ("--policy.precision", "bfloat16", "--reinforce.chunk-agent-steps", "64")
-"""bfloat16, whose buffers are half as large, so that twice as many pictures stay in cache."""
+"""Flags for bfloat16. Its buffers are half as large, so twice as many pictures stay in cache."""
 PAIRS = {
     "a2c": Pair("Stable-Baselines3 A2C, Nature CNN", "sb3_a2c", SB3, "Pong", 16, ONCE),
     "ppo": Pair("Stable-Baselines3 PPO, Nature CNN, 4 epochs", "sb3_ppo", SB3, "Pong", 8, CLIPPED),
@@ -50,7 +50,7 @@ PAIRS = {
 
 
 def main() -> None:
-    """The command."""
+    """Runs the command."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--pairs", nargs="+", choices=PAIRS, default=list(PAIRS), help="default all")
     parser.add_argument("--rounds", type=int, default=5, help="turns of each; medians are reported (default 5)")
@@ -73,7 +73,10 @@ def main() -> None:
 
 
 def _measure(pair: Pair, rounds: int, seconds: float) -> dict[str, Any]:
-    """Both sides of a pair in turns. A ratio is of two neighbouring turns, so that a slower machine slows both."""
+    """Measures both sides of a pair in turns.
+
+    Each ratio compares two neighbouring turns, so that a slow moment of the machine slows both sides.
+    """
     recipe, *flags = pair.ours
     peer = Contestant(pair.kind, [pair.game, str(pair.lanes)], script="peer_contestant.py")
     ours = Contestant("training", [str(CONFIGS / recipe), *flags, "--env.game", pair.game])

@@ -1,7 +1,9 @@
-"""Whether a search's returns follow the same distribution as another program's: means and a two-sample test.
+"""Tests whether a search's returns and another program's returns have the same distribution.
 
-The reference is a JSON file with a list under ``returns``, one game of each candidate. Only the search's own round
-is compared: the first game of every candidate in ``episodes.csv``.
+Prints means and quantiles, and a two-sample test.
+
+The reference is a JSON file with a list ``returns``, the return of one game of each candidate. Only the search's first
+round is compared: the first game of every candidate in ``episodes.csv``.
 """
 
 import argparse
@@ -14,7 +16,7 @@ from scipy.stats import ks_2samp
 
 
 def main() -> None:
-    """The command."""
+    """Runs the command."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("run", type=Path, help="run folder of a random search")
     parser.add_argument("reference", type=Path, help="JSON file with the other program's returns")

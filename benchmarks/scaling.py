@@ -1,13 +1,13 @@
-"""How cost and memory grow with lanes, with members of a population, and with emulator threads.
+"""Measures how time and memory grow with lanes, with members of a population, and with emulator threads.
 
   python benchmarks/scaling.py configs/pong_reinforce.yaml --rounds 5 --seconds 3
 
-Each point has a process of its own, alone, so that its peak of memory is its own; another before it has compiled,
-because the compiler's memory would count too. Lanes and threads are measured by the training of the recipe. Its
-rollouts of all lanes keep the recipe's agent steps, so that the more lanes there are the shorter they are (T), but not
-below 4: from there the batch grows with the lanes. A minibatch keeps its size too, or has the next one that the lanes
-allow. Members share 64 lanes, or have one each where there are more of them, and play without learning. Writes
-``scaling.md``, ``scaling.json`` and ``scaling.png``. The machine should do nothing else meanwhile.
+Each point runs in its own process, so that its peak memory is its own. A process before it fills the compilation cache,
+because the compiler's memory would count, too. The points for lanes and threads train the recipe. The number of agent
+steps in a batch stays the recipe's, so more lanes mean shorter rollouts (T), down to T = 4; from there the batch grows
+with the lanes. The size of a minibatch stays, too, or becomes the next larger size that the lanes allow. Members play
+without learning. They share 64 lanes; more than 64 members have one lane each. Writes ``scaling.md``,
+``scaling.json`` and ``scaling.png``. The machine should do nothing else meanwhile.
 """
 
 import argparse
@@ -33,14 +33,14 @@ class Point(NamedTuple):
     """One configuration to measure."""
 
     series: str  # lanes, members or threads
-    size: int  # how many of these
+    size: int  # how many lanes, members or threads
     num_lanes: int
     rollout_agent_steps: int
-    contestant: list[str]  # its kind and arguments
+    contestant: list[str]  # kind and arguments of the contestant
 
 
 def main() -> None:
-    """The command."""
+    """Runs the command."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     recipe = "configs/pong_reinforce.yaml"
     parser.add_argument("recipe", nargs="?", default=recipe, help=f"YAML recipe of REINFORCE (default {recipe})")
@@ -75,7 +75,10 @@ def main() -> None:
 
 
 def rollout_shape(num_lanes: int, batch_agent_steps: int, minibatch_agent_steps: int) -> tuple[int, int]:
-    """Agent steps of each lane in a rollout (T), and of a minibatch, near a batch and minibatch of other lanes."""
+    """Agent steps of each lane in a rollout (T) and agent steps of a minibatch, for another number of lanes.
+
+    Batch and minibatch stay as near to the given sizes as ``num_lanes`` allows.
+    """
     rows = max(batch_agent_steps // num_lanes, LEAST_ROLLOUT_AGENT_STEPS)
     if minibatch_agent_steps == 0:
         return rows, 0
@@ -106,7 +109,7 @@ def _points(parser: argparse.ArgumentParser, arguments: argparse.Namespace) -> l
 
 
 def _point(series: str, size: int, num_lanes: int, config: Config, contestant: list[str]) -> Point:
-    """With the recipe's batch in so many lanes."""
+    """A point with the recipe's batch in ``num_lanes`` lanes."""
     batch = config.reinforce.rollout_agent_steps * config.env.num_lanes
     rows, minibatch = rollout_shape(num_lanes, batch, config.reinforce.minibatch_agent_steps)
     flags = {"env.num-lanes": num_lanes, "reinforce.rollout-agent-steps": rows}
@@ -125,7 +128,7 @@ def _measure(point: Point, rounds: int, seconds: float) -> tuple[dict[str, Any],
 
 
 def _row(point: Point, turns: list[Done]) -> Row:
-    """One point's medians; microseconds are of one agent step, milliseconds of one step of all lanes."""
+    """The medians of one point: microseconds per agent step, and milliseconds per step of all lanes."""
     speeds = rates(turns)
     row: Row = {
         "series": point.series,

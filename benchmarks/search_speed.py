@@ -1,8 +1,8 @@
-"""Random search against the loop that most people write: one Gymnasium environment, one product a step.
+"""Compares random search with the loop that most people write: one Gymnasium environment, one product per step.
 
-Both play Ms. Pac-Man with random linear policies on 33,600 gray pixels, in turns within one run. Prints a table and
-writes ``search_speed.json`` and ``search_speed.md``. Speeds are agent steps per second; the lane utilisation is the
-share of jaxpg's agent steps that belong to a candidate's game, while the queue has games to give.
+Both programs take turns. They play Ms. Pac-Man with random linear policies on 33,600 gray pixels. Prints a table and
+writes ``search_speed.json`` and ``search_speed.md``. Speeds are agent steps per second. The lane utilisation is the
+share of jaxpg's agent steps that belong to a candidate's game, as long as the queue still has games.
 """
 
 import time
@@ -22,7 +22,7 @@ from jaxpg.kernel.players import CandidateQueue, beginning
 
 
 def main() -> None:
-    """The command."""
+    """Runs the command."""
     arguments = parse_turns(__doc__, "configs/mspacman_random_search.yaml")
     config = load_recipe(Path(arguments.recipe))
     loop, search = _loop(), _Search(config)
@@ -38,7 +38,7 @@ def main() -> None:
 
 
 def _loop():
-    """One environment, the newest frame times the weights, the largest product's action."""
+    """The plain loop: one environment, whose action is the largest product of the newest frame and the weights."""
     gymnasium.register_envs(ale_py)
     env = gymnasium.wrappers.GrayscaleObservation(gymnasium.make("ALE/MsPacman-v5"))
     rng = np.random.default_rng(0)
@@ -60,7 +60,7 @@ def _loop():
 
 
 class _Search:
-    """The command's own loop over an endless queue of candidates."""
+    """The loop of the training command, over an endless queue of candidates."""
 
     def __init__(self, config: Config):
         self._experiment = build(config)
@@ -72,7 +72,7 @@ class _Search:
             beginning(np.arange(10**6), config.env.num_lanes, 1), partial(learner.ask, self._state)
         )
         self.utilisation = 0.0
-        """Of the last turn."""
+        """Lane utilisation of the last turn."""
 
     def turn(self, seconds: float) -> float:
         start, count, useful = time.perf_counter(), 0, 0

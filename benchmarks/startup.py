@@ -1,6 +1,7 @@
-"""Seconds from the start of the command to the first finished iteration, with a cold and a warm compilation cache.
+"""Measures the seconds from the start of the command to the end of the first iteration.
 
-Each round starts ``python -m jaxpg.train`` twice with a cache folder that is empty at first. Prints a table.
+Each round starts ``python -m jaxpg.train`` twice: with an empty compilation cache (cold), then with the cache that the
+first start has filled (warm). Prints a table.
 """
 
 import argparse
@@ -14,7 +15,7 @@ from pathlib import Path
 
 
 def main() -> None:
-    """The command."""
+    """Runs the command."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=3, help="pairs of a cold and a warm start (default 3)")
     parser.add_argument("flags", nargs="*", help="recipe and flags for the training command, after --")
@@ -30,7 +31,7 @@ def main() -> None:
 
 
 def seconds_to_first_iteration(flags: list[str]) -> tuple[float, float]:
-    """With an empty compilation cache, and then with what that start has left there."""
+    """Seconds of a start with an empty compilation cache, and of a second start with the filled cache."""
     with tempfile.TemporaryDirectory() as folder:
         home = Path(folder)
         return _start(home, home / "cold", flags), _start(home, home / "warm", flags)

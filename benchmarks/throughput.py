@@ -1,11 +1,12 @@
-"""How near training comes to the floor of this machine, for five networks.
+"""Measures how near training comes to the floor of this machine, for five networks.
 
   python benchmarks/throughput.py --game Pong --rounds 5 --seconds 6
 
-The floor of an agent step is its emulation by EnvPool with nothing around it, plus the policy's products at the speed
-of large products here, or the reading of its parameters and observations at the speed of memory, whichever is longer;
-all are measured in turns with the trainings. Efficiency is the floor over what was measured. Writes ``throughput.md``,
-``throughput.json`` and ``throughput.png``. The machine should do nothing else meanwhile.
+The floor of an agent step is a sum of two times. The first is the time of EnvPool alone. The second is the longer of
+two: the policy's products at the speed of large products on this machine, or the reading of parameters and observations
+at the speed of memory. All of these are measured in turns with the trainings. The efficiency is the floor divided by
+the measured time. Writes ``throughput.md``, ``throughput.json`` and ``throughput.png``. The machine should do nothing
+else meanwhile.
 """
 
 import argparse
@@ -31,7 +32,7 @@ Measured = dict[str, list[Done]]
 
 
 def main() -> None:
-    """The command."""
+    """Runs the command."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--game", default="Pong", help="default Pong")
     parser.add_argument("--networks", nargs="+", choices=NETWORKS, default=list(NETWORKS), help="default all")
@@ -66,7 +67,7 @@ def main() -> None:
 
 
 def recipe_flags(name: str, game: str) -> list[str]:
-    """What the training command needs for a network of ``NETWORKS`` and a game."""
+    """Arguments of the training command for a network of ``NETWORKS`` and a game."""
     recipe, *flags = NETWORKS[name]
     if recipe == "pong_reinforce.yaml" and game != "Pong":
         recipe = "atari_fast.yaml"
@@ -74,7 +75,7 @@ def recipe_flags(name: str, game: str) -> list[str]:
 
 
 def _row(name: str, facts: dict[str, Any], measured: Measured, starts: tuple[float, float]) -> Done:
-    """One network's medians; microseconds are of one agent step. Each round has its own floor."""
+    """The medians of one network, in microseconds per agent step. Each round has its own floor."""
     turns, machine, raws = measured[name], measured["machine"], rates(measured[f"{name}: raw EnvPool"])
     floors, efficiencies = [], []
     for turn, rate, raw in zip(turns, machine, raws, strict=True):
@@ -122,7 +123,7 @@ def _table(game: str, machine: str, rows: dict[str, Done], measured: Measured) -
 
 
 def _draw(rows: dict[str, Done], title: str, path: Path) -> None:
-    """Bars of an agent step's phases, and a mark at its floor."""
+    """Draws bars of the phases of an agent step, with a mark at the floor."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(8, 0.6 * len(rows) + 1.6), layout="constrained")

@@ -1,12 +1,13 @@
-"""How long a recipe takes to reach a score: seconds and agent steps for each of several seeds, and their medians.
+"""Measures how long a recipe takes to reach a score: seconds and agent steps of several seeds, and their medians.
 
   python benchmarks/time_to_score.py configs/pong.yaml --target 18 --seeds 1 2 3 -- --env.num-threads 2
 
-One training after another, until the last 100 games average the target or the recipe's budget is used; a seed that
-never gets there counts as infinity. What stands behind ``--`` goes to every training; other settings need another
-``--out``. Called again, it goes on where it stopped: a run that was cut off is resumed, and one that is finished is
-not repeated. Seconds are the run's ``wall_seconds``: all iterations, but not the start of the command nor the saving of
-checkpoints. The first iteration includes the compiling, which later seeds mostly find done. Writes
+The trainings run one after another. Each training runs until its last 100 games average the target, or until the
+recipe's budget is used. A seed that never reaches the target counts as infinity. Every training gets the arguments
+after ``--``; other settings need another ``--out``. A second call continues where the first one stopped: it resumes an
+unfinished run and does not repeat a finished one. Seconds are the run's ``wall_seconds``: all iterations, without the
+start of the command and the saving of checkpoints. The first iteration includes compilation, which later seeds mostly
+find in the cache. Writes
 ``time_to_score.md``, ``time_to_score.json`` and ``time_to_score.png`` beside the folder of the runs.
 """
 
@@ -30,20 +31,20 @@ from jaxpg.machine.durable_files import write_json, write_text
 from jaxpg.viewing.run_log import read_run
 
 Record = dict[str, float | int | None]
-"""One iteration of a run."""
+"""The metrics of one iteration of a run."""
 
 GAMES = 100
-"""Games that a mean has to be of."""
+"""Number of games whose mean return counts."""
 
 
 class Outcome(NamedTuple):
-    """What a seed's run came to; infinite where it never reached the target."""
+    """The result of one seed's run. Agent steps and seconds are infinite if it never reached the target."""
 
     seed: int
     agent_steps: float
     seconds: float
     final_mean: float | None
-    """Of the last 100 games, or of all where there are fewer; None without any."""
+    """Mean return of the last 100 games, or of all games if there are fewer. None if there are no games."""
 
     @property
     def reached(self) -> bool:
@@ -52,7 +53,7 @@ class Outcome(NamedTuple):
 
 
 def main() -> None:
-    """The command."""
+    """Runs the command."""
     own, behind = split_argv(sys.argv[1:])
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     recipe = "configs/pong.yaml"
@@ -76,7 +77,7 @@ def main() -> None:
         records[seed] = run.records
         outcomes.append(outcome(seed, run.records, target))
         print(_line(outcomes[-1]), flush=True)
-    device = jax.devices()[0]  # not before: only one process at a time can have some accelerators
+    device = jax.devices()[0]  # only now: some accelerators admit a single process, which the trainings were
     machine = f"{device.platform} ({device.device_kind}), {os.cpu_count()} cores, {time.strftime('%Y-%m-%d')}"
     title = f"{' '.join([arguments.recipe.name, *behind])}, {machine}"
     table = make_table(outcomes, target, title)
@@ -87,7 +88,7 @@ def main() -> None:
 
 
 def outcome(seed: int, records: list[Record], target: float) -> Outcome:
-    """Finds the first iteration at which the last 100 games, and not fewer, average the target or more."""
+    """Finds the first iteration at which the last 100 games average the target or more. Fewer games do not count."""
     final_mean = records[-1]["return_mean_100"] if records else None
     for record in records:
         mean, games = record["return_mean_100"], record["episodes"]
@@ -97,7 +98,7 @@ def outcome(seed: int, records: list[Record], target: float) -> Outcome:
 
 
 def make_table(outcomes: list[Outcome], target: float, title: str) -> str:
-    """A row for each seed, and one of medians."""
+    """Table with one row for each seed and one row of medians."""
     lines = [
         f"{title}. Until {GAMES} games average {target:g}:",
         "",
@@ -112,12 +113,12 @@ def make_table(outcomes: list[Outcome], target: float, title: str) -> str:
 
 
 def medians(outcomes: list[Outcome]) -> tuple[float, float]:
-    """Of agent steps and of seconds; infinite where half of the seeds or more never reached the target."""
+    """Medians of agent steps and of seconds. Infinite if at least half of the seeds never reached the target."""
     return median(one.agent_steps for one in outcomes), median(one.seconds for one in outcomes)
 
 
 def _settings(config: Config) -> Config:
-    """All but the folder."""
+    """All settings except the run folder."""
     return replace(config, run=replace(config.run, dir=""))
 
 
@@ -132,7 +133,7 @@ def _number(value: float) -> str:
 
 
 def _content(outcomes: list[Outcome], target: float, title: str) -> dict[str, object]:
-    """For JSON, which has no infinity: null stands for it."""
+    """The results as JSON values. JSON has no infinity, so infinity becomes null."""
     agent_steps, seconds = (_finite(value) for value in medians(outcomes))
     seeds = [
         {**one._asdict(), "agent_steps": _finite(one.agent_steps), "seconds": _finite(one.seconds)} for one in outcomes
@@ -146,7 +147,7 @@ def _finite(value: float) -> float | None:
 
 
 def _draw(records: dict[int, list[Record]], target: float, title: str, path: Path) -> None:
-    """Learning curves against wall-clock seconds, and the target."""
+    """Draws the learning curves over wall-clock seconds, and the target."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(8, 4.5), layout="constrained")

@@ -1,4 +1,4 @@
-"""What the benchmarks of whole trainings share: one run after another, each resumed where it was cut off."""
+"""Shared code of the benchmarks of whole trainings: runs one training after another and resumes unfinished runs."""
 
 import contextlib
 import json
@@ -9,21 +9,21 @@ from typing import Any
 
 
 def split_argv(argv: list[str]) -> tuple[list[str], list[str]]:
-    """The arguments before ``--``, which are the benchmark's own, and those behind it."""
+    """Splits the arguments at ``--``: first the benchmark's own arguments, then the training's arguments."""
     at = argv.index("--") if "--" in argv else len(argv)
     return argv[:at], argv[at + 1 :]
 
 
 def train(folder: Path, recipe: Path, flags: list[str], options: list[str]) -> None:
-    """Trains in ``folder`` until the run ends by itself; a run that has is left as it is.
+    """Trains in ``folder`` until the run ends by itself. A finished run is left as it is.
 
     Args:
-      folder: of the run; one that was cut off after a checkpoint is resumed.
-      recipe: of a new run.
-      flags: of a new run; a resumed one has them in its own configuration.
-      options: of a new run and of a resumed one.
+      folder: the run folder. An unfinished run with a checkpoint is resumed.
+      recipe: the recipe of a new run.
+      flags: flags of a new run. A resumed run has these flags in its own configuration.
+      options: flags of a new run and of a resumed run.
     """
-    if read_summary(folder).get("ended", "SIG").startswith("SIG"):  # not begun, or ended by a signal
+    if read_summary(folder).get("ended", "SIG").startswith("SIG"):  # the run has not begun, or a signal ended it
         begun = (folder / "checkpoints").is_dir() and any((folder / "checkpoints").iterdir())
         new = [str(recipe), "--run.dir", str(folder), *flags]
         if folder.exists() and not begun:
@@ -32,18 +32,18 @@ def train(folder: Path, recipe: Path, flags: list[str], options: list[str]) -> N
 
 
 def call(command: str, *argv: str) -> None:
-    """Runs ``python -m jaxpg.<command>``; where it fails, this process ends with its exit code."""
+    """Runs ``python -m jaxpg.<command>``. If the command fails, this process ends with the command's exit code."""
     print(f"+ python -m jaxpg.{command} {' '.join(argv)}", flush=True)
     with subprocess.Popen([sys.executable, "-m", f"jaxpg.{command}", *argv]) as process:
         code = None
         while code is None:
-            with contextlib.suppress(KeyboardInterrupt):  # the command gets it too: it saves, and ends with 130
+            with contextlib.suppress(KeyboardInterrupt):  # the command gets the signal, too, saves and ends with 130
                 code = process.wait()
     if code:
         sys.exit(code)
 
 
 def read_summary(folder: Path) -> dict[str, Any]:
-    """What a run says about its end; empty while there is none."""
+    """The content of a run's summary.json. Empty if the run has not written it yet."""
     path = folder / "summary.json"
     return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}

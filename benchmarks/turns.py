@@ -1,4 +1,4 @@
-"""What the speed benchmarks share: contestants take turns within one run, and a table is made of their speeds."""
+"""Shared code of the speed benchmarks: lets contestants take turns and makes a table of their speeds."""
 
 import argparse
 import json
@@ -15,18 +15,18 @@ import jax
 from jaxpg.config import Config
 
 Done = dict[str, float]
-"""One turn of a contestant: its seconds, what it did in them, and where they went."""
+"""The result of one turn of a contestant: its seconds, the work done, and the seconds of each phase."""
 
 Row = dict[str, float]
-"""One round: speeds in agent steps per second, and shares, which are small."""
+"""The result of one round: speeds in agent steps per second, and shares between 0 and 1."""
 
 
 PHASES = ("emulate", "act", "learn", "other")
-"""Where a turn's seconds go."""
+"""Phases into which the seconds of a turn are divided."""
 
 
 class Contestant:
-    """A process of ``contestant.py``, or of another script that speaks like it, that works when it is its turn."""
+    """A process that runs ``contestant.py``, or another script with the same protocol, and works when told to."""
 
     def __init__(self, kind: str, argv: list[str], script: str = "contestant.py"):
         command = [sys.executable, str(Path(__file__).parent / script), kind, *argv]
@@ -34,7 +34,7 @@ class Contestant:
         self.facts: dict[str, Any] = self._read()
 
     def turn(self, seconds: float) -> Done:
-        """Works for so long and says what was done."""
+        """Lets the contestant work for ``seconds`` and returns the work done."""
         assert self._process.stdin
         self._process.stdin.write(f"{seconds}\n")
         self._process.stdin.flush()
@@ -58,7 +58,7 @@ def rates(done: list[Done]) -> list[float]:
 
 
 def phase_seconds(turn: Done, phase: str) -> float:
-    """What a phase took of a turn; ``other`` is what the named ones leave."""
+    """Seconds of a turn that a phase took. ``other`` is the time that the named phases leave."""
     return turn[phase] if phase in turn else turn["seconds"] - sum(turn[p] for p in PHASES if p in turn)
 
 
@@ -78,7 +78,7 @@ def say(row: Row) -> None:
 
 
 def report(config: Config, rows: list[Row], folder: Path, name: str) -> None:
-    """Prints the table and writes it as ``name.md``, the rows as ``name.json``."""
+    """Prints the table, and writes the table to ``name.md`` and the rows to ``name.json``."""
     device = jax.devices()[0]
     machine = f"{device.platform} ({device.device_kind}), {os.cpu_count()} cores"
     lines = [

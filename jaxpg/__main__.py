@@ -1,4 +1,4 @@
-"""``jaxpg`` and ``python -m jaxpg``: lists the commands, and runs the one that is named first."""
+"""``jaxpg`` and ``python -m jaxpg``: runs the command that the first argument names, or lists the commands."""
 
 import runpy
 import sys
@@ -9,16 +9,16 @@ from jaxpg.machine.command import run_command
 from jaxpg.machine.console import say
 
 COMMANDS = {
-    "train": "trains a policy and keeps the run in a folder; without arguments REINFORCE on Pong",
+    "train": "trains a policy and keeps the run in a folder; without arguments, REINFORCE plays Pong",
     "evaluate": "plays whole games with a run's policy and says how good it is",
-    "record": "makes videos of a run's policy at play",
-    "report": "makes one page of runs, finished or not",
+    "record": "makes videos of games that a run's policy plays",
+    "report": "makes one page about one or more runs, finished or not",
     "launch": "trains one run with several processes on this machine",
 }
 
 
 def choose(argv: Sequence[str]) -> str | None:
-    """The command that the arguments name; None where they only ask which there are.
+    """The command that the first argument names, or None if the user asks for the list of commands.
 
     Raises:
       UserError: there is no such command.
@@ -31,17 +31,21 @@ def choose(argv: Sequence[str]) -> str | None:
 
 
 def list_commands(argv: Sequence[str]) -> int:
-    """Lists the commands where none is named; returns the exit code."""
+    """Lists the commands and returns the exit code.
+
+    Raises:
+      UserError: the arguments name a command that does not exist.
+    """
     choose(argv)
     say("jaxpg COMMAND ... or python -m jaxpg COMMAND ..., where COMMAND is one of")
     for name, purpose in COMMANDS.items():
         say(f"  {name:10}{purpose}")
-    say("Each says with --help what it takes; --version says the versions. python -m jaxpg.COMMAND is the same.")
+    say("COMMAND --help lists the flags; --version prints the versions. python -m jaxpg.COMMAND is the same.")
     return 0
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """The command; ends the process."""
+    """Runs the command and ends the process."""
     words = sys.argv[1:] if argv is None else list(argv)
     if not words or words[0] not in COMMANDS:
         run_command(list_commands, words, hears_signals=False)

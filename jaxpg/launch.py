@@ -1,7 +1,6 @@
-"""``python -m jaxpg.launch``: several processes on this machine that train one run together.
+"""``python -m jaxpg.launch``: trains one run with several processes on this machine.
 
-It imports the standard library and the errors alone: JAX would cost seconds and memory, and its threads would make
-forking unsafe.
+This module imports neither JAX nor NumPy. JAX would cost seconds and memory, and its threads would make forking unsafe.
 """
 
 import argparse
@@ -20,15 +19,15 @@ from jaxpg.parallel.children import Children, free_port
 
 TRAIN = (sys.executable, "-m", "jaxpg.train")
 MAX_PROCESSES = 256
-"""Each is a Python with JAX, hundreds of megabytes."""
+"""Each process loads Python and JAX, which takes hundreds of megabytes."""
 OWN = ("--processes", "--timeout-seconds")
 GIVEN = ("auto", "coordinator-address", "num-processes", "process-id")
-"""Flags under ``--distributed`` that are for the launcher to give."""
+"""Flags under ``--distributed`` that only the launcher may set."""
 
 
 @dataclass(frozen=True)
 class LaunchArguments:
-    """How many processes, and the arguments of each."""
+    """The launcher's own arguments, and the arguments ``train`` that every process gets."""
 
     processes: int
     timeout_seconds: float
@@ -38,17 +37,17 @@ class LaunchArguments:
 def launch(argv: Sequence[str], command: Sequence[str] = TRAIN) -> int:
     """Runs the command and returns its exit code.
 
-    It is 0 where every process ended with 0, else that of the first process that failed, and 128 plus the number of the
-    signal where one ended it.
+    The exit code is 0 if every process ended with 0. Otherwise it is the exit code of the first process that failed. A
+    process that a signal ended has the exit code 128 plus the signal's number.
 
     Args:
-      argv: what follows ``python -m jaxpg.launch``.
-      command: what every process runs, before its arguments.
+      argv: the arguments after ``python -m jaxpg.launch``.
+      command: the command that every process runs. The arguments of the process are appended.
     """
     arguments = parse_launch(argv)
     address = f"127.0.0.1:{free_port()}"
     children = Children(arguments.timeout_seconds)
-    forwarded = [n for n in SIGNALS if n != signal.SIGHUP or signal.getsignal(n) != signal.SIG_IGN]  # unlike nohup
+    forwarded = [n for n in SIGNALS if n != signal.SIGHUP or signal.getsignal(n) != signal.SIG_IGN]  # not under nohup
     handlers = {number: signal.signal(number, children.forward) for number in forwarded}
     try:
         for index, cores in enumerate(core_shares(_cores(), arguments.processes)):
@@ -63,7 +62,7 @@ def launch(argv: Sequence[str], command: Sequence[str] = TRAIN) -> int:
 
 
 def parse_launch(argv: Sequence[str]) -> LaunchArguments:
-    """Reads the command line: the launcher's flags, then, after ``--`` or after the last of them, the training's.
+    """Reads the command line: first the launcher's flags, then an optional ``--``, then the training's arguments.
 
     Raises:
       UserError: a flag or a value is wrong.
@@ -88,7 +87,9 @@ def parse_launch(argv: Sequence[str]) -> LaunchArguments:
 
 
 def core_shares(cores: Sequence[int], processes: int) -> list[list[int]]:
-    """Divides cores into contiguous shares that differ by one core at most; where they are too few, each gets all.
+    """Divides cores into contiguous shares, one per process, which differ by at most one core.
+
+    If there are fewer cores than processes, every process gets all cores.
 
     >>> core_shares([0, 1, 2, 3, 8], 2)
     [[0, 1], [2, 3, 8]]
@@ -108,7 +109,7 @@ def _cores() -> list[int]:
 
 
 def _split(argv: Sequence[str]) -> tuple[list[str], list[str]]:
-    """The launcher's own arguments and the training's; argparse itself would take the latter's flags for unknown."""
+    """Splits the words into the launcher's arguments and the training's, whose flags argparse does not know."""
     words = list(argv)
     if "--" in words:
         edge = words.index("--")
@@ -120,7 +121,7 @@ def _split(argv: Sequence[str]) -> tuple[list[str], list[str]]:
 
 
 class _Parser(argparse.ArgumentParser):
-    """Whose errors are one sentence."""
+    """Argument parser whose errors are one sentence."""
 
     def error(self, message: str) -> NoReturn:
         raise UserError(message.removeprefix("argument "))
@@ -130,12 +131,12 @@ def _parser() -> argparse.ArgumentParser:
     parser = _Parser(
         prog="python -m jaxpg.launch",
         usage="%(prog)s --processes K [--timeout-seconds S] [--] [RECIPE.yaml] [flags of python -m jaxpg.train]",
-        description="Trains one run with several processes on this machine. Each is python -m jaxpg.train with the "
-        "arguments given; what it says is passed on line by line with its number in front. The cores that this "
-        "command may use are divided among the processes, to each its contiguous share; where they are fewer than "
-        "the processes, or the system cannot do it, every process may use all of them. SIGTERM, SIGHUP and Ctrl-C are "
-        "passed on to every process, so that the run is saved. The exit code is 0, or that of the first process that "
-        "failed.",
+        description="Trains one run with several processes on this machine. Each process runs python -m jaxpg.train "
+        "with the given arguments; its output is passed on line by line with the number of the process in front. The "
+        "cores that this command may use are divided into contiguous shares, one per process. If there are fewer cores "
+        "than processes, or the system cannot bind processes to cores, every process may use all cores. SIGTERM, "
+        "SIGHUP and Ctrl-C are passed on to every process, so that the run is saved. The exit code is 0 if every "
+        "process succeeds, otherwise that of the first process that failed.",
         allow_abbrev=False,
     )
     parser.add_argument("--processes", type=int, metavar="K", help=f"how many processes, 1 to {MAX_PROCESSES}")
@@ -144,14 +145,14 @@ def _parser() -> argparse.ArgumentParser:
         type=float,
         default=60.0,
         metavar="S",
-        help="after one process failed, the others end by themselves; what still runs after so many seconds gets "
-        "SIGTERM, and after as many again SIGKILL (default: %(default)g)",
+        help="after one process fails, the others end by themselves; a process that still runs after S seconds gets "
+        "SIGTERM, and after another S seconds SIGKILL (default: %(default)g)",
     )
     return parser
 
 
 def main(argv: Sequence[str] | None = None, command: Sequence[str] = TRAIN) -> None:
-    """The command; ends the process."""
+    """Runs the command and ends the process."""
     run_command(lambda words: launch(words, command), argv, hears_signals=False)
 
 

@@ -1,1 +1,1 @@
-"""What everything else stands on: types, errors, ranges of numbers, and registries."""
+"""The foundations that every other package imports: types, errors, number ranges and registries."""

@@ -4,18 +4,20 @@ import difflib
 from collections.abc import Iterable
 
 MAX_SENTENCE = 2000
-"""Characters of an error sentence; the middle of a longer one is left out."""
+"""Most characters of an error sentence. A longer sentence loses its middle."""
 
 
 class UserError(Exception):
-    """A mistake in what the user gave; its text is the one sentence that the user reads."""
+    """A mistake in the user's input. The error's text is the one sentence that the user reads."""
 
     def __init__(self, sentence: str):
         super().__init__(_one_line(sentence))
 
 
 def _one_line(sentence: str) -> str:
-    """The sentence on one line of a length to be read, whatever a stranger's file has put into it.
+    """The sentence on one line of readable length, with unprintable characters escaped.
+
+    A sentence may quote a file from a stranger, so it may contain anything.
 
     >>> _one_line("key" + chr(9)) == "key" + chr(92) + "t"
     True
@@ -26,13 +28,15 @@ def _one_line(sentence: str) -> str:
 
 
 class FaultError(Exception):
-    """An emulator or, where several processes save together, a disk failed; nobody's mistake. Its text is the sentence
-    that the user reads, and what was played since the newest iteration or checkpoint is lost.
+    """A failure that is not the user's mistake.
+
+    An emulator failed, or a disk failed while several processes saved together. The error's text is the sentence that
+    the user reads. The agent steps since the newest iteration or checkpoint are lost.
     """
 
 
 def first_line(error: Exception) -> str:
-    """What an error says at first, for a sentence; its kind where it says nothing.
+    """First line of an error's message, or the name of the error's type if the message is empty.
 
     >>> first_line(RuntimeError())
     'RuntimeError'
@@ -41,11 +45,11 @@ def first_line(error: Exception) -> str:
 
 
 CUTOFF = 0.6
-"""Least similarity of a name that is suggested (``difflib``'s ratio)."""
+"""Lowest similarity (``difflib``'s ratio) at which a name is suggested."""
 
 
 def nearest(name: str, names: Iterable[str]) -> str:
-    """Ends an error sentence with the nearest valid name, or with all of them when they are few.
+    """End of an error sentence: the nearest valid name, or all valid names if they are few.
 
     >>> nearest("Pnog", ["Pong", "Breakout"])
     "; did you mean 'Pong'?"
@@ -60,7 +64,11 @@ def nearest(name: str, names: Iterable[str]) -> str:
 
 
 def check_name(key: str, name: str, names: Iterable[str]) -> None:
-    """Raises UserError with the nearest valid name when ``name``, the value of ``key``, is not one of ``names``."""
+    """Checks that ``name``, the value of the setting ``key``, is one of ``names``.
+
+    Raises:
+      UserError: ``name`` is unknown. The sentence suggests the nearest valid name.
+    """
     names = list(names)
     if name not in names:
         raise UserError(f"{key}: unknown name {name!r}{nearest(name, names)}")

@@ -1,4 +1,4 @@
-"""Things of one kind by name, to which a user adds his own with a decorator."""
+"""Registries: things of one kind by name. Users add their own with a decorator."""
 
 from collections.abc import Callable, Iterator, Mapping
 from typing import TypeVar
@@ -18,9 +18,9 @@ class Registry(Mapping[str, Entry]):
     ['triangle', 'square']
 
     Args:
-      key: the configuration's field that chooses one, for error sentences.
-      entries: what is there from the start.
-      defined_by: gives the function or class that stands for an entry, where the entry is neither.
+      key: the config field that chooses an entry. Error sentences name this field.
+      entries: the entries that come with jaxpg.
+      defined_by: maps an entry to the function or class that defines the entry. The default is the entry itself.
     """
 
     def __init__(
@@ -31,10 +31,10 @@ class Registry(Mapping[str, Entry]):
         self._entries = dict(entries)
 
     def register(self, name: str) -> Callable[[Entry], Entry]:
-        """Gives a decorator that adds what it decorates under ``name``, and returns it as it is.
+        """Decorator that adds the decorated object under ``name`` and returns the object unchanged.
 
         Raises:
-          UserError: the decorator is used with a name that something else has.
+          UserError: another entry already has this name. The decorator raises this error when it is applied.
         """
 
         def add(entry: Entry) -> Entry:
@@ -47,7 +47,7 @@ class Registry(Mapping[str, Entry]):
         return add
 
     def __getitem__(self, name: str) -> Entry:
-        """The entry called ``name``; UserError with the nearest name where there is none."""
+        """The entry called ``name``. Raises UserError with the nearest name if there is no such entry."""
         check_name(self._key, name, self._entries)
         return self._entries[name]
 
@@ -62,7 +62,7 @@ class Registry(Mapping[str, Entry]):
 
 
 def _is_reloaded(known: object, entry: object) -> bool:
-    """Whether a file that was imported twice, as in a notebook, defines the same thing again."""
+    """Whether ``entry`` is the same definition again, because a file was imported twice (as in a notebook)."""
     return getattr(known, "__qualname__", "") == getattr(entry, "__qualname__", None) and not str(
         getattr(known, "__module__", "jaxpg.")
     ).startswith("jaxpg.")

@@ -1,4 +1,4 @@
-"""YAML from strangers: read without building objects, within bounds, and with the place of every key."""
+"""Reads YAML that may come from strangers: builds no objects, limits size and depth, and keeps each key's line."""
 
 import warnings
 from pathlib import Path
@@ -22,22 +22,22 @@ from jaxpg.core.errors import UserError, nearest
 _STARTS = (BlockMappingStartToken, BlockSequenceStartToken, FlowMappingStartToken, FlowSequenceStartToken)
 _ENDS = (BlockEndToken, FlowMappingEndToken, FlowSequenceEndToken)
 MAX_DEPTH = 20
-"""Lists and mappings in one another; a recipe has three."""
+"""Deepest nesting of lists and mappings. A real recipe has three levels."""
 MAX_RECIPE_BYTES = 100_000
-"""The reader takes seconds for so much, and a minute for a megabyte."""
+"""Largest recipe. The YAML reader takes seconds for this size, and a minute for a megabyte."""
 
 
 def read_yaml(path: Path) -> Any:
-    """The mapping in a YAML file, which knows the lines of its keys.
+    """Reads the mapping in a YAML file. The result remembers the line and column of each key.
 
     Raises:
-      UserError: it cannot be read, is too large or too deep, has aliases, or is no mapping.
+      UserError: the file cannot be read, is too large, is nested too deeply, has aliases, or is not a mapping.
     """
     try:
         with path.open("rb") as file:
             content = file.read(MAX_RECIPE_BYTES + 1)
         if len(content) > MAX_RECIPE_BYTES:
-            raise UserError(f"{path}: a recipe of more than {MAX_RECIPE_BYTES} bytes is no recipe")
+            raise UserError(f"{path}: a recipe may have at most {MAX_RECIPE_BYTES} bytes")
         text = content.decode("utf-8")
     except OSError as error:
         near = nearest(path.name, (p.name for p in path.parent.glob("*.yaml"))) if path.parent.is_dir() else ""
@@ -46,7 +46,7 @@ def read_yaml(path: Path) -> Any:
         raise UserError(f"{path}: the recipe is not UTF-8 text (byte {error.start})") from error
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # paragraphs about anchors and the numbers of YAML 1.1
+            warnings.simplefilter("ignore")  # long warnings about anchors and the number formats of YAML 1.1
             _refuse_aliases_and_depth(path, text)
             data: Any = YAML(typ="rt").load(text)  # round-trip mode builds no objects and knows line numbers
     except MarkedYAMLError as error:
@@ -55,7 +55,7 @@ def read_yaml(path: Path) -> Any:
         raise UserError(f"{path}{place}: not YAML: {error.problem or error.context}") from error
     except (YAMLError, ValueError, RecursionError) as error:
         raise UserError(f"{path}: not YAML: {str(error).splitlines()[0] if str(error) else 'too deep'}") from error
-    except (AttributeError, LookupError, TypeError) as error:  # of ruamel, at '!!bool x' and at mappings as keys
+    except (AttributeError, LookupError, TypeError) as error:  # from ruamel: '!!bool x', or a mapping as a key
         raise UserError(f"{path}: not YAML: a key or a tagged value is of a wrong kind: {error}") from error
     if data is None:
         data = {}
@@ -66,8 +66,10 @@ def read_yaml(path: Path) -> Any:
 
 
 def _refuse_aliases_and_depth(path: Path, text: str) -> None:
-    """A few lines of aliases of aliases would expand to more than fits into memory, and the reader's time grows with
-    the square of the depth.
+    """Raises UserError for aliases and for deep nesting, before the YAML reader loads the text.
+
+    A few lines of aliases of aliases would expand to more than memory holds. The reader's time grows with the square
+    of the depth.
     """
     depth = 0
     for token in YAML(typ="rt").scan(text):
@@ -84,7 +86,7 @@ def _refuse_aliases_and_depth(path: Path, text: str) -> None:
 
 
 def position(data: Any, keys: tuple[int | str, ...]) -> str:
-    """Line and column of the innermost key that has one, as ``:3:5``."""
+    """Line and column of the innermost key whose place is known, as ``:3:5``. Empty if no place is known."""
     found = ""
     for key in keys:
         try:
@@ -98,7 +100,7 @@ def position(data: Any, keys: tuple[int | str, ...]) -> str:
 
 
 def odd_place(data: Any) -> tuple[Any, ...] | None:
-    """The keys to the first value that JSON has no word for, or to the mapping with such a key; None without one."""
+    """Path of keys to the first value or mapping that JSON cannot express, such as a date. None if there is none."""
     if isinstance(data, dict) and not all(isinstance(key, str | int | float | None) for key in data):
         return ()
     if not isinstance(data, dict | list):

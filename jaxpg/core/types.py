@@ -1,4 +1,4 @@
-"""What travels between the rooms of jaxpg, with one legend for every axis.
+"""The data types that jaxpg's packages exchange, and the letters for their axes.
 
 | letter | axis                                                                          |
 |--------|-------------------------------------------------------------------------------|
@@ -20,32 +20,33 @@ Params = Any
 """A pytree of arrays: the weights of one policy."""
 
 Population = Any
-"""The same pytree with every leaf led by the axis ``P``."""
+"""The pytree of ``Params`` with the axis ``P`` in front of every leaf: the weights of all members."""
 
 MEMBERS = "members"
-"""Name of the axis ``P`` where ``act`` is mapped over it, by which a layer can know that its weights are of many."""
+"""Name of the axis ``P`` when ``act`` is mapped over members. A layer looks for this name to see whether its weights
+are mapped."""
 
 Outputs = tuple[jax.Array, jax.Array]
-"""Logits and value, ``f32[..., A]`` and ``f32[...]``."""
+"""A policy's logits ``f32[..., A]`` and value ``f32[...]``."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class EmulatorNeeds:
-    """What an observation asks of the emulator, so that a wrong pairing fails at start."""
+    """What an observation requires of the emulator. A backend that cannot provide it fails at the start."""
 
     kind: Literal["pixels", "ram", "vector"]
     height: int = 0
-    """Rows of a frame in pixels (only for pixels)."""
+    """Height of a frame in pixels. Only for ``pixels``."""
     width: int = 0
-    """Columns of a frame in pixels (only for pixels)."""
+    """Width of a frame in pixels. Only for ``pixels``."""
     color: Literal["gray", "rgb"] = "gray"
     stack: int = 1
-    """Frames given at each agent step, oldest first."""
+    """Frames in one observation, oldest first."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class EnvSpec:
-    """What an environment gives and takes."""
+    """The actions that an environment takes and the observations that it returns."""
 
     num_actions: int
     observation_shape: tuple[int, ...]
@@ -56,29 +57,32 @@ class EnvSpec:
     frame_skip: int = 1
     """Emulator frames per agent step."""
     action_names: tuple[str, ...] = ()
-    """Of the policy's actions, such as ``UP``, or their numbers where the emulator has no names."""
+    """Name of each policy action, such as ``UP``. Its number if the emulator has no names."""
     remark: str = ""
-    """What a user should know about these emulators, a sentence."""
+    """A sentence about this environment that the user should read. Empty if there is nothing to say."""
 
 
 class TimeStep(NamedTuple):
     """One agent step of all lanes, as host arrays.
 
     An episode ends with ``terminated`` or ``truncated``. The emulator ignores the next action and
-    answers with the first observation of a new episode: there ``acted`` is False, the reward is 0,
-    and the transition has no weight in any loss.
+    returns the first observation of a new episode. On that agent step ``acted`` is False, the reward
+    is 0, and the transition has no weight in any loss.
     """
 
-    observation: np.ndarray  # [N, ...], raw, as EnvSpec says
+    observation: np.ndarray  # [N, ...], raw; EnvSpec has shape and dtype
     reward: np.ndarray  # f32[N], unclipped game score of this agent step
-    terminated: np.ndarray  # bool[N], the game is over
-    truncated: np.ndarray  # bool[N], the time limit cut the game
-    life_lost: np.ndarray  # bool[N], a life was lost and the game goes on
+    terminated: np.ndarray  # bool[N], the episode ended by the game's rules
+    truncated: np.ndarray  # bool[N], the time limit cut the episode
+    life_lost: np.ndarray  # bool[N], a life was lost and the episode continues
     acted: np.ndarray  # bool[N], False where the action was ignored
 
 
 class RawAnswers(NamedTuple):
-    """What emulators said of ``K`` agent steps, as a compiled program got it; only their own backend reads it."""
+    """The emulators' raw results of ``K`` agent steps, from a compiled program.
+
+    Only the backend that made these answers can read them, with ``CompilableEnv.interpret``.
+    """
 
     reward: jax.Array | np.ndarray  # [K, N]
     terminated: jax.Array | np.ndarray  # [K, N]
@@ -88,76 +92,87 @@ class RawAnswers(NamedTuple):
 
 
 class CompiledEmulators(NamedTuple):
-    """Emulators as functions for a compiled program, valid until the next ``reset`` or ``close``."""
+    """Functions that call the emulators from a compiled program. Valid until the next ``reset`` or ``close``."""
 
     handle: np.ndarray
-    """Orders the calls: each takes the one before's."""
+    """Token that orders the calls: each call takes the token that the call before returned."""
     actions: np.ndarray
-    """Of the policy's actions the emulator's, ``i32[A]``."""
+    """Emulator action for each policy action, ``i32[A]``."""
     send: Callable[[jax.Array, jax.Array], jax.Array]
-    """``(handle, actions i32[N] of the emulator) -> handle``"""
+    """``(handle, emulator actions i32[N]) -> handle``"""
     recv: Callable[[jax.Array], tuple[jax.Array, jax.Array, RawAnswers]]
-    """``handle -> (handle, observation [N, ...] as TimeStep has it, answers without the axis K)``"""
+    """``handle -> (handle, raw observation [N, ...], RawAnswers without the axis K)``"""
 
 
 class VectorEnv(Protocol):
-    """``N`` emulators stepped together. After ``reset`` and after each ``send`` comes one ``recv``."""
+    """``N`` lanes that are stepped together. Call ``recv`` once after ``reset`` and once after each ``send``."""
 
     num_lanes: int
     spec: EnvSpec
 
     def reset(self, seeds: np.ndarray) -> None:
-        """Starts every lane anew; ``seeds`` is ``int[N]`` in ``[0, 2**31)``, one a lane, or ValueError."""
+        """Restarts every lane. ``seeds`` is ``int[N]`` in ``[0, 2**31)``, one seed per lane.
+
+        Raises:
+          ValueError: the seeds have another shape, dtype or range.
+        """
 
     def send(self, actions: np.ndarray) -> None:
-        """Sends ``int[N]`` actions in ``[0, A)``; raises ValueError before an emulator sees others."""
+        """Sends ``int[N]`` actions in ``[0, A)``, one per lane.
+
+        Raises:
+          ValueError: the actions have another shape, dtype or range. No emulator has seen them.
+        """
 
     def recv(self) -> TimeStep:
-        """Waits for all lanes."""
+        """Waits for all lanes and returns their agent step."""
 
     def close(self) -> None:
-        """Ends the emulators' threads."""
+        """Stops the emulators' threads."""
 
 
 @runtime_checkable
 class CompilableEnv(VectorEnv, Protocol):
-    """Emulators that a program compiled for the host's CPU can call."""
+    """Environment that a program compiled for the host's CPU can step."""
 
     def compiled(self) -> CompiledEmulators:
-        """Their functions."""
+        """The functions that step the lanes from a compiled program."""
 
     def interpret(self, answers: RawAnswers) -> TimeStep:
-        """What such a program got in K agent steps: a ``TimeStep`` led by K whose observation stands for nothing."""
+        """Converts the raw answers of K agent steps into a ``TimeStep`` with a leading axis K.
+
+        The ``TimeStep`` holds no observation: that field is a meaningless empty array.
+        """
 
 
 class Tape(NamedTuple):
-    """What acting leaves on the device. Row ``T`` holds only the bootstrap observation and value."""
+    """What a rollout leaves on the device for the learner. Row ``T`` holds only the bootstrap observation and value."""
 
     observation: jax.Array  # [T+1, N, ...], encoded
     action: jax.Array  # i32[T+1, N]
     logits: jax.Array  # f32[T+1, N, A]
-    value: jax.Array  # f32[T+1, N], 0 where the policy has no value head
+    value: jax.Array  # f32[T+1, N], 0 if the policy has no value head
 
 
 class Episodes(NamedTuple):
-    """The whole games that ended in a rollout, in the order of their ends, those of one agent step by lane."""
+    """The K episodes that ended in a rollout, sorted by the agent step of their end, then by lane."""
 
-    step: np.ndarray  # i64[K], agent step of the rollout (0 .. T-1) at which the game ended
-    lane: np.ndarray  # i64[K], its number among all lanes of the run
-    candidate: np.ndarray  # i64[K], whose game it was; 0 for a gradient learner
-    episode_return: np.ndarray  # f64[K], unclipped game score over the whole game
+    step: np.ndarray  # i64[K], agent step of the rollout (0 .. T-1) at which the episode ended
+    lane: np.ndarray  # i64[K], the lane's number among all lanes of the run
+    candidate: np.ndarray  # i64[K], id of the candidate that played; 0 for a gradient learner
+    episode_return: np.ndarray  # f64[K], unclipped game score of the whole episode
     length_agent_steps: np.ndarray  # i64[K]
 
 
 class Experience(NamedTuple):
-    """All that came of a rollout in the lanes of one device (N)."""
+    """The result of one rollout, for the ``N`` lanes of one device."""
 
-    tape: Tape | None  # None where the learner keeps none
+    tape: Tape | None  # None if the learner needs no tape
     reward: np.ndarray  # f32[T, N]
     terminated: np.ndarray  # bool[T, N]
     truncated: np.ndarray  # bool[T, N]
     life_lost: np.ndarray  # bool[T, N]
-    acted: np.ndarray  # bool[T, N], False on autoreset steps and where no candidate plays: these have no weight
+    acted: np.ndarray  # bool[T, N], False on autoreset steps and if no candidate plays: no weight
     episodes: Episodes
 
 
@@ -167,5 +182,5 @@ class PolicyFunctions(NamedTuple):
     init: Callable[[jax.Array], Params]
     """``key -> params``"""
     apply: Callable[[Params, jax.Array], Outputs]
-    """``(params, observations [..., *shape]) -> (logits f32[..., A], value f32[...])``: one, or any number of them"""
+    """``(params, observations [..., *shape]) -> (logits f32[..., A], value f32[...])`` with any batch axes, or none"""
     has_value: bool

@@ -1,7 +1,7 @@
-"""Importing the modules in which a user registers policies, observations, environments, learners and writers.
+"""Imports the modules in which a user registers policies, observations, environments, learners and writers.
 
-Importing runs code. So what a file names (a recipe, a run folder) is imported only when the user says that the file can
-be trusted; what the user names on the command line or in Python is imported at once.
+Importing a module runs its code. Modules that a file names (a recipe or a run folder) are imported only if the user
+trusts the file. Modules that the user names on the command line or in Python are imported at once.
 """
 
 import hashlib
@@ -18,26 +18,26 @@ from jaxpg.core.errors import UserError, first_line
 
 
 class Trust(NamedTuple):
-    """Which of the imports that a file names may be run."""
+    """Which modules that a file names may be imported."""
 
     given: tuple[str, ...] = ()
-    """What the user named himself, as ``resolved`` gives it."""
+    """The modules that the user named, as ``resolved`` returns them."""
     everything: bool = False
-    """Whether the user said that the file can be trusted."""
+    """Whether the user trusts the file and everything that it names."""
 
 
 NOBODY = Trust()
 
 
 def resolved(imports: Sequence[str], base: Path) -> tuple[str, ...]:
-    """The imports with every file's path made absolute, so that a run finds it from any working directory.
+    """The imports with absolute file paths, so that a run finds the files from any working directory.
 
     Args:
       imports: names of modules (``mine``, ``package.mine``) or paths of files (``./mine.py``).
-      base: the folder that relative paths begin in.
+      base: the folder that relative paths start from.
 
     Raises:
-      UserError: a path is none that the system has.
+      UserError: an import is not a valid path on this system.
     """
     return tuple(_absolute(name, base) if _is_path(name) else name for name in imports)
 
@@ -46,10 +46,10 @@ def import_all(imports: Sequence[str]) -> None:
     """Imports each module once in this process.
 
     Args:
-      imports: as ``resolved`` gives them.
+      imports: modules as ``resolved`` returns them.
 
     Raises:
-      UserError: there is no such module, or an error is raised while it is imported.
+      UserError: a module does not exist, or raises an error while it is imported.
     """
     for name in imports:
         try:
@@ -64,15 +64,15 @@ def import_all(imports: Sequence[str]) -> None:
 
 
 def import_trusted(imports: Sequence[str], source: str, trust: Trust) -> None:
-    """Imports what a file names, where the user trusts the file or named the same modules.
+    """Imports the modules that a file names, if the user trusts the file or named the same modules.
 
     Args:
-      imports: what the file names, as ``resolved`` gives it.
-      source: the file, for the sentence.
-      trust: in what.
+      imports: the modules that the file names, as ``resolved`` returns them.
+      source: the file, for the error sentence.
+      trust: what the user trusts.
 
     Raises:
-      UserError: it is not trusted; the sentence has the names, and how to go on. Or importing fails.
+      UserError: a module is not trusted (the sentence names the modules and the way out), or importing fails.
     """
     unknown = [name for name in imports if name not in trust.given]
     if unknown and not trust.everything:
@@ -86,8 +86,8 @@ def import_trusted(imports: Sequence[str], source: str, trust: Trust) -> None:
 def _absolute(name: str, base: Path) -> str:
     try:
         return str((base / Path(name).expanduser()).resolve())
-    except (OSError, ValueError, RuntimeError) as error:  # no text for a path, or ~nobody
-        raise UserError(f"imports: {name!r}: no path of a file: {error}") from error
+    except (OSError, ValueError, RuntimeError) as error:  # text that is no path, or the home of an unknown user
+        raise UserError(f"imports: {name!r}: this is not a valid path: {error}") from error
 
 
 def _is_path(name: str) -> bool:
@@ -99,16 +99,16 @@ def _import_file(path: Path) -> None:
         raise UserError("there is no such file")
     main = sys.modules.get("__main__")
     if main is not None and _same_file(getattr(main, "__file__", None), path):
-        return  # the script that is running has registered its own
+        return  # the running script has registered its own entries already
     name = f"jaxpg_user_{path.stem}_{hashlib.sha256(str(path).encode()).hexdigest()[:8]}"
     if name in sys.modules:
         return
     spec = importlib.util.spec_from_file_location(name, path)
     if spec is None or spec.loader is None:
-        raise UserError("a file to import is Python and ends with .py")
+        raise UserError("only Python files, which end with .py, can be imported")
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module
-    sys.path.insert(0, str(path.parent))  # so that it can import its neighbours
+    sys.path.insert(0, str(path.parent))  # so that the file can import its neighbours
     try:
         spec.loader.exec_module(module)
     except BaseException:
@@ -119,7 +119,7 @@ def _import_file(path: Path) -> None:
 
 
 def _import_module(name: str) -> None:
-    sys.path.insert(0, os.getcwd())  # as ``python -m`` has it, for the console script too
+    sys.path.insert(0, os.getcwd())  # as ``python -m`` does; the console script does not
     try:
         importlib.import_module(name)
     finally:
@@ -131,7 +131,7 @@ def _same_file(one: str | None, other: Path) -> bool:
 
 
 def _place(error: Exception) -> str:
-    """Where in the user's file an error was raised."""
+    """File and line in the user's code that raised the error. Empty if the user's code is not involved."""
     frames = traceback.extract_tb(error.__traceback__)
     if isinstance(error, SyntaxError) or not frames or frames[-1].filename == __file__:
         return ""

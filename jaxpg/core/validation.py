@@ -1,4 +1,4 @@
-"""Number types with a range, used in the config dataclasses and checked by pydantic."""
+"""Number types with a range. The config dataclasses use these types, and pydantic checks them."""
 
 from contextlib import suppress
 from typing import Annotated, Any
@@ -6,7 +6,7 @@ from typing import Annotated, Any
 from pydantic import ConfigDict, Field
 
 STRICT = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
-"""Set as ``__pydantic_config__`` of every config dataclass: unknown keys and wrong types are errors."""
+"""The ``__pydantic_config__`` of every config dataclass. Unknown keys and wrong types are errors."""
 
 PositiveInt = Annotated[int, Field(ge=1, le=2**31 - 1)]
 NonNegativeInt = Annotated[int, Field(ge=0, le=2**31 - 1)]
@@ -16,11 +16,14 @@ NonNegativeFloat = Annotated[float, Field(ge=0)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
 
 EXACT = 2**53
-"""Up to which every whole number is a float."""
+"""Largest integer up to which a float represents every integer exactly."""
 
 
 def whole_number(text: str) -> int:
-    """Reads ``640``, ``3_500_000``, ``1e6`` or ``2.5e6``; ValueError for anything with a fraction.
+    """Reads an integer such as ``640``, ``3_500_000``, ``1e6`` or ``2.5e6``.
+
+    Raises:
+      ValueError: the text is not a number, or has a fraction.
 
     >>> whole_number("2.5e6"), whole_number("3_500_000")
     (2500000, 3500000)
@@ -35,7 +38,10 @@ def whole_number(text: str) -> int:
 
 
 def with_whole_numbers(data: Any) -> Any:
-    """Lists and mappings whose floats without a fraction, YAML's ``1e6``, are integers; a float setting takes both."""
+    """Converts floats without a fraction (YAML reads ``1e6`` as a float) into integers, in nested lists and mappings.
+
+    A setting that is a float accepts integers, so the conversion does no harm there.
+    """
     if isinstance(data, dict):
         return {name: with_whole_numbers(value) for name, value in data.items()}
     if isinstance(data, list | tuple):

@@ -1,4 +1,4 @@
-"""The emulators behind one small protocol, ``jaxpg.core.types.VectorEnv``."""
+"""Environments of all backends behind one small protocol, ``jaxpg.core.types.VectorEnv``."""
 
 from collections.abc import Callable
 
@@ -23,12 +23,16 @@ BACKENDS: Registry[Callable[[EnvConfig, EmulatorNeeds, int], VectorEnv]] = Regis
         "probe": Probe,
     },
 )
-"""Environments by the name of their backend."""
+"""Functions that make an environment, by the name of the backend."""
 register_environment = BACKENDS.register
 """Decorator ``register_environment(name)`` for ``(EnvConfig, EmulatorNeeds, num_lanes) -> VectorEnv``."""
 ATARI_BACKENDS = ("envpool", "ale")
 
 
 def make_env(config: EnvConfig, needs: EmulatorNeeds, num_lanes: int) -> VectorEnv:
-    """Makes ``num_lanes`` lanes of ``config.game``; UserError names what the backend cannot do."""
+    """Makes one environment with ``num_lanes`` lanes of ``config.game``.
+
+    Raises:
+      UserError: the backend is unknown or cannot do what the settings or the observation ask for.
+    """
     return BACKENDS[config.backend](config, needs, num_lanes)

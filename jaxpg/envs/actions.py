@@ -1,4 +1,4 @@
-"""Actions are checked here because the emulators do not: a wrong one crashes or hangs them."""
+"""Checks and translates actions. The emulators do not check actions: a wrong action crashes or hangs them."""
 
 from collections.abc import Sequence
 
@@ -8,15 +8,15 @@ from jaxpg.core.errors import UserError
 
 
 class ActionTable:
-    """Maps a policy's actions ``0 .. A-1`` to an emulator's, through an optional subset.
+    """Maps policy actions ``0 .. A-1`` to emulator actions, optionally through a subset.
 
     Args:
       emulator_actions: the names of the emulator's actions.
-      subset: those that the policy may choose, by name or number, in the policy's order; empty for all.
+      subset: the actions that the policy may choose, by name or number, in the policy's order. Empty means all.
       num_lanes: N, the length of every action array.
 
     Raises:
-      UserError: the subset names an action twice or one that the emulator does not have.
+      UserError: the subset names an action twice, or an action that the emulator does not have.
     """
 
     def __init__(self, emulator_actions: Sequence[str], subset: Sequence[int | str], num_lanes: int):
@@ -25,14 +25,18 @@ class ActionTable:
             raise UserError(f"env.actions: {list(subset)} names an action twice")
         self.table = np.array(numbers or range(len(emulator_actions)), dtype=np.int32)
         self.names = tuple(emulator_actions[number] for number in self.table)
-        """Of the policy's actions."""
+        """Name of each policy action."""
         self._num_lanes = num_lanes
 
     def __len__(self) -> int:
         return len(self.table)
 
     def translate(self, actions: np.ndarray) -> np.ndarray:
-        """``int[N]`` of the policy -> ``int32[N]`` of the emulator; ValueError for anything else."""
+        """Translates policy actions ``int[N]`` into emulator actions ``int32[N]``.
+
+        Raises:
+          ValueError: the actions have another shape or dtype, or an action is not in ``[0, A)``.
+        """
         if actions.shape != (self._num_lanes,) or actions.dtype.kind not in "iu":
             raise ValueError(f"actions must be int[{self._num_lanes}], not {actions.dtype}{list(actions.shape)}")
         if actions.min() < 0 or actions.max() >= len(self.table):
@@ -44,7 +48,7 @@ class ActionTable:
 
 
 def numbered(num_actions: int) -> tuple[str, ...]:
-    """Names of actions that have none.
+    """Numbers as names, for actions that have no names.
 
     >>> numbered(3)
     ('0', '1', '2')
@@ -60,4 +64,4 @@ def _number(action: int | str, emulator_actions: Sequence[str]) -> int:
         return emulator_actions.index(action)
     if isinstance(action, int) and 0 <= action <= last:
         return action
-    raise UserError(f"env.actions: {action} is no action of this game, which has 0 to {last}{names}")
+    raise UserError(f"env.actions: {action} is not an action of this game; its actions are 0 to {last}{names}")

@@ -1,4 +1,4 @@
-"""ALE's own vector environment: the exact Gymnasium protocol, and no EnvPool wheel needed."""
+"""Backend for ALE's own vector environment. It follows Gymnasium exactly and does not need EnvPool."""
 
 import numpy as np
 
@@ -11,22 +11,22 @@ from jaxpg.envs.seeds import check_seeds
 from jaxpg.envs.threads import affinity_offset
 
 NO_LIMIT = 2**31 - 1
-"""Frames. Where ALE itself cuts a game, it counts no-ops too and leaves out the last picture."""
+"""Frame limit for ALE that is never reached. ALE's own limit would count no-ops and drop the last frame."""
 
 
 class Ale:
     """``N`` lanes of one Atari game in ``ale_py.vector_env.AtariVectorEnv``.
 
-    With frame skip 4, sticky 0.25, no pooling, no no-ops, no FIRE and raw RGB frames every frame,
-    reward and end of a lane's first game equals ``gymnasium.make("ALE/<Game>-v5")``. The next games differ by the
-    luck of the sticky actions, because ALE does not emulate the rest of a game's last agent step.
+    With frame skip 4, sticky actions 0.25, no pooling, no no-ops, no FIRE and raw RGB frames, each lane's first episode
+    equals ``gymnasium.make("ALE/<Game>-v5")`` in every frame, reward and end. The next episodes draw other sticky
+    actions, because ALE does not emulate the rest of an episode's last agent step.
 
     Raises:
-      UserError: an unknown game, an observation that ALE cannot give, or a wrong action subset.
+      UserError: the game is unknown, ALE cannot provide the observation, or the action subset is wrong.
     """
 
     def __init__(self, config: EnvConfig, needs: EmulatorNeeds, num_lanes: int):
-        from ale_py.vector_env import AtariVectorEnv  # here, because a run on another backend does not need ALE
+        from ale_py.vector_env import AtariVectorEnv  # imported here, because other backends do not need ALE
 
         rom_ids = rom_ids_by_game()
         check_game(config.game, rom_ids, "ale")
@@ -69,7 +69,7 @@ class Ale:
         self._limit = config.max_episode_agent_steps
         self._lives = np.zeros(num_lanes, np.int32)
         self._ended = np.ones(num_lanes, bool)
-        self._cut = np.zeros(num_lanes, bool)  # whose game the limit ended, so that ALE does not begin another
+        self._cut = np.zeros(num_lanes, bool)  # lanes whose episode the limit ended; ALE does not restart these itself
         self._age = np.zeros(num_lanes, int)  # agent steps since the lane's episode began
         self._first: TimeStep | None = None
 
@@ -85,7 +85,7 @@ class Ale:
 
     def send(self, actions: np.ndarray) -> None:
         sent = self._actions.translate(actions)
-        sent[self._cut] = 0  # such an action is ignored
+        sent[self._cut] = 0  # the action of a lane that was cut is ignored
         self._env.send(sent)
 
     def recv(self) -> TimeStep:
@@ -94,7 +94,7 @@ class Ale:
             return first
         observation, reward, terminated, _, info = self._env.recv()
         if self._cut.any():
-            go_on = np.full(np.count_nonzero(self._cut), -1)  # in place of seeds: the emulators' luck goes on
+            go_on = np.full(np.count_nonzero(self._cut), -1)  # -1 instead of a seed: the random numbers continue
             observation, info = self._env.reset(seed=go_on, options={"reset_mask": self._cut})
         acted = ~self._ended
         self._age = np.where(acted, self._age + 1, 0)
@@ -124,7 +124,12 @@ def _remark(config: EnvConfig, needs: EmulatorNeeds) -> str:
 
 
 def _fill_stack(observation: np.ndarray, age: np.ndarray) -> np.ndarray:
-    """Repeats an episode's first frame where the stack reaches back before it; ALE leaves these frames black."""
+    """Fills the part of the frame stack before an episode's begin with its first frame; ALE leaves it black.
+
+    Args:
+      observation: ``[N, stack, ...]``.
+      age: agent steps since the begin of each lane's episode, ``int[N]``.
+    """
     stack = observation.shape[1]
     young = np.flatnonzero(age < stack - 1)
     if not young.size:

@@ -1,4 +1,4 @@
-"""The console's memory under the exact Gymnasium protocol, lane by lane through ALE's own interface."""
+"""Backend for the console's memory (RAM). It follows Gymnasium exactly and steps ALE's own interface lane by lane."""
 
 from typing import Any
 
@@ -14,18 +14,19 @@ MEMORY_BYTES = 128
 
 
 class AleRam:
-    """``N`` lanes of one Atari game that give the console's memory; ALE's vector environment has none to give.
+    """``N`` lanes of one Atari game whose observation is the console's memory, ``u8[N, 128]``.
 
-    With frame skip 4, sticky 0.25, no no-ops and no FIRE, the bytes, rewards and ends of every agent step equal
-    ``gymnasium.make("ALE/<Game>-v5", obs_type="ram")``. ALE keeps Python's lock while it emulates, so that all lanes
-    share one core; drawing no picture makes up for most of it (docs/results.md).
+    ALE's vector environment cannot provide the memory. With frame skip 4, sticky actions 0.25, no no-ops and no FIRE,
+    the bytes, rewards and ends of every agent step equal ``gymnasium.make("ALE/<Game>-v5", obs_type="ram")``. ALE holds
+    Python's lock while it emulates, so all lanes share one core. No frame is drawn, which makes up for most of the loss
+    (docs/results.md).
 
     Raises:
-      UserError: an unknown game, or a wrong action subset.
+      UserError: the game is unknown, or the action subset is wrong.
     """
 
     def __init__(self, config: EnvConfig, num_lanes: int):
-        import ale_py  # here, because a run on another backend does not need ALE
+        import ale_py  # imported here, because other backends do not need ALE
         from ale_py import roms
 
         rom_ids = rom_ids_by_game()
@@ -36,7 +37,7 @@ class AleRam:
         self._lanes: list[Any] = [quiet_console() for _ in range(num_lanes)]
         for lane in self._lanes:
             lane.setFloat("repeat_action_probability", config.sticky_action_probability)
-            lane.setInt("max_num_frames_per_episode", 0)  # no limit: it would count the no-ops as well
+            lane.setInt("max_num_frames_per_episode", 0)  # no limit; ALE's limit would count the no-ops
         self._lanes[0].loadROM(self._rom)
         legal, minimal = self._lanes[0].getLegalActionSet(), self._lanes[0].getMinimalActionSet()
         self._emulator_actions = legal if config.full_action_space else minimal
@@ -54,7 +55,7 @@ class AleRam:
         self._noops: list[np.random.Generator] = []
         self._lives = np.zeros(num_lanes, np.int32)
         self._ended = np.ones(num_lanes, bool)
-        self._age = np.zeros(num_lanes, int)  # agent steps since the lane's game began
+        self._age = np.zeros(num_lanes, int)  # agent steps since the lane's episode began
         self._sent: np.ndarray | None = None
 
     def reset(self, seeds: np.ndarray) -> None:
@@ -62,7 +63,7 @@ class AleRam:
         self._noops = [np.random.default_rng(int(seed)) for seed in seeds]
         for lane, seed in zip(self._lanes, seeds, strict=True):
             lane.setInt("random_seed", int(seed))
-            lane.loadROM(self._rom)  # which starts the emulator's random numbers anew
+            lane.loadROM(self._rom)  # loading the game restarts the emulator's random numbers
         self._ended[:] = True
         self._sent = np.zeros(self.num_lanes, np.int32)
 
@@ -101,5 +102,5 @@ class AleRam:
             self._lanes[i].act(self._noop)
         if self._presses_fire:
             self._lanes[i].act(self._fire)
-        if self._lanes[i].game_over():  # within the no-ops
+        if self._lanes[i].game_over():  # the episode ended during the no-ops
             self._lanes[i].reset_game()

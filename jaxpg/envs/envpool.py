@@ -1,4 +1,4 @@
-"""EnvPool: C++ threads run the emulators. The default backend, and the one with classic control."""
+"""Backend for EnvPool, which runs the emulators in C++ threads. This is the default, and it has classic control."""
 
 import contextlib
 import warnings
@@ -18,20 +18,20 @@ from jaxpg.envs.threads import affinity_offset
 from jaxpg.machine.signals import signals_left_to_the_system
 
 CLASSIC = {"CartPole-v1": 500, "Acrobot-v1": 500, "MountainCar-v0": 200}
-"""EnvPool's environments besides Atari that run through this backend, and the agent steps of their longest games."""
+"""EnvPool's classic control environments that this backend offers, with the most agent steps of an episode."""
 
 
 class EnvPool:
     """``N`` lanes of one EnvPool environment in synchronous mode, which is bit-deterministic.
 
-    EnvPool cannot re-seed a pool, so ``reset`` makes a new one (about 0.1 CPU-seconds an Atari lane).
+    EnvPool cannot re-seed a pool, so ``reset`` makes a new pool (about 0.1 CPU-seconds per Atari lane).
 
     Raises:
-      UserError: an unknown game, an observation that EnvPool cannot give, or a wrong action subset.
+      UserError: the game is unknown, EnvPool cannot provide the observation, or the action subset is wrong.
     """
 
     def __init__(self, config: EnvConfig, needs: EmulatorNeeds, num_lanes: int):
-        import envpool  # here, because importing it takes seconds and other backends do not need it
+        import envpool  # imported here: the import takes seconds, and other backends do not need it
         from envpool.atari.registration import atari_game_list
 
         self._make = envpool.make_gymnasium
@@ -51,7 +51,7 @@ class EnvPool:
         }
         num_actions, space = _spaces(self._task, tuple(self._options.items()))
         offered = offered_actions(config) if self._is_atari else numbered(num_actions)
-        assert len(offered) == num_actions, "EnvPool's action set is ALE's"
+        assert len(offered) == num_actions, "EnvPool and ALE must have the same actions"
         self._actions = ActionTable(offered, config.actions, num_lanes)
         shape, dtype = _raw_layout(needs, space)
         self.spec = EnvSpec(
@@ -70,7 +70,7 @@ class EnvPool:
     def reset(self, seeds: np.ndarray) -> None:
         check_seeds(seeds, self.num_lanes)
         self.close()
-        with _unbounded_spaces(), signals_left_to_the_system():  # it keeps Python's lock
+        with _unbounded_spaces(), signals_left_to_the_system():  # making a pool holds Python's lock
             self._pool = self._make(
                 self._task,
                 num_envs=self.num_lanes,
@@ -78,8 +78,8 @@ class EnvPool:
                 env_seed=[int(s) for s in seeds],
                 **self._options,
             )
-            _ = self._pool.observation_space  # made now, because the first recv would make it
-        self._ended[:] = True  # the first observation answers no action
+            _ = self._pool.observation_space  # computed now; otherwise the first recv would do it
+        self._ended[:] = True  # no action led to the first observation
         self._pool.async_reset()
 
     def send(self, actions: np.ndarray) -> None:
@@ -109,7 +109,7 @@ class EnvPool:
         acted = ~np.concatenate([self._ended[None], ended[:-1]])
         lives = np.concatenate([self._lives[None], answered_lives])
         self._ended, self._lives = ended[-1], lives[-1]
-        terminated = game_over.astype(bool)  # EnvPool's own says "truncated" of a game over at the limit
+        terminated = game_over.astype(bool)  # at the limit, EnvPool's own flag is false even if the game is over
         return TimeStep(
             observation=np.zeros(0, np.uint8),
             reward=np.where(acted, reward, 0).astype(np.float32),
@@ -136,7 +136,7 @@ class EnvPool:
 
 @cache
 def _spaces(task: str, options: tuple[tuple[str, Any], ...]) -> tuple[int, Any]:
-    """How many actions there are, and the space of observations; EnvPool takes a tenth of a second to say so."""
+    """Number of actions and the observation space. Cached, because EnvPool takes a tenth of a second."""
     import envpool
 
     with _unbounded_spaces():
@@ -146,7 +146,7 @@ def _spaces(task: str, options: tuple[tuple[str, Any], ...]) -> tuple[int, Any]:
 
 @contextlib.contextmanager
 def _unbounded_spaces() -> Iterator[None]:
-    """Silences Gymnasium about classic control's float64 bounds, which EnvPool casts and nobody reads."""
+    """Silences Gymnasium's warning that EnvPool casts the float64 bounds of classic control, which nobody reads."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=".*precision lowered by casting to float32")
         yield
@@ -160,7 +160,7 @@ def _atari_options(config: EnvConfig, needs: EmulatorNeeds) -> dict[str, Any]:
     if config.noop_max < 1:
         raise UserError("env.noop_max: EnvPool needs at least 1 (it crashes at 0); use --env.backend ale for 0")
     frame = {"img_height": needs.height, "img_width": needs.width, "gray_scale": needs.color == "gray"}
-    small = {"img_height": 1, "img_width": 1, "gray_scale": True}  # the RAM is read, the frame thrown away
+    small = {"img_height": 1, "img_width": 1, "gray_scale": True}  # only the RAM is used
     return {
         **(small if needs.kind == "ram" else frame),
         "stack_num": needs.stack,
@@ -181,8 +181,8 @@ def _remark(config: EnvConfig) -> str:
     if rows <= SHORT_PICTURE_ROWS:
         return ""
     return (
-        f"{config.game}'s picture has {rows} rows, of which EnvPool gives the upper {SHORT_PICTURE_ROWS}; "
-        "--env.backend ale shows all"
+        f"{config.game}'s picture has {rows} rows, and EnvPool shows only the upper {SHORT_PICTURE_ROWS}; "
+        "--env.backend ale shows all rows"
     )
 
 

@@ -1,4 +1,4 @@
-"""What emulators take of a machine: memory and threads."""
+"""Memory and threads that the emulators take."""
 
 import os
 
@@ -8,31 +8,31 @@ from jaxpg.envs.config import EnvConfig
 from jaxpg.machine.memory_estimate import Part
 
 MAX_THREADS = 1024
-"""Emulator threads that a process may ask for."""
+"""Most emulator threads of a process."""
 
 ATARI_LANE_BYTES = 1_000_000
-"""Of one emulator (measured: 0.7 to 1.6 MB)."""
+"""Bytes of one Atari emulator (measured: 0.7 to 1.6 MB)."""
 
 VECTOR_LANE_BYTES = 8_000
-"""Of one lane of classic control or of a probe (measured on EnvPool)."""
+"""Bytes of one lane of classic control or of a probe (measured on EnvPool)."""
 
 
 def emulators(env: EnvConfig, needs: EmulatorNeeds) -> Part:
-    """The emulators, each with the frames that it gives and the one before."""
+    """Memory estimate of the emulators. Each emulator holds its current and its previous observation."""
     frame = needs.height * needs.width * needs.stack * (3 if needs.color == "rgb" else 1)
     lane = VECTOR_LANE_BYTES if needs.kind == "vector" else ATARI_LANE_BYTES + 2 * frame
     return Part("env.num_lanes", f"{env.num_lanes} emulators", env.num_lanes * lane)
 
 
 def too_many_threads(env: EnvConfig, num_pools: int, lanes_per_pool: int) -> str:
-    """What the pools would start, in words, where it is more threads than a machine can use; else nothing."""
+    """Sentence about the threads of all pools if they are more than a machine can use; otherwise empty."""
     cores = os.cpu_count() or 1
     a_pool = min(env.num_threads or cores, lanes_per_pool)
-    most = max(MAX_THREADS, 8 * cores)  # eight pools of a thread a core are a default
+    most = max(MAX_THREADS, 8 * cores)  # by default, eight pools have one thread per core each
     return f"{num_pools} pools of {a_pool} threads are more than {most} threads" if num_pools * a_pool > most else ""
 
 
 def check_threads(env: EnvConfig, num_pools: int, lanes_per_pool: int) -> None:
-    """Raises UserError where the pools would start more threads than a machine can use."""
+    """Raises UserError if the pools would start more threads than a machine can use."""
     if what := too_many_threads(env, num_pools, lanes_per_pool):
         raise UserError(f"env.num_pools: {what}; use fewer pools, or set env.num_threads lower")

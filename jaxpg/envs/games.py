@@ -1,4 +1,4 @@
-"""What Atari games and their actions are called: EnvPool and ALE share ROM ids and the numbers of actions."""
+"""Names of Atari games and actions. EnvPool and ALE have the same ROM ids and the same action numbers."""
 
 import difflib
 import functools
@@ -12,7 +12,7 @@ from jaxpg.envs.config import EnvConfig
 
 
 def game_name(rom_id: str) -> str:
-    """A ROM id's usual name.
+    """The usual name of the game with this ROM id.
 
     >>> game_name("ms_pacman")
     'MsPacman'
@@ -22,25 +22,25 @@ def game_name(rom_id: str) -> str:
 
 @functools.cache  # each pool asks
 def rom_ids_by_game() -> dict[str, str]:
-    """ALE's ROM ids by the games' names.
+    """ALE's ROM ids by game name.
 
-    ALE ships a few games for two or more players alone (Combat, Joust, MazeCraze, Warlords), which it cannot play: it
-    ends the process that asks for them. They are left out.
+    The result leaves out a few games for two or more players only (Combat, Joust, MazeCraze, Warlords). ALE ships these
+    games but cannot play them: it ends the process that asks for one.
     """
-    from ale_py import ALEInterface, roms  # here, because a run on another backend does not need ALE
+    from ale_py import ALEInterface, roms  # imported here, because other backends do not need ALE
 
     rom_ids = {game_name(rom_id): rom_id for rom_id in roms.get_all_rom_ids()}
     return {game: rom_id for game, rom_id in rom_ids.items() if ALEInterface.isSupportedROM(roms.get_rom_path(rom_id))}
 
 
 def check_game(game: str, games: Iterable[str], backend: str, classic: Sequence[str] = ()) -> None:
-    """Raises UserError where a backend has no such game, with a name that means the same or with what it offers.
+    """Raises UserError if a backend has no such game. The sentence suggests a similar name, or says what there is.
 
     Args:
-      game: what the user asked for.
+      game: the name that the user gave.
       games: the Atari games that the backend offers.
-      backend: its name.
-      classic: its other environments.
+      backend: the backend's name.
+      classic: the backend's other environments.
     """
     atari = list(games)
     if game in atari or game in classic:
@@ -53,7 +53,7 @@ def check_game(game: str, games: Iterable[str], backend: str, classic: Sequence[
 
 
 def _plain(game: str) -> str:
-    """A game's name without what other libraries put around it.
+    """A game's name in lower case, without the prefixes and suffixes of other libraries.
 
     >>> _plain("ALE/Pong-v5"), _plain("PongNoFrameskip-v4")
     ('pong', 'pong')
@@ -62,7 +62,7 @@ def _plain(game: str) -> str:
 
 
 def quiet_console() -> Any:
-    """A new ``ale_py.ALEInterface`` without a game; ALE's banner is not printed."""
+    """A new ``ale_py.ALEInterface`` without a game. ALE does not print its banner."""
     import ale_py
 
     ale_py.ALEInterface.setLoggerMode(ale_py.LoggerMode.Error)
@@ -70,21 +70,21 @@ def quiet_console() -> Any:
 
 
 SHORT_PICTURE_ROWS = 210
-"""Rows of most games' pictures; a few have more."""
+"""Picture rows of most games. A few games have more."""
 
 
 class Cartridge(NamedTuple):
-    """What ALE says of a game that it has loaded."""
+    """Facts about an Atari game, as ALE reports them."""
 
     minimal_actions: tuple[str, ...]
-    """Names of the actions that change anything in this game."""
+    """Names of the actions that have an effect in this game."""
     all_actions: tuple[str, ...]
     picture_rows: int
 
 
 @functools.cache  # loading takes a fifth of a second
 def cartridge(game: str) -> Cartridge:
-    """Facts about an Atari game that ALE knows."""
+    """Loads a game in ALE and reads the facts about it."""
     from ale_py import roms
 
     console = quiet_console()
@@ -97,17 +97,17 @@ def cartridge(game: str) -> Cartridge:
 
 
 def offered_actions(config: EnvConfig) -> tuple[str, ...]:
-    """The names of the actions that the emulator offers in an Atari game; ``config.actions`` chooses among them."""
+    """Names of the actions that the emulator offers in an Atari game. ``config.actions`` selects from these."""
     game = cartridge(config.game)
     return game.all_actions if config.full_action_space else game.minimal_actions
 
 
 def action_names(config: EnvConfig) -> list[str]:
-    """The names of the A actions, such as ``UP``.
+    """Names of the A policy actions, such as ``UP``.
 
     Raises:
-      UserError: the game is not on Atari.
+      UserError: the game is not an Atari game.
     """
     if config.game not in rom_ids_by_game():
-        raise UserError(f"env.game: only Atari games have a picture and named actions, {config.game} has not")
+        raise UserError(f"env.game: only Atari games have pictures and named actions; {config.game} has neither")
     return list(ActionTable(offered_actions(config), config.actions, 1).names)

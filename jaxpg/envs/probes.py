@@ -1,6 +1,6 @@
-"""Tiny problems whose optimum is known, as emulators: each can fail for one reason only.
+"""Probes: tiny environments with a known optimum, each of which tests one property of a learner.
 
-They follow EnvPool's convention to the letter: after an episode's end the next action is ignored.
+Probes follow EnvPool's convention exactly: after the end of an episode, the next action is ignored.
 """
 
 from typing import NamedTuple
@@ -16,14 +16,14 @@ from jaxpg.envs.seeds import check_seeds
 
 class _Problem(NamedTuple):
     length: int  # agent steps in an episode
-    reward: str  # which rule of _reward
+    reward: str  # name of the rule in Probe._reward
     ends_by: str = "termination"
-    optimum: float = 1.0  # the best mean return of an episode
+    optimum: float = 1.0  # highest possible mean return of an episode
 
 
 PROBLEMS = {
-    "Constant": _Problem(1, "one"),  # V = 1 whatever is done
-    "Sign": _Problem(1, "sign_of_observation", optimum=0.0),  # V = +1 or -1 as the observation says
+    "Constant": _Problem(1, "one"),  # V = 1 whatever the action
+    "Sign": _Problem(1, "sign_of_observation", optimum=0.0),  # V = +1 or -1, the sign in the observation
     "Delay": _Problem(2, "one_at_end"),  # V = discount, then 1
     "Bandit": _Problem(1, "action_is_one"),  # action 1 pays
     "Match": _Problem(1, "action_matches"),  # the action must match the observation
@@ -31,11 +31,15 @@ PROBLEMS = {
     "Endless": _Problem(8, "one", ends_by="truncation", optimum=8.0),  # V = 1 / (1 - discount)
     "Count": _Problem(5, "count", optimum=15.0),  # reward 1, 2, 3, 4, 5
 }
-"""Every probe by its ``env.game`` name."""
+"""The problem of each probe, by its ``env.game`` name."""
 
 
 class Probe:
-    """``N`` lanes of one problem; the observation is ``f32[2]``: a random sign and the time left."""
+    """``N`` lanes of one problem. A lane's observation ``f32[2]`` is a random sign and the fraction of time left.
+
+    Raises:
+      UserError: the problem is unknown, or the observation is not a vector.
+    """
 
     def __init__(self, config: EnvConfig, needs: EmulatorNeeds, num_lanes: int):
         check_name("env.game", config.game, PROBLEMS)
@@ -98,7 +102,7 @@ class Probe:
 
     def _observe(self) -> np.ndarray:
         time_left = 1.0 - self._clock / self._problem.length
-        if self._problem.ends_by == "truncation":  # an endless world looks the same at every step
+        if self._problem.ends_by == "truncation":  # an endless problem looks the same at every agent step
             time_left = np.ones(self.num_lanes)
         return np.stack([self._sign, time_left], axis=1).astype(np.float32)
 

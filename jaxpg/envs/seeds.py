@@ -1,4 +1,4 @@
-"""Seeds are checked here because ALE takes a negative one for none at all and seeds by the clock."""
+"""Makes and checks the emulators' seeds. ALE would ignore a negative seed and use the clock instead."""
 
 import numpy as np
 
@@ -12,7 +12,7 @@ def check_seeds(seeds: np.ndarray, num_lanes: int) -> None:
 
 
 def lane_seeds(seed: int, segment: int, num_lanes: int) -> np.ndarray:
-    """The emulators' seeds, ``int64[N]``: a function of the run's seed, the segment and the lane alone."""
+    """Seeds of all lanes, ``int64[N]``. They depend only on the run's seed, the segment and the lane."""
     return np.array(
         [np.random.SeedSequence((seed, segment, lane)).generate_state(1)[0] >> 1 for lane in range(num_lanes)], np.int64
     )

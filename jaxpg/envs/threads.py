@@ -1,4 +1,4 @@
-"""Where emulator threads run."""
+"""Binds emulator threads to cores."""
 
 import os
 
@@ -6,15 +6,16 @@ FLOATING = -1
 
 
 def affinity_offset(num_threads: int, num_lanes: int) -> int:
-    """The first core that emulator threads are bound to, one to a core; ``FLOATING`` where they stay unbound.
+    """The first core of the emulator threads, which are bound one to a core. ``FLOATING`` leaves them unbound.
 
-    Linux often wakes two threads on one core and moves one away milliseconds later, about as long as an agent step of
-    all lanes takes; bound threads save a tenth of the time (docs/performance.md). They are bound only where there is
-    one for each core and the process may use every core, so that no run is driven onto the cores of another.
+    Linux often wakes two threads on the same core and moves one of them only milliseconds later. An agent step of all
+    lanes takes about as long, so bound threads save a tenth of the time (docs/performance.md). Threads are bound only
+    if there is one thread for each core and the process may use every core. Otherwise two runs could be bound to the
+    same cores.
 
     Args:
-      num_threads: as in ``EnvConfig``; 0 for one a core.
-      num_lanes: of this pool; more threads than lanes are never started.
+      num_threads: the setting in ``EnvConfig``; 0 means one thread per core.
+      num_lanes: number of lanes of this pool. A pool never starts more threads than lanes.
     """
     cores = os.cpu_count() or 1
     if num_threads not in (0, cores) or num_lanes < cores or not hasattr(os, "sched_getaffinity"):

@@ -1,4 +1,4 @@
-"""What a command does before JAX is imported, which takes a second and reads its environment then."""
+"""What a command does before it imports JAX. The import takes a second, and JAX reads its environment during it."""
 
 import os
 import signal
@@ -8,16 +8,17 @@ from jaxpg.machine.console import say, speak
 from jaxpg.machine.signals import end_at_once
 
 TRUE = ("y", "yes", "t", "true", "on", "1")
-"""What JAX takes for true, in lower case."""
+"""The words that JAX reads as true, in lower case."""
 PARENT = "JAXPG_PARENT"
-"""Environment variable with the process id of a trainer that started this process and whose end ends it."""
+"""Environment variable with the process id of the trainer that started this process. This process ends when
+the trainer ends."""
 
 
 def begin_command() -> None:
-    """Makes Ctrl-C end the process from now on, and settles the variables that JAX reads when it is imported.
+    """Makes Ctrl-C end the process at once, and checks the variables that JAX reads during its import.
 
-    Python's own KeyboardInterrupt would be a traceback out of an import, and some imports lose it: an exception in a
-    callback, such as that of an import lock, is printed and forgotten.
+    During an import, Python's own KeyboardInterrupt would print a traceback. Some imports even lose the interrupt:
+    Python prints an exception in a callback, such as that of an import lock, and then forgets the exception.
     """
     speak()
     signal.signal(signal.SIGINT, end_at_once)
@@ -30,10 +31,10 @@ def begin_command() -> None:
 
 
 def _settle_variables() -> None:
-    """JAX is imported here where one of its variables is set, because a value that it refuses is a traceback."""
+    """Imports JAX if one of its variables is set, so that a refused value is one sentence instead of a traceback."""
     if os.environ.get("JAX_ENABLE_X64", "").lower() in TRUE:
         os.environ["JAX_ENABLE_X64"] = "0"
-        say("jaxpg: computes in float32 and leaves JAX_ENABLE_X64 aside", error=True)
+        say("jaxpg: computes in float32 and ignores JAX_ENABLE_X64", error=True)
     if not any(name.startswith("JAX_") for name in os.environ):
         return
     try:

@@ -1,4 +1,4 @@
-"""A command from its arguments to its exit code."""
+"""Runs a command, from its arguments to its exit code."""
 
 import itertools
 import os
@@ -18,15 +18,16 @@ from jaxpg.machine.signals import Interrupted, end_at_once, signals_heard
 def run_command(
     command: Callable[[Sequence[str]], int], argv: Sequence[str] | None = None, *, hears_signals: bool = True
 ) -> None:
-    """Runs a command and ends the process. A mistake of the user is one sentence on stderr and exit code 2.
+    """Runs a command and ends the process with the command's exit code.
 
-    An emulator that failed is one sentence and 1. A signal that ends the command is 128 plus its number, 130 for
-    Ctrl-C, as shells have it; see ``jaxpg.machine.signals``.
+    A mistake by the user prints one sentence on stderr and gives exit code 2. A failed emulator prints one sentence and
+    gives exit code 1. A signal that ends the command gives 128 plus the signal's number, as in shells: 130 for Ctrl-C
+    (see ``jaxpg.machine.signals``).
 
     Args:
       command: takes the arguments and returns the exit code.
-      argv: the arguments; None for those of the process.
-      hears_signals: False for a command that handles signals by itself.
+      argv: the arguments. None stands for the arguments of the process.
+      hears_signals: False if the command handles signals itself.
     """
     open_missing()
     with speaking():
@@ -51,14 +52,14 @@ def _exit_code(command: Callable[[Sequence[str]], int], words: Sequence[str], *,
     except KeyboardInterrupt as error:
         code = 128 + (error.number if isinstance(error, Interrupted) else signal.SIGINT)
         say("jaxpg: interrupted", error=True)
-        if signal.getsignal(signal.SIGINT) is end_at_once:  # a process of its own, whose libraries take seconds to end
+        if signal.getsignal(signal.SIGINT) is end_at_once:  # a real command: libraries take seconds to end
             flush()
             os._exit(code)
     finally:
-        flush()  # what is left, such as the help's, for a reader that may be gone
+        flush()  # buffered words, such as the help text; the reader may be gone
     return code
 
 
 def versions() -> str:
-    """The versions that what is computed depends on."""
+    """The versions on which the computed numbers depend: jaxpg, JAX and Python."""
     return f"jaxpg {__version__}, jax {version('jax')}, Python {platform.python_version()}"

@@ -1,6 +1,8 @@
-"""What jaxpg says: records of the logger ``jaxpg``, which commands write to stdout and stderr, and libraries may hear.
+"""Everything that jaxpg says to the user.
 
-This is the only place that writes to stdout and stderr. A reader that is gone costs the words and nothing else.
+Each sentence is a record of the logger ``jaxpg``. Commands write the records to stdout and stderr; programs that use
+jaxpg as a library may handle the records themselves. Only this module writes to stdout and stderr. If the reader of a
+stream is gone, the words are lost and the program continues.
 """
 
 import logging
@@ -11,30 +13,32 @@ from contextlib import contextmanager, suppress
 from typing import IO
 
 LOGGER = logging.getLogger("jaxpg")
-LOGGER.addHandler(logging.NullHandler())  # as a library nothing is written unless the program asks for it
+LOGGER.addHandler(logging.NullHandler())  # as a library, jaxpg writes nothing unless the program asks for it
 
 LOST = (OSError, ValueError, RuntimeError)
-"""What a write raises: nobody reads or the disk is full; the stream is closed; a signal came within another write."""
+"""Errors of a write: OSError if nobody reads or the disk is full, ValueError if the stream is closed, and RuntimeError
+if a signal interrupts another write."""
 
 
 def say(sentence: str, *, error: bool = False) -> None:
-    """Logs one line, as a warning where ``error``; never raises."""
+    """Logs one line, as a warning if ``error`` is set. Never raises."""
     LOGGER.log(logging.WARNING if error else logging.INFO, "%s", sentence)
 
 
 def speak() -> None:
-    """From now on, what is said is written at once: warnings to stderr, all else to stdout; and written once, however
-    often this is called.
+    """Writes each record at once from now on: warnings to stderr, everything else to stdout.
+
+    However often a process calls this, each record is written only once.
     """
     if not any(isinstance(handler, _Speaker) for handler in LOGGER.handlers):
         LOGGER.addHandler(_Speaker())
     LOGGER.setLevel(logging.INFO)
-    LOGGER.propagate = False  # the handlers of a library that logs as well would write each line again
+    LOGGER.propagate = False  # the handlers of other libraries would write each line again
 
 
 @contextmanager
 def speaking() -> Iterator[None]:
-    """Within a command, what is said is written."""
+    """Writes each record, as ``speak`` does, while a command runs."""
     handlers, level, propagates = list(LOGGER.handlers), LOGGER.level, LOGGER.propagate
     speak()
     try:
@@ -46,7 +50,7 @@ def speaking() -> Iterator[None]:
 
 
 class _Speaker(logging.Handler):
-    """Writes without a lock, because a thread that ends the process must not wait for the one that it ends."""
+    """Writes without a lock. A thread that ends the process must not wait for a thread that holds the lock."""
 
     def handle(self, record: logging.LogRecord) -> bool:
         self.emit(record)
@@ -59,16 +63,16 @@ class _Speaker(logging.Handler):
 
 
 def flush() -> None:
-    """Writes what libraries left in the buffers, such as the help, so that Python's own end does not fail at it."""
+    """Writes what libraries left in the buffers, such as the help text. Otherwise Python's own exit may fail."""
     for stream in (sys.stdout, sys.stderr):
         Forgiving(stream).flush()
 
 
 def open_missing() -> None:
-    """Opens the standard streams that the process was started without (``>&-``), to nowhere.
+    """Opens each standard stream that was closed when the process started (``>&-``), and connects it to ``/dev/null``.
 
-    Otherwise the next file that is opened, such as a run's metrics, would have their number, and what libraries write
-    to stdout or stderr would stand in it.
+    Otherwise the next file that the process opens, such as a run's metrics, would get the stream's number. Libraries
+    that write to stdout or stderr would then write into that file.
     """
     for number in range(3):
         try:
@@ -81,10 +85,10 @@ def open_missing() -> None:
 
 
 class Forgiving:
-    """A text stream whose errors cost the words that could not be written; what comes later is tried again.
+    """A text stream whose write errors never raise: the words that cannot be written are lost, later words are tried.
 
     Args:
-      stream: None where the process was started without it.
+      stream: the stream to write to. None if the process started without it.
     """
 
     def __init__(self, stream: IO[str] | None):
@@ -95,7 +99,7 @@ class Forgiving:
         try:
             if self._stream is not None:
                 self._stream.write(text)
-        except UnicodeEncodeError:  # a locale without these letters
+        except UnicodeEncodeError:  # the locale's encoding lacks these letters
             return self.write(text.encode("ascii", "backslashreplace").decode())
         except LOST:
             self._drop()
@@ -120,16 +124,16 @@ class Forgiving:
         return self._stream.fileno()
 
     def _drop(self) -> None:
-        """Empties the stream's buffer into nowhere, so that no later flush fails at the same words."""
+        """Empties the stream's buffer into ``/dev/null``, so that no later flush fails at the same words."""
         assert self._stream is not None, "nothing failed without a stream"
         try:
             number = self._stream.fileno()
             nowhere = os.open(os.devnull, os.O_WRONLY)
-        except (AttributeError, OSError, ValueError):  # closed, or no file at all
+        except (AttributeError, OSError, ValueError):  # the stream is closed, or is no file
             return
         try:
             kept = os.dup(number)
-        except OSError:  # its number was closed; from now on it leads nowhere
+        except OSError:  # the descriptor is closed; from now on it leads to /dev/null
             kept = nowhere
         os.dup2(nowhere, number)
         with suppress(*LOST):

@@ -1,4 +1,4 @@
-"""Files that are on the disk when a function returns, and a folder whose damage shows."""
+"""Writes files that are safely on the disk when the function returns, and detects damage in a folder."""
 
 import hashlib
 import json
@@ -14,13 +14,16 @@ MANIFEST = "manifest.json"
 
 
 def write_text(path: Path, text: str) -> None:
-    """Writes a text file so that it is old or new, never half, even where the power fails or several write it."""
+    """Writes a text file atomically: the file is old or new, never half, even after a power failure.
+
+    Several processes may write the same file at once; one of them wins.
+    """
     write_parts(path, [text])
 
 
 def write_parts(path: Path, parts: Iterable[str]) -> None:
-    """Writes a text file likewise, of parts that are made one by one, so that memory need not hold them all."""
-    temporary = path.with_name(f".{secrets.token_hex(8)}.tmp")  # of this call alone
+    """Writes a text file atomically from parts. Memory need not hold the whole text at once."""
+    temporary = path.with_name(f".{secrets.token_hex(8)}.tmp")  # a name that only this call uses
     try:
         with temporary.open("x", encoding="utf-8") as file:
             file.writelines(parts)
@@ -33,15 +36,19 @@ def write_parts(path: Path, parts: Iterable[str]) -> None:
 
 
 def write_json(path: Path, content: Any) -> None:
-    """Writes a JSON file likewise."""
+    """Writes a JSON file atomically, as :func:`write_text` does."""
     write_text(path, json.dumps(content, indent=2, allow_nan=False) + "\n")
 
 
 def try_to_write(folder: Path, what: Path) -> None:
-    """Makes a folder where it is missing, and a file in it that is taken away at once.
+    """Checks that files can be written in ``folder``: makes the folder if necessary, then creates and removes a file.
+
+    Args:
+      folder: the folder to try.
+      what: the file or folder that will be written there later, for the error sentence.
 
     Raises:
-      UserError: ``what``, which will be written there, cannot be.
+      UserError: the folder cannot be made or written.
     """
     trial = folder / f".{secrets.token_hex(8)}.tmp"
     try:
@@ -53,7 +60,7 @@ def try_to_write(folder: Path, what: Path) -> None:
 
 
 def sync_folder(folder: Path) -> None:
-    """Waits until the names in a folder are on the disk."""
+    """Waits until the folder's list of file names is on the disk."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -62,19 +69,19 @@ def sync_folder(folder: Path) -> None:
 
 
 def refuse_links(folder: Path) -> None:
-    """UserError where a run folder holds a symbolic link: what is written would leave the folder."""
+    """Raises UserError if a run folder contains a symbolic link, through which jaxpg would write outside the folder."""
     for path in folder.rglob("*"):
         if path.is_symlink():
-            raise UserError(f"{path}: a link; nothing is written in a run folder with links, put the file itself there")
+            raise UserError(f"{path}: a run folder must not contain symbolic links; put the file itself there")
 
 
 def unfinished_path(path: Path) -> Path:
-    """Where a video is kept while it is written."""
+    """Path of a video file while the video is being written."""
     return path.with_name(f".{path.stem}.unfinished.mp4")
 
 
 def seal(folder: Path) -> None:
-    """Waits until all that is in ``folder`` is on the disk, and writes the manifest: each file's size and SHA-256."""
+    """Waits until every file in ``folder`` is on the disk, then writes the manifest: each file's size and SHA-256."""
     files = {}
     (folder / MANIFEST).unlink(missing_ok=True)
     for path in sorted(folder.rglob("*")):
@@ -88,7 +95,10 @@ def seal(folder: Path) -> None:
 
 
 def damage(folder: Path) -> str | None:
-    """What is wrong with a sealed folder, None where nothing is. Names that begin with a dot are not looked at."""
+    """Describes the first damage in a sealed folder, or returns None if the folder is intact.
+
+    Additional files whose names begin with a dot are ignored.
+    """
     expected = _manifest(folder)
     if expected is None:
         return f"{MANIFEST} cannot be read"
@@ -104,7 +114,7 @@ def damage(folder: Path) -> str | None:
 
 
 def damage_of_file(folder: Path, name: str) -> str | None:
-    """What is wrong with one file of a sealed folder, None where nothing is; the others are not read."""
+    """Describes the damage of one file in a sealed folder, or returns None if it is intact. Reads no other file."""
     expected = _manifest(folder)
     if expected is None:
         return f"{MANIFEST} cannot be read"
@@ -112,7 +122,7 @@ def damage_of_file(folder: Path, name: str) -> str | None:
 
 
 def _manifest(folder: Path) -> dict[str, tuple[int, str]] | None:
-    """Size and hash of each file; None where they cannot be read."""
+    """Size and hash of each file from the manifest, or None if the manifest cannot be read."""
     try:
         files = json.loads((folder / MANIFEST).read_bytes())["files"]
         return {str(name): tuple(size_and_hash) for name, size_and_hash in files.items()}
@@ -124,7 +134,7 @@ def _damage_of_file(path: Path, name: str, expected: dict[str, tuple[int, str]])
     if not os.path.lexists(path):
         return f"{name} is missing"
     if path.is_symlink() or not path.is_file():
-        return f"{name} is no file of its own"
+        return f"{name} is not a regular file"
     if name not in expected:
         return None if path.name.startswith(".") else f"{name} does not belong to it"
     return None if _size_and_hash(path) == expected[name] else f"{name} is not what was saved"

@@ -1,4 +1,4 @@
-"""What a process may use of its machine, of which a container's limits (control groups of Linux) may leave a part."""
+"""The memory and cores that this process may use. A container's limits (Linux control groups) can lower both."""
 
 import math
 import os
@@ -10,26 +10,26 @@ OWN_GROUPS = Path("/proc/self/cgroup")
 
 
 def usable_memory() -> int:
-    """Bytes of memory: the machine's, or a container's limit where that is lower."""
+    """Bytes of memory that this process may use: the machine's memory, or the container's limit if that is lower."""
     limits = [os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")]
     for folder in _groups("memory"):
-        for name in ("memory.max", "memory.limit_in_bytes"):  # of version 2, of version 1
+        for name in ("memory.max", "memory.limit_in_bytes"):  # control groups of version 2 and of version 1
             limits += [int(word) for word in _words(folder / name) if word.isdecimal()]
     return min(limits)
 
 
 def usable_cores() -> int:
-    """Cores: the machine's, or what a container's share of processor time is worth where that is less."""
+    """Number of cores: the machine's cores, or the container's share of processor time if that is less (rounded up)."""
     limits = [float(os.cpu_count() or 1)]
     for folder in _groups("cpu"):
         words = _words(folder / "cpu.max") or _words(folder / "cpu.cfs_quota_us") + _words(folder / "cpu.cfs_period_us")
-        if len(words) == 2 and all(word.isdecimal() and int(word) for word in words):  # "max" and -1 are no limit
+        if len(words) == 2 and all(word.isdecimal() and int(word) for word in words):  # "max" and -1 mean no limit
             limits.append(int(words[0]) / int(words[1]))
     return math.ceil(min(limits))
 
 
 def _groups(controller: str) -> Iterator[Path]:
-    """The control groups that this process is in, each with all above it; in a container the paths may lead nowhere."""
+    """Folders of this process's control groups and of the groups above them. In a container a folder may not exist."""
     try:
         lines = OWN_GROUPS.read_text(encoding="utf-8").splitlines()
     except (OSError, ValueError):  # not Linux

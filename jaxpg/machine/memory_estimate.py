@@ -1,7 +1,7 @@
-"""What a run will hold in memory, estimated before anything large is made.
+"""Estimates how much memory a run needs, before the run allocates anything large.
 
-The estimates count the large arrays alone and are rather too low: they refuse what cannot work, such as a slip of
-three zeros, and leave what may be tight to whoever asks for it.
+The estimates count only the large arrays, so they are rather too low. They refuse a run that cannot work, such as one
+with three zeros too many in a setting. A run that might just fit is left to the user.
 """
 
 import math
@@ -16,35 +16,39 @@ from jaxpg.core.errors import UserError
 from jaxpg.machine.limits import usable_memory
 
 GAME_BYTES = 64
-"""Of one waiting game in ``kernel.players.CandidateQueue``: its entry, and what making the list takes."""
+"""Bytes of one waiting episode in ``kernel.players.CandidateQueue``: its entry, and the work of making the list."""
 
 
 class Part(NamedTuple):
-    """One thing that takes memory."""
+    """One part of the memory estimate."""
 
     key: str
-    """The setting that makes it large."""
+    """The setting that makes this part large."""
     what: str
     num_bytes: int
 
 
 def games(key: str, num_games: int) -> Part:
-    """Games that wait to be played."""
+    """Memory of the episodes that wait in a queue."""
     return Part(key, f"a queue of {num_games} games", num_games * GAME_BYTES)
 
 
 def candidates(num_lanes: int, weight_bytes: int) -> Part:
-    """The weights of those who play at a time, one candidate a lane."""
+    """Memory of the weights of the candidates that play at the same time, one candidate per lane."""
     return Part("env.num_lanes", f"the weights of {num_lanes} candidates", num_lanes * weight_bytes)
 
 
 def num_bytes(tree: Any) -> int:
-    """Of the arrays in a pytree of shapes."""
+    """Bytes of all arrays in a pytree of shapes."""
     return sum(math.prod(leaf.shape) * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree))
 
 
 def check_memory(parts: Iterable[Part]) -> None:
-    """Raises UserError, which names the setting that weighs most, where the parts exceed what memory there is."""
+    """Checks that the parts fit into the memory that this process may use.
+
+    Raises:
+      UserError: the parts do not fit. The sentence names the setting of the largest part.
+    """
     parts = list(parts)
     total, memory = sum(part.num_bytes for part in parts), usable_memory()
     if total + _in_use() > memory:
@@ -56,7 +60,7 @@ def check_memory(parts: Iterable[Part]) -> None:
 
 
 def _in_use() -> int:
-    """Bytes of memory that this process has already, for the libraries alone some hundred megabytes."""
+    """Bytes of memory that this process uses now. The libraries alone take some hundred megabytes."""
     try:
         pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
     except (OSError, ValueError, IndexError):  # not Linux
@@ -65,7 +69,7 @@ def _in_use() -> int:
 
 
 def _text(size: float) -> str:
-    """A number of bytes for people.
+    """A number of bytes as people write it.
 
     >>> _text(1_234_567_890)
     '1.2 GB'

@@ -1,4 +1,4 @@
-"""A process that ends when the one that started it does, also where that one was killed."""
+"""Ends a child process when its parent ends, even if the parent was killed."""
 
 import ctypes
 import os
@@ -9,12 +9,19 @@ PR_SET_PDEATHSIG = 1
 
 
 def end_with_parent(parent: int, prctl: Callable[[int, int], int] | None = None) -> None:
-    """Asks Linux for a SIGTERM to this process when its parent ends; ends it where the parent has ended already."""
+    """Asks Linux to send SIGTERM to this process when its parent ends.
+
+    If the parent has ended already, this process ends at once.
+
+    Args:
+      parent: the parent's process id.
+      prctl: the C function, if it was found before a fork. None looks it up now.
+    """
     (prctl or find_prctl())(PR_SET_PDEATHSIG, signal.SIGTERM)
     if os.getppid() != parent:
         os._exit(128 + signal.SIGTERM)
 
 
 def find_prctl() -> Callable[[int, int], int]:
-    """Of the C library, found before a fork; without Linux it asks for nothing."""
+    """The C library's ``prctl``, to be found before a fork. On systems other than Linux it does nothing."""
     return getattr(ctypes.CDLL(None), "prctl", lambda option, number: -1)

@@ -1,4 +1,4 @@
-"""What a process settles before it computes: memory, compiled code, precision."""
+"""Prepares a process before it computes: memory, compiled code and precision."""
 
 from types import ModuleType
 from typing import Any
@@ -8,7 +8,7 @@ from jaxpg.machine.xla import keep_compiled_code, use_fast_convolutions, use_flo
 
 
 def prepare_process() -> None:
-    """Keeps freed memory and compiled code, and settles how XLA computes; does no harm when it is called again."""
+    """Keeps freed memory and compiled code, and sets how XLA computes. Further calls do no harm."""
     keep_freed_memory()
     keep_compiled_code()
     use_fast_convolutions()
@@ -16,9 +16,9 @@ def prepare_process() -> None:
 
 
 class CallableModule(ModuleType):
-    """A module that is called as its function of the same name, so that ``jaxpg.train`` is both.
+    """A module that can be called; the call goes to the module's function of the same name.
 
-    ``python -m jaxpg.train`` asks for a module of that name, and ``jaxpg.train(config)`` for a function.
+    ``python -m jaxpg.train`` needs a module ``jaxpg.train``, and ``jaxpg.train(config)`` needs a function of that name.
     """
 
     def __call__(self, *arguments: Any, **options: Any) -> Any:

@@ -1,4 +1,4 @@
-"""What SIGINT (Ctrl-C), SIGTERM and SIGHUP do to a command, whatever its main thread is doing."""
+"""Handles SIGINT (Ctrl-C), SIGTERM and SIGHUP for a command, whatever the command's main thread is doing."""
 
 import os
 import signal
@@ -15,14 +15,14 @@ from jaxpg.machine.console import say
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 SECONDS_TO_END = 0.7
-"""What the main thread has to end by itself; compiled code that it stands in may not return for minutes."""
+"""Time that the main thread has to end by itself. Compiled code may keep the main thread busy for minutes."""
 SECONDS_TO_RAISE_AGAIN = 0.05
 SECONDS_UNTIL_SAID = 1.0
-"""After which a command that saves first says that it has heard."""
+"""Time after which a command that saves first tells the user that it has received the signal."""
 
 
 class Interrupted(KeyboardInterrupt):
-    """A signal ends the command at once; ``number`` is the signal's."""
+    """Raised when a signal ends the command at once. ``number`` is the signal's number."""
 
     def __init__(self, number: int):
         super().__init__(signal.Signals(number).name)
@@ -32,15 +32,16 @@ class Interrupted(KeyboardInterrupt):
 class Stop:
     """Signals that ask a command to end.
 
-    At first a signal raises :class:`Interrupted` in the main thread. After :meth:`note_signals` the first one is noted
-    in ``signal`` instead, so that the command can finish what it does and save; the second one ends it at once.
-    SIGHUP is no second one, because a terminal that goes sends several. It stays ignored where ``nohup`` ignores it.
+    At first a signal raises :class:`Interrupted` in the main thread. After :meth:`note_signals` the first signal is
+    stored in ``signal`` instead, so that the command can finish its work and save. The second signal ends the command
+    at once. SIGHUP does not count as a second signal, because a terminal that closes sends several. If ``nohup``
+    ignores SIGHUP, it stays ignored.
 
-    No handlers are set outside the main thread, where Python has none.
+    Outside the main thread no handlers are set, because Python allows none there.
 
     Args:
-      ends_process: whether the process ends with 128 plus the signal's number where the main thread does not answer,
-        because it stands in compiled code or because a library took the exception for one of its own.
+      ends_process: whether the process ends with 128 plus the signal's number if the main thread does not react. The
+        main thread may be busy in compiled code, or a library may have caught the exception as one of its own.
     """
 
     def __init__(self, *, ends_process: bool = False):
@@ -49,7 +50,7 @@ class Stop:
         self._ends_process = ends_process and self._is_main
         self._notes, self._keeps = False, False
         self._timers: list[threading.Timer] = []
-        self._again = 0  # signals that this object sent itself
+        self._again = 0  # number of signals that this object has sent itself
         self._previous = {}
         for number in SIGNALS if self._is_main else ():
             if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:
@@ -63,13 +64,14 @@ class Stop:
             self._watcher.start()
 
     def note_signals(self) -> None:
-        """From now on the first signal is noted. The process ends nevertheless where the next seconds pass without
-        :meth:`keep`.
+        """From now on the first signal is only noted.
+
+        After a signal the process still ends if :meth:`keep` is not called within ``SECONDS_TO_END``.
         """
         self._notes = True
 
     def keep(self) -> None:
-        """From now on there is something to save, and the first signal leaves time for it."""
+        """From now on there is something to save, and the first signal leaves time to save it."""
         self._keeps = True
         self._cancel_timers()
         if self.signal is not None:
@@ -81,7 +83,7 @@ class Stop:
         return self._keeps
 
     def restore(self) -> None:
-        """Gives the signals their former meaning."""
+        """Restores the signal handlers from before."""
         for number, handler in self._previous.items():
             signal.signal(number, handler)
         self._previous = {}
@@ -96,9 +98,11 @@ class Stop:
 
     @contextmanager
     def left_to_the_system(self) -> Iterator[None]:
-        """For a call that keeps Python's lock, so that neither a handler nor a thread can run.
+        """Lets a signal end the process directly during a call that holds Python's lock.
 
-        Where nothing is to be saved, Linux ends the process, and a shell says 128 plus the signal's number.
+        While the lock is held, neither a handler nor another thread can run. If there is nothing to save, Linux ends
+        the process on a signal, and a shell reports 128 plus the signal's number. If there is something to save,
+        nothing changes.
         """
         if not self._ends_process or self._keeps or threading.current_thread() is not threading.main_thread():
             yield
@@ -120,7 +124,10 @@ class Stop:
             raise Interrupted(number)
 
     def _raise_again(self, details: Any) -> None:
-        """Python drops an exception in a callback, such as JAX's of the garbage collector; the signal comes again."""
+        """Sends the signal again after Python has dropped its exception.
+
+        Python drops an exception that is raised in a callback, such as JAX's callback of the garbage collector.
+        """
         if not isinstance(details.exc_value, Interrupted):
             self._previous_hook(details)
             return
@@ -130,7 +137,10 @@ class Stop:
         self._later(SECONDS_TO_RAISE_AGAIN, partial(signal.pthread_kill, main), number)
 
     def _watch(self, reader: int) -> None:
-        """The system writes the number of each signal into the pipe, even while the main thread stands still."""
+        """Reads signals from the pipe and reacts if the main thread does not.
+
+        The system writes the number of each signal into the pipe, even while the main thread is blocked.
+        """
         is_first = True
         while number := os.read(reader, 1)[0]:
             if self._again:
@@ -168,7 +178,10 @@ class Stop:
 
 
 def end_at_once(number: int, frame: FrameType | None = None) -> None:
-    """Ends the process with a sentence, as a shell numbers it; a reader that does not read holds nobody up."""
+    """Prints a sentence and ends the process with 128 plus the signal's number.
+
+    A thread prints the sentence, so that a reader that does not read cannot delay the end.
+    """
     speaker = threading.Thread(target=say, args=("jaxpg: interrupted",), kwargs={"error": True}, daemon=True)
     speaker.start()
     speaker.join(0.1)
@@ -180,7 +193,7 @@ _CURRENT: ContextVar[Stop | None] = ContextVar("stop", default=None)
 
 @contextmanager
 def signals_heard(*, ends_process: bool = False) -> Iterator[Stop]:
-    """The :class:`Stop` of a command; within another one's block it is that one."""
+    """Yields the :class:`Stop` of the command. A nested block yields the :class:`Stop` of the outer block."""
     current = _CURRENT.get()
     if current is not None:
         yield current
@@ -196,7 +209,7 @@ def signals_heard(*, ends_process: bool = False) -> Iterator[Stop]:
 
 @contextmanager
 def signals_left_to_the_system() -> Iterator[None]:
-    """See :meth:`Stop.left_to_the_system`; nothing changes outside a command."""
+    """Applies :meth:`Stop.left_to_the_system` to the current command. Outside a command nothing changes."""
     stop = _CURRENT.get()
     if stop is None:
         yield

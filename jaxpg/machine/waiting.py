@@ -1,4 +1,4 @@
-"""What a person sees of work that takes more than a moment: how far it is, or what is waited for."""
+"""Shows the progress of long work, or says what the program is waiting for."""
 
 import sys
 import threading
@@ -13,15 +13,19 @@ from jaxpg.machine.console import Forgiving, say
 
 SECONDS_BETWEEN_LINES = 10.0
 SECONDS_UNTIL_SAID = 2.0
-"""Nobody waits longer without knowing for what."""
+"""Longest wait before the user is told what the program is waiting for."""
 
 
 @contextmanager
 def count_up(what: str, total: int | None = None) -> Iterator[Callable[[int], None]]:
-    """Gives a function that is told of every so many more things done, and shows how far the work is.
+    """Shows how far some work is. Yields a function to call with the number of things that have just been done.
 
-    A bar where stdout is a terminal, else a line ``what=done of=total left_seconds=...``, at most one every ten
-    seconds. The total may be unknown.
+    On a terminal the progress is a bar. Otherwise it is a line ``what=done of=total left_seconds=...``, at most one
+    every ten seconds.
+
+    Args:
+      what: the things that are counted.
+      total: how many things there are, or None if the number is unknown.
     """
     began = said_at = time.monotonic()
     done = 0
@@ -45,7 +49,7 @@ def count_up(what: str, total: int | None = None) -> Iterator[Callable[[int], No
 
 @contextmanager
 def said_while_waiting(what: str) -> Iterator[None]:
-    """Says what is waited for where it takes longer than two seconds, and how long it has taken every ten seconds."""
+    """Says ``what`` if the block takes more than two seconds, then every ten seconds how long the block has taken."""
     ended = threading.Event()
     began = time.monotonic()
 
@@ -65,5 +69,5 @@ def said_while_waiting(what: str) -> Iterator[None]:
 
 
 def terminal() -> Console:
-    """Rich's console on stdout, whose terminal may be closed while something is drawn."""
-    return Console(file=Forgiving(sys.stdout))  # type: ignore[arg-type]  # it has what Rich uses of a file
+    """Rich's console on stdout. It survives a terminal that closes while something is drawn."""
+    return Console(file=Forgiving(sys.stdout))  # type: ignore[arg-type]  # Forgiving has the methods that Rich calls

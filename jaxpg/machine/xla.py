@@ -1,4 +1,4 @@
-"""How XLA compiles, and where compiled code is kept between processes."""
+"""Sets how XLA compiles and where compiled code is kept between processes."""
 
 import errno
 import os
@@ -17,12 +17,16 @@ CONVOLUTIONS_FLAG = "--xla_cpu_experimental_ynn_fusion_type"
 
 
 def keep_compiled_code() -> None:
-    """Keeps compiled code in the user's cache folder, so that a second start is quick; without it where it cannot."""
+    """Keeps compiled code in the user's cache folder, so that a second start is quick.
+
+    If the folder cannot be written, nothing is kept, and a sentence says so. The user's own
+    ``JAX_COMPILATION_CACHE_DIR`` has precedence.
+    """
     if "JAX_COMPILATION_CACHE_DIR" in os.environ:
         return
     folder = platformdirs.user_cache_path("jaxpg") / "xla"
     try:
-        if not folder.is_absolute():  # "~/.cache", where there is no home
+        if not folder.is_absolute():  # "~/.cache" if there is no home folder
             raise FileNotFoundError(errno.ENOENT, "there is no home folder")
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder):
@@ -31,21 +35,21 @@ def keep_compiled_code() -> None:
         say(f"jaxpg: compiled code is not kept: {folder}: {error.strerror}", error=True)
         return
     jax.config.update("jax_compilation_cache_dir", str(folder))
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)  # small programs are many
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)  # there are many small programs
 
 
 def use_float32() -> None:
-    """Turns JAX's 64-bit mode off for this process; half of what is compiled was made for 32 bits."""
+    """Turns JAX's 64-bit mode off for this process, because jaxpg's computations are written for 32 bits."""
     if jax.config.values["jax_enable_x64"]:
         say("jaxpg: computes in float32 and turns JAX's jax_enable_x64 off", error=True)
         jax.config.update("jax_enable_x64", False)
 
 
 def local_devices() -> list[jax.Device]:
-    """The devices of this process, which the first call makes ready.
+    """The devices of this process. The first call initializes them.
 
     Raises:
-      UserError: the environment asks for devices that are not there.
+      UserError: ``JAX_PLATFORMS`` asks for devices that do not exist here.
     """
     try:
         return jax.local_devices()
@@ -53,7 +57,7 @@ def local_devices() -> list[jax.Device]:
         wanted = jax.config.values["jax_platforms"]
         if not wanted:
             raise
-        jax.config.update("jax_platforms", "")  # whatever there is
+        jax.config.update("jax_platforms", "")  # use whatever exists
         there = jax.local_devices()[0].platform
         raise UserError(
             f"JAX_PLATFORMS={wanted}: JAX finds no such devices here; leave it out, or use {there}"
@@ -61,13 +65,13 @@ def local_devices() -> list[jax.Device]:
 
 
 def use_fast_convolutions() -> None:
-    """Has XLA on CPU make convolutions by Eigen; to be called before JAX is first used.
+    """Makes XLA on CPU compute convolutions with Eigen. Must be called before the first use of JAX.
 
-    Before JAX 0.12 it hands them to YNNPACK, where they take two or three times as long (docs/performance.md). The
-    user's own choice stays.
+    Before version 0.12 JAX gives convolutions to YNNPACK, which takes two or three times as long
+    (docs/performance.md). If the user has set this flag in ``XLA_FLAGS``, the user's choice stays.
 
     Raises:
-      UserError: XLA refuses the variable XLA_FLAGS.
+      UserError: XLA refuses the value of ``XLA_FLAGS``.
     """
     flags = os.environ.get("XLA_FLAGS", "")
     if flags and CONVOLUTIONS_FLAG not in flags:
@@ -77,7 +81,11 @@ def use_fast_convolutions() -> None:
 
 
 def _check_flags(flags: str) -> None:
-    """UserError for flags at which XLA ends the process; tried in another one."""
+    """Tries the flags in another process, because XLA ends a process whose flags it does not know.
+
+    Raises:
+      UserError: XLA refuses the flags.
+    """
     tried = subprocess.run([sys.executable, "-c", READ_FLAGS], capture_output=True, text=True, check=False)
     if tried.returncode:
         said = tried.stderr.strip().splitlines()

@@ -1,1 +1,1 @@
-"""Devices and processes that share one run."""
+"""Devices and processes that work on one run together."""

@@ -1,4 +1,4 @@
-"""Processes on this machine that are started, heard and ended together."""
+"""Child processes on this machine: the parent starts them, passes on their output and ends them together."""
 
 import contextlib
 import os
@@ -17,15 +17,20 @@ from jaxpg.core.errors import UserError
 from jaxpg.machine.parent import end_with_parent, find_prctl
 
 POLL_SECONDS = 0.1
-"""How long the end of a process may go unnoticed."""
+"""Longest time until the end of a process is noticed."""
 READ_BYTES = 65_536
 STDOUT, STDERR = 1, 2
 
 
 def exit_code(codes: Sequence[int], forwarded: Sequence[int]) -> int:
-    """The exit code for all processes from those of each, in the order in which they ended.
+    """One exit code for all processes.
 
-    It is the first failure's. A process that a forwarded signal ended did as it was told, so any other says more.
+    It is the exit code of the first process that failed. A process that a forwarded signal ended did as it was told,
+    so the exit code of any other failure has precedence.
+
+    Args:
+      codes: the exit code of each process, in the order in which the processes ended.
+      forwarded: the numbers of the signals that were forwarded to the processes.
 
     >>> exit_code([0, 143, 1], []), exit_code([143, 1], [15]), exit_code([0, 143], [15]), exit_code([0, 0], [15])
     (143, 1, 143, 0)
@@ -36,14 +41,14 @@ def exit_code(codes: Sequence[int], forwarded: Sequence[int]) -> int:
 
 
 def free_port() -> int:
-    """A TCP port that nobody uses now. Should another program be faster, process 0 fails, and says so."""
+    """A TCP port that is free now. If another program takes the port first, process 0 fails and says so."""
     with socket.socket() as found:
         found.bind(("127.0.0.1", 0))
         return int(found.getsockname()[1])
 
 
 class Lines:
-    """What a process says on one stream, in whole lines; a carriage return ends one too."""
+    """Reads one stream of a process in whole lines. A carriage return ends a line, too."""
 
     def __init__(self, source: IO[bytes]):
         os.set_blocking(source.fileno(), False)
@@ -51,7 +56,7 @@ class Lines:
         self._rest = b""
 
     def read(self) -> list[bytes] | None:
-        """The lines that are there now, or None at the end of the stream."""
+        """The complete lines that have arrived, or None at the end of the stream."""
         said = self._take()
         if said is None:
             return []
@@ -60,14 +65,17 @@ class Lines:
         return [piece.rstrip(b"\r\n") for piece in pieces] if said else None
 
     def close(self) -> list[bytes]:
-        """All that is left, an unfinished line too; another process may still have the stream, and is not heard."""
+        """Closes the stream and returns the remaining lines, even an unfinished one.
+
+        Another process may still write to the stream; its lines are lost.
+        """
         while said := self._take():
             self._rest += said
         self.source.close()
         return self._rest.splitlines()
 
     def _take(self) -> bytes | None:
-        """What was said and not read yet; nothing at the end, None where that is still to come."""
+        """The bytes that have arrived. Empty at the end of the stream, None if nothing has arrived yet."""
         try:
             return os.read(self.source.fileno(), READ_BYTES)
         except BlockingIOError:
@@ -76,7 +84,7 @@ class Lines:
 
 @dataclass
 class Child:
-    """A process, and its streams that are still heard, each with the file descriptor that its lines go to."""
+    """A process and its open streams. Each stream is mapped to the file descriptor that its lines are written to."""
 
     index: int
     process: subprocess.Popen[bytes]
@@ -84,33 +92,33 @@ class Child:
 
 
 class Children:
-    """Processes that are started, heard and ended together.
+    """Child processes that are started, heard and ended together.
 
-    Each is in a process group of its own, so that Ctrl-C reaches it through this process alone. Where this process is
-    killed, Linux sends SIGTERM to each of them; elsewhere they end at their next line, which nobody reads.
-    Only for a process with one thread, because something is done between fork and exec.
+    Each child has its own process group, so that Ctrl-C reaches the children only through this process. If this process
+    is killed, Linux sends SIGTERM to each child. On other systems a child ends at its next line of output, which nobody
+    reads any more. This process must have a single thread, because Python code runs between fork and exec.
 
     Args:
-      timeout_seconds: how long the others may take to end after the first failure, and again after SIGTERM.
+      timeout_seconds: time that the other children have to end after the first failure, and again after SIGTERM.
     """
 
     def __init__(self, timeout_seconds: float):
         self._timeout_seconds = timeout_seconds
         self._running: list[Child] = []
-        self._codes: list[int] = []  # of those that ended, in that order
+        self._codes: list[int] = []  # exit codes of the children that have ended, in the order of their ends
         self._is_complete = False
-        self._waiting: list[int] = []  # signals that are still to be forwarded
+        self._waiting: list[int] = []  # signals that still have to be forwarded
         self._forwarded: list[int] = []
-        self._own: list[int] = []  # signals that were sent because of the timeout
-        self._steps: list[tuple[float, signal.Signals]] = []  # what is sent when to those that do not end
-        self._unread: set[int] = set()  # file descriptors whose reader has gone
+        self._own: list[int] = []  # signals that this process sent because of the timeout
+        self._steps: list[tuple[float, signal.Signals]] = []  # when to send which signal to children that do not end
+        self._unread: set[int] = set()  # file descriptors whose reader is gone
         self._selector = DefaultSelector()
 
     def start(self, index: int, command: Sequence[str], cores: Sequence[int]) -> None:
-        """Starts a process that may use some cores.
+        """Starts a child that may use the given cores.
 
         Raises:
-          UserError: the system refuses it.
+          UserError: the system cannot start the process.
         """
         try:
             with _on_cores(cores):
@@ -119,9 +127,9 @@ class Children:
                     stdin=subprocess.DEVNULL,
                     stdout=subprocess.PIPE,
                     stderr=subprocess.PIPE,
-                    env={**os.environ, "PYTHONUNBUFFERED": "1"},  # what was said is heard, even from a killed process
+                    env={**os.environ, "PYTHONUNBUFFERED": "1"},  # a killed process's last lines arrive, too
                     process_group=0,
-                    preexec_fn=_end_with_parent(),  # noqa: PLW1509  # there is one thread
+                    preexec_fn=_end_with_parent(),  # noqa: PLW1509  # this process has one thread
                 )
         except OSError as error:
             raise UserError(f"process {index} cannot be started: {error.strerror}") from error
@@ -134,13 +142,13 @@ class Children:
             self._selector.register(lines.source, EVENT_READ, (child, lines))
 
     def forward(self, number: int, frame: FrameType | None = None) -> None:
-        """A signal handler: every process gets the signal too, once all are started."""
+        """Signal handler that forwards the signal to every child, as soon as all children have started."""
         self._waiting.append(number)
         if self._is_complete:
             self._deliver()
 
     def watch(self) -> int:
-        """Passes on what the processes say until all have ended, and returns the exit code for all."""
+        """Passes on the output of all children until all have ended, and returns one exit code for all."""
         self._is_complete = True
         self._deliver()
         while self._running:
@@ -153,7 +161,7 @@ class Children:
         return exit_code(self._codes, self._forwarded)
 
     def close(self) -> None:
-        """Kills what still runs, which is nothing after :meth:`watch`."""
+        """Kills the children that still run. After :meth:`watch` there are none."""
         for child in self._running:
             child.process.kill()
             child.process.wait()
@@ -162,7 +170,7 @@ class Children:
         self._selector.close()
 
     def _deliver(self) -> None:
-        while self._waiting:  # each is taken once, also where the handler comes in between
+        while self._waiting:  # each signal is taken once, even if the handler interrupts this loop
             number = self._waiting.pop(0)
             self._forwarded.append(number)
             for child in self._running:
@@ -196,7 +204,7 @@ class Children:
                 (now + self._timeout_seconds, signal.SIGTERM),
                 (now + 2 * self._timeout_seconds, signal.SIGKILL),
             ]
-        is_said = code in self._codes and returned >= 0  # a user's mistake ends all of them alike
+        is_said = code in self._codes and returned >= 0  # a user's mistake ends all children with the same code
         if code and not is_said and code - 128 not in (*self._forwarded, *self._own):
             how = f"by {_name(-returned)}" if returned < 0 else f"with exit code {code}"
             others = "; the others end by themselves" if is_first and self._running else ""
@@ -217,7 +225,10 @@ class Children:
         self._write(STDERR, f"jaxpg: {sentence}\n".encode())
 
     def _write(self, target: int, text: bytes) -> None:
-        """Writes at once; a full disk costs the words and not the training, a reader that has gone is as SIGTERM."""
+        """Writes at once. If the disk is full, the words are lost and the training continues.
+
+        If the reader is gone, the children get SIGTERM.
+        """
         if target in self._unread:
             return
         try:
@@ -238,7 +249,7 @@ def _name(number: int) -> str:
 
 @contextmanager
 def _on_cores(cores: Sequence[int]) -> Iterator[None]:
-    """What is started meanwhile may use these cores from its first instruction on."""
+    """Restricts this process to some cores, so that a child that starts meanwhile is restricted from the beginning."""
     if not hasattr(os, "sched_setaffinity"):
         yield
         return
@@ -251,6 +262,6 @@ def _on_cores(cores: Sequence[int]) -> Iterator[None]:
 
 
 def _end_with_parent() -> Callable[[], None]:
-    """What a process does between fork and exec, so that this one's end is a SIGTERM to it."""
+    """Function that a child calls between fork and exec, so that it gets SIGTERM when this process ends."""
     prctl, parent = find_prctl(), os.getpid()
     return lambda: end_with_parent(parent, prctl)

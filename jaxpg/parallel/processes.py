@@ -1,7 +1,8 @@
-"""Several processes on one run, through JAX's own distributed runtime, and their end when one of them dies.
+"""Joins several processes to one run through JAX's distributed runtime, and ends all of them when one dies.
 
-JAX notices a dead process by itself and aborts the others, without saying which one it was. So each process tells the
-others every few seconds, through the same runtime, that it is there, and says who is missing before JAX would.
+JAX itself notices a dead process and aborts the others, but does not say which process died. Therefore each process
+sends a sign of life to the others about once a second, through the same runtime. When the signs of a process stop, the
+others name the missing process and end before JAX aborts them.
 """
 
 import ctypes
@@ -27,40 +28,41 @@ from jaxpg.machine.xla import local_devices
 from jaxpg.parallel.team import Team
 
 SIGNS_MISSED = 4
-"""In a row, after which a process is gone where something else already tells that one is."""
+"""Missed signs in a row after which a process counts as gone, if an error already suggests that some process is."""
 SECONDS_JAX_WAITS_LONGER = 3600
-"""Than this module, which ends the wait with a sentence; JAX would abort the process."""
+"""How much longer JAX waits than this module. This module ends with a sentence, but JAX would abort the process."""
 LOOPBACK = ("127.0.0.1", "localhost", "[::1]")
 
 
 @dataclass(frozen=True, kw_only=True)
 class DistributedConfig:
-    """The processes and devices that work on a run together. A resumed run may have others."""
+    """The processes and devices that work on a run together. A resumed run may use different ones."""
 
     coordinator_address: str = ""
-    """HOST:PORT at which process 0 can be reached; the same in all processes."""
+    """HOST:PORT at which the other processes reach process 0; the same in all processes."""
     num_processes: int = 0
-    """How many processes there are."""
+    """Number of processes."""
     process_id: int = -1
-    """Number of this process, from 0."""
+    """Number of this process, counted from 0."""
     auto: bool = False
-    """Whether JAX finds the three above by itself: under Slurm, Open MPI, and on Cloud TPU and its Kubernetes."""
+    """Whether JAX finds the three settings above by itself: under Slurm, Open MPI, Cloud TPU or its Kubernetes."""
     timeout_seconds: float = 30.0
-    """Seconds without a sign of a process after which the others end."""
+    """Seconds without a sign of life from a process after which the other processes end."""
     start_timeout_seconds: float = 300.0
-    """Seconds that the first process waits for the last one at the start."""
+    """Seconds that the processes wait for each other at the start."""
     devices: int = 0
-    """Devices of this process that are used; 0 for all."""
+    """Number of devices that this process uses; 0 means all."""
 
 
 def check_distributed(config: DistributedConfig) -> None:
-    """Raises UserError where the flags contradict each other."""
+    """Raises UserError if the flags contradict each other or a value is out of range."""
     named = bool(config.coordinator_address), config.num_processes != 0, config.process_id != -1
     if config.auto and any(named):
-        raise UserError("--distributed.auto: finds the address and the numbers by itself; leave the other flags out")
+        raise UserError("--distributed.auto: JAX finds the address and the numbers; leave the other flags out")
     if any(named) and not all(named):
         raise UserError(
-            "--distributed.coordinator-address, --distributed.num-processes and --distributed.process-id go together"
+            "--distributed.coordinator-address, --distributed.num-processes and --distributed.process-id go together; "
+            "give all three"
         )
     if any(named):
         host, _, port = config.coordinator_address.rpartition(":")
@@ -82,10 +84,10 @@ def check_distributed(config: DistributedConfig) -> None:
 
 @contextmanager
 def joined_team(config: DistributedConfig) -> Iterator[Team]:
-    """Joins the other processes, where there are any, and watches them; a team of one process otherwise.
+    """Joins the other processes of the run and watches them. Without flags, the team is this process alone.
 
-    Where another process dies, this one ends with exit code 1 and a sentence on stderr, whatever it was doing. The
-    first call that uses JAX's devices must come after it.
+    If another process dies, this process ends with exit code 1 and a sentence on stderr, whatever it is doing. Nothing
+    may use JAX's devices before this call.
 
     Raises:
       UserError: the flags contradict each other, or the other processes cannot be reached.
@@ -107,14 +109,14 @@ def joined_team(config: DistributedConfig) -> Iterator[Team]:
         with _stdout_closed():
             team.gather("here")
         yield team
-        presence.exchange("end", "")  # process 0 may have more to do than the others
-    except UserError:  # to which all processes come
+        presence.exchange("end", "")  # wait for process 0, which may have more to do
+    except UserError:  # every process raises the same error
         raise
     except KeyboardInterrupt as error:
         number = error.number if isinstance(error, Interrupted) else signal.SIGINT
         presence.end("interrupted", code=128 + number)
     except FaultError as error:
-        presence.find_missing()  # whose end may be the cause
+        presence.find_missing()  # a process that died may be the cause
         presence.end(str(error))
     except Exception as error:
         if not presence.find_missing():
@@ -126,9 +128,9 @@ def joined_team(config: DistributedConfig) -> Iterator[Team]:
 
 
 def _initialize(config: DistributedConfig) -> None:
-    jax.config.update("jax_enable_preemption_service", False)  # it would take SIGTERM away from the training loop
+    jax.config.update("jax_enable_preemption_service", False)  # it would catch the training loop's SIGTERM
     jax.config.update("jax_check_proxy_envs", False)
-    os.environ["grpc_proxy"] = ""  # noqa: SIM112  # gRPC alone goes past http_proxy, which other libraries keep
+    os.environ["grpc_proxy"] = ""  # noqa: SIM112  # only gRPC bypasses http_proxy; other libraries keep using it
     host = config.coordinator_address.rpartition(":")[0]
     connection = _Connection(
         coordinator_address=config.coordinator_address or None,
@@ -144,8 +146,9 @@ def _initialize(config: DistributedConfig) -> None:
     with said_while_waiting(f"waiting for {_others(config)}"):
         connection.wait(config.start_timeout_seconds)
     if connection.is_alive():
-        say(f"jaxpg: {where}: waited {config.start_timeout_seconds:g} s in vain for {_others(config)}", error=True)
-        os._exit(2)  # because a thread stands in JAX, which would print pages at the ordinary end
+        waited = f"{config.start_timeout_seconds:g} s of waiting for {_others(config)}"
+        say(f"jaxpg: {where}: gave up after {waited}", error=True)
+        os._exit(2)  # a thread is still in JAX, which would print pages at a normal exit
     error = connection.error
     if error and config.auto:
         raise UserError(f"--distributed.auto: JAX finds no cluster here: {error}") from error
@@ -157,10 +160,12 @@ def _initialize(config: DistributedConfig) -> None:
 
 
 class _Connection(threading.Thread):
-    """JAX's own wait for the other processes, which no signal interrupts and which aborts the process at its end.
+    """Thread in which JAX waits for the other processes.
+
+    No signal can interrupt JAX's wait, and JAX aborts the process when the wait times out.
 
     Args:
-      arguments: of ``jax.distributed.initialize``.
+      arguments: the arguments of ``jax.distributed.initialize``.
     """
 
     def __init__(self, **arguments: Any):
@@ -175,7 +180,7 @@ class _Connection(threading.Thread):
             self.error = error
 
     def wait(self, seconds: float) -> None:
-        """Until there is a connection or an error, but not longer; a signal interrupts it."""
+        """Waits for a connection or an error, at most ``seconds``. A signal can interrupt this wait."""
         self.start()
         until = time.monotonic() + seconds
         while self.is_alive() and time.monotonic() < until:
@@ -183,7 +188,7 @@ class _Connection(threading.Thread):
 
 
 def _others(config: DistributedConfig) -> str:
-    """Who is waited for, as far as this process knows."""
+    """The processes that this process waits for, in words."""
     if config.auto:
         return "the other processes"
     if config.process_id:
@@ -193,15 +198,15 @@ def _others(config: DistributedConfig) -> str:
 
 
 def _some(devices: Sequence[jax.Device], number: int) -> list[jax.Device]:
-    """The first of a process's devices; all where ``number`` is 0."""
+    """The first ``number`` of a process's devices, or all of them if ``number`` is 0."""
     if number > len(devices):
-        raise UserError(f"--distributed.devices: {number} are asked for, but there are {len(devices)}")
+        raise UserError(f"--distributed.devices: {number} are asked for, but there are only {len(devices)}")
     return list(devices[: number or len(devices)])
 
 
 @contextmanager
 def _stdout_closed() -> Iterator[None]:
-    """For the first exchange, at which gloo writes to stdout how many it is connected to."""
+    """Discards stdout during the first exchange, in which gloo prints its number of connections."""
     flush()
     stdout, nowhere = os.dup(1), os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, 1)
@@ -214,14 +219,14 @@ def _stdout_closed() -> Iterator[None]:
 
 
 class Presence:
-    """Tells the other processes every second or so that this one is there, and ends it when one of them is not.
+    """Sends a sign of life about once a second, and ends this process when another process sends no more signs.
 
-    The thread that talks may stand in a call that is never answered, so that another one looks at the time.
+    The talking thread may be stuck in a call that is never answered, so a second thread watches the time.
 
     Args:
-      process: this one's number.
-      num_processes: of all.
-      timeout_seconds: without a sign of a process, after which this one ends.
+      process: number of this process.
+      num_processes: number of all processes.
+      timeout_seconds: seconds without a sign of another process after which this process ends.
     """
 
     def __init__(self, process: int, num_processes: int, timeout_seconds: float):
@@ -229,7 +234,7 @@ class Presence:
         self._client: Any = distributed.global_state.client
         self._seconds_between_signs = min(1.0, timeout_seconds / 10)
         self._name = f"process {process} (process id {os.getpid()} on {socket.gethostname()})"
-        self._answered_at = time.monotonic()  # by process 0
+        self._answered_at = time.monotonic()  # when process 0 last answered
         self._heard_at = dict.fromkeys(range(num_processes), time.monotonic())
         self._names = {i: f"process {i}" for i in range(num_processes)}
         self._ended = threading.Event()
@@ -238,21 +243,21 @@ class Presence:
             thread.start()
 
     def exchange(self, topic: str, word: str) -> list[str]:
-        """What every process says on a topic, once all have; as slow as the slowest."""
+        """Waits until every process has said a word on a topic, and returns the words in the order of the processes."""
         self._client.key_value_set(f"jaxpg/{topic}/{self._process}", word)
         while len(words := self._client.key_value_dir_get(f"jaxpg/{topic}/")) < self._num_processes:
             time.sleep(0.05)
         return [said for _, said in sorted(words, key=lambda pair: int(pair[0].rpartition("/")[2]))]
 
     def find_missing(self) -> list[str]:
-        """Who has died just now, which takes some seconds to show; nobody where all are there."""
+        """Names of the processes that have just died, or an empty list. The search takes up to some seconds."""
         until = time.monotonic() + 2 * SIGNS_MISSED * self._seconds_between_signs
         while not (missing := self._missing(SIGNS_MISSED * self._seconds_between_signs)) and time.monotonic() < until:
             time.sleep(0.1)
         return missing
 
     def end(self, reason: str, code: int = 1) -> NoReturn:
-        """Ends this process without waiting for the others, as JAX's own way out would; says why, or who is gone."""
+        """Ends this process and says why, or which processes are gone. JAX's own exit would wait for the others."""
         missing = self._missing(SIGNS_MISSED * self._seconds_between_signs)
         if missing:
             reason = f"{', '.join(missing)} {'is' if len(missing) == 1 else 'are'} gone"
@@ -260,11 +265,15 @@ class Presence:
         flush()
         say(sentence, error=True)
         if self._process == 0:
-            time.sleep(2 * self._seconds_between_signs)  # with it ends what tells the others who is gone
+            # process 0 keeps the signs, by which the others see who is gone
+            time.sleep(2 * self._seconds_between_signs)
         os._exit(code)
 
     def _missing(self, seconds: float) -> list[str]:
-        """Processes without a sign for so long; process 0 alone where it is silent, because all signs go there."""
+        """Names of the processes without a sign for ``seconds``.
+
+        All signs pass through process 0. If process 0 does not answer, it is the only name.
+        """
         now = time.monotonic()
         if now - self._answered_at > seconds:
             return [self._names[0]]
@@ -283,7 +292,7 @@ class Presence:
             try:
                 self._client.key_value_set(f"jaxpg/sign/{self._process}", f"{count} {self._name}", allow_overwrite=True)
                 answer = self._client.key_value_dir_get("jaxpg/sign/")
-            except jax.errors.JaxRuntimeError:  # process 0 is gone: _look notices
+            except jax.errors.JaxRuntimeError:  # process 0 is gone; _look will notice
                 continue
             self._answered_at = time.monotonic()
             for key, sign in answer:
@@ -299,9 +308,11 @@ class Presence:
 
 
 def _say_who_is_gone_when_jax_aborts(presence: Presence) -> None:
-    """JAX aborts the process when it notices a dead one, at once where that is process 0, and does not say who it was.
+    """Names the dead process when JAX aborts this one.
 
-    abort() reaches no handler of Python's, but one of C's, in a thread of JAX's.
+    JAX aborts this process when it notices a dead process (at once if process 0 is dead), but does not say which one.
+    ``abort()`` never reaches a Python signal handler, so this function installs a C handler, which runs in a thread of
+    JAX.
     """
 
     def aborted(number: int) -> None:
@@ -316,4 +327,4 @@ def _say_who_is_gone_when_jax_aborts(presence: Presence) -> None:
 
 
 _HANDLERS: list[Any] = []
-"""They must live as long as the process."""
+"""C handlers, which must live as long as the process."""

@@ -1,8 +1,9 @@
-"""The devices that work on one run, in one process or in several that run the same program (JAX's multi-controller).
+"""The team: all devices that work on one run, in one or several processes that run the same program.
 
-One device of one process is the ordinary case and takes the same way, except that there is nothing to reduce. Every
-process keeps the learner's whole state on its first device and computes the same from it; what differs is whose lanes
-it plays. Only sums of gradients, a few numbers for each agent step, and finished games travel.
+JAX calls this arrangement multi-controller. The ordinary case, one device in one process, uses the same code and has
+nothing to reduce. Every process keeps the learner's whole state on its first device and computes the same updates. The
+processes differ only in the lanes that they play. They exchange sums of gradients, a few numbers for each agent step,
+and finished episodes.
 """
 
 import hashlib
@@ -24,31 +25,31 @@ from jaxpg.machine.xla import local_devices
 T = TypeVar("T")
 AXIS = "data"
 ENVELOPE_BYTES = 4092
-"""Of a letter that needs no second one."""
+"""Bytes of content that fit into the first message of ``Team.gather``."""
 
 
 @dataclass(frozen=True)
 class Team:
-    """Which devices there are, and how they tell each other what they know.
+    """All devices of a run, and the collective operations between them.
 
     All processes must call ``gather``, ``lead``, ``together``, ``check_alike`` and ``reduce`` in the same order.
     """
 
     mesh: Mesh
-    """All devices of all processes, those of a process side by side, on the axis ``data``."""
+    """All devices of all processes on the axis ``data``. The devices of one process are neighbours."""
     process: int = 0
-    """This process's number; 0 leads: it alone writes files."""
+    """Number of this process. Process 0 leads: only process 0 writes files."""
     num_processes: int = 1
 
     @classmethod
     def of(cls, devices: Sequence[jax.Device], process: int = 0, num_processes: int = 1) -> "Team":
-        """The team of these devices."""
+        """The team that consists of these devices."""
         in_order = sorted(devices, key=lambda device: (device.process_index, device.id))
         return cls(Mesh(np.array(in_order), (AXIS,)), process, num_processes)
 
     @classmethod
     def alone(cls) -> "Team":
-        """One device of one process."""
+        """The team of one device in one process."""
         return cls.of(local_devices()[:1])
 
     @property
@@ -57,25 +58,25 @@ class Team:
 
     @property
     def num_devices(self) -> int:
-        """Of all processes (D)."""
+        """Number of devices in all processes (D)."""
         return int(self.mesh.size)
 
     @property
     def devices(self) -> tuple[jax.Device, ...]:
-        """Of this process, in the order of the mesh."""
+        """Devices of this process, in the order of the mesh."""
         return tuple(self.mesh.local_devices)
 
     @property
     def first_device(self) -> int:
-        """Number of this process's first device among all."""
+        """Index of this process's first device among all devices."""
         return self.process * len(self.devices)
 
     def sharded(self, parts: Sequence[Any], axis: int) -> Any:
-        """One array, in each leaf, of all devices' parts side by side along ``axis``; nothing is copied.
+        """Concatenates all devices' parts along ``axis`` into one sharded array per leaf, without copying.
 
         Args:
-          parts: a pytree of arrays for each device of this process, there already.
-          axis: along which they lie side by side.
+          parts: one pytree of arrays for each device of this process, each already on its device.
+          axis: the axis along which the parts are concatenated.
         """
         sharding = NamedSharding(self.mesh, PartitionSpec(*(None,) * axis, AXIS))
 
@@ -87,7 +88,7 @@ class Team:
         return jax.tree.map(together, *parts)
 
     def replicated(self, tree: Any) -> Any:
-        """What each process has on its first device, and all have the same, as arrays of all devices."""
+        """Replicates a pytree, which is the same in all processes, on all devices."""
         sharding = self.everywhere
 
         def spread(x: jax.Array) -> jax.Array:
@@ -100,70 +101,77 @@ class Team:
 
     @property
     def everywhere(self) -> NamedSharding:
-        """Every device has the whole array."""
+        """Sharding with the whole array on every device."""
         return NamedSharding(self.mesh, PartitionSpec())
 
     def here(self, tree: Any, device: int = 0) -> Any:
-        """A replicated pytree as one of this process's devices has it; nothing is copied."""
+        """The copy of a replicated pytree on one of this process's devices, without copying."""
         wanted = self.devices[device]
         return jax.tree.map(lambda x: next(s.data for s in x.addressable_shards if s.device == wanted), tree)
 
     def reduce(self, reduction: Callable[[Any], Any], parts: Sequence[Any]) -> Any:
-        """One result from all devices' parts, the same in every process, on its first device; of one device, its part.
+        """Reduces the parts of all devices to one result, on the first device of every process.
+
+        The result is the same in every process. With a single device, the result is that device's part as it is.
 
         Args:
-          reduction: pure; of leaves that are led by the D devices, where there are several. The compiler inserts what
-            must travel.
-          parts: a pytree for each device of this process.
+          reduction: a pure function of a pytree whose leaves have a leading axis of length D, one entry per device. The
+            compiler inserts the communication.
+          parts: one pytree for each device of this process.
         """
         if self.num_devices == 1:
-            return parts[0]  # as it is: for a gradient a copy shows (docs/performance.md)
+            return parts[0]  # no copy: copying a gradient would cost time (docs/performance.md)
         together = self.sharded([_led_by_one(part) for part in parts], axis=0)
         return self.here(_reduced(reduction, self.everywhere)(together))
 
     def gather(self, content: Any) -> list[Any]:
-        """What every process has to say, in the order of the processes: anything that is JSON, or bytes within it."""
+        """Collects the content of every process, in the order of the processes.
+
+        Args:
+          content: JSON values and bytes, nested in any way.
+        """
         if self.num_processes == 1:
             return [content]
-        letter = msgpack.packb(content)
-        heads = self._gather_bytes(len(letter).to_bytes(4, "big") + letter[:ENVELOPE_BYTES], 4 + ENVELOPE_BYTES)
+        packed = msgpack.packb(content)
+        heads = self._gather_bytes(len(packed).to_bytes(4, "big") + packed[:ENVELOPE_BYTES], 4 + ENVELOPE_BYTES)
         sizes = [int.from_bytes(head[:4], "big") for head in heads]
-        letters = [head[4:] for head in heads]
-        if max(sizes) > ENVELOPE_BYTES:
-            letters = self._gather_bytes(letter, 1 << (max(sizes) - 1).bit_length())  # few sizes are ever compiled
-        return [msgpack.unpackb(padded[:size]) for padded, size in zip(letters, sizes, strict=True)]
+        messages = [head[4:] for head in heads]
+        if max(sizes) > ENVELOPE_BYTES:  # a power of two, so that few sizes are compiled
+            messages = self._gather_bytes(packed, 1 << (max(sizes) - 1).bit_length())
+        return [msgpack.unpackb(padded[:size]) for padded, size in zip(messages, sizes, strict=True)]
 
     def _gather_bytes(self, content: bytes, size: int) -> list[bytes]:
-        """Every process's bytes, filled up to a common size."""
+        """Collects the bytes of every process. ``size`` is the common size to which the bytes are padded with zeros."""
         rows = multihost_utils.process_allgather(np.frombuffer(content.ljust(size, b"\0"), np.uint8))
         return [row.tobytes() for row in rows]
 
     def lead(self, work: Callable[[], T]) -> T:
-        """What ``work`` returned in process 0, the only one that does it: JSON.
+        """Calls ``work`` in process 0 only, and returns its result, a JSON value, in every process.
 
         Raises:
-          UserError, OSError: in every process what ``work`` raised in process 0.
+          UserError, OSError: ``work`` raised this error in process 0. Every process raises it.
         """
         return self._shared([work] if self.leads else [])[0]
 
     def together(self, work: Callable[[], T]) -> T:
-        """What ``work`` returns in this process; all do it.
+        """Calls ``work`` in every process, and returns the result of this process.
 
         Raises:
-          UserError, OSError: in every process what ``work`` raised in the first that failed.
+          UserError, OSError: ``work`` raised this error in the first process that failed. Every process raises it.
         """
         kept: list[T] = []
         self._shared([lambda: kept.append(work())])
         return kept[0]
 
     def check_same_settings(self, settings: Mapping[str, Any]) -> None:
-        """Compares what every process was told; to be called before anything is written.
+        """Checks that all processes have the same settings. Must be called before anything is written.
 
         Args:
-          settings: JSON values by the names that the user knows, the same names in all processes.
+          settings: JSON values by the names that the user knows. All processes have the same names.
 
         Raises:
-          UserError: in every process, naming the first settings that differ, with the values.
+          UserError: settings differ. Every process raises the error, which names the first differing settings and
+            their values.
         """
         everyones = self.gather(dict(settings))
         differing = []
@@ -177,7 +185,15 @@ class Team:
             raise UserError(f"{', '.join(differing[:3])}{more}; give all processes of a run the same")
 
     def check_alike(self, tree: Any, what: str) -> None:
-        """RuntimeError where the processes do not have the same: they would go on as different runs."""
+        """Checks that a pytree has the same bits in all processes; otherwise they would continue as different runs.
+
+        Args:
+          tree: a pytree of arrays.
+          what: the name of the pytree, for the error sentence.
+
+        Raises:
+          RuntimeError: some processes have different bits.
+        """
         if self.num_processes == 1:
             return
         digest = hashlib.sha256()
@@ -186,10 +202,13 @@ class Team:
         digests = self.gather(digest.hexdigest())
         odd = [str(process) for process, other in enumerate(digests) if other != digests[0]]
         if odd:
-            raise RuntimeError(f"process {', '.join(odd)} has another {what} than process 0")
+            raise RuntimeError(f"process {', '.join(odd)} has a different {what} than process 0")
 
     def _shared(self, works: list[Callable[[], T]]) -> list[T]:
-        """Results of all who work, or the first one's error in every process."""
+        """Calls ``works`` in this process and returns the results of all processes.
+
+        If the work fails in some process, every process raises the error of the first such process.
+        """
         results: list[Any] = []
         error: UserError | OSError | None = None
         try:

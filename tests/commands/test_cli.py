@@ -188,8 +188,8 @@ WRONG = [
     (["--env.backend", "probe", "--env.game", "Count"], "observation.name: a probe gives a vector, not pixels;"),
     (["--reinforce.td-lambda", "0.9", "--reinforce.baseline", "ema"], "reinforce.td_lambda: 0.9 needs reinforce.basel"),
     (["--env.num-pools", "3"], "env.num_pools: 3 pools cannot share 32 lanes evenly"),
-    (["--env.actions", "0", "9"], "env.actions: 9 is no action of this game, which has 0 to 5: NOOP, FIRE, RIGHT"),
-    (["--env.actions", "UP", "LEFT"], "env.actions: UP is no action of this game, which has 0 to 5: NOOP, FIRE, RI"),
+    (["--env.actions", "0", "9"], "env.actions: 9 is not an action of this game; its actions are 0 to 5: NOOP"),
+    (["--env.actions", "UP", "LEFT"], "env.actions: UP is not an action of this game; its actions are 0 to 5"),
     (["--env.game", "LunarLander-v2"], "unknown name 'LunarLander-v2'; envpool offers 104 Atari games, such as Pong"),
     (["--env.game", "LunarLander-v2"], "and CartPole-v1, Acrobot-v1, MountainCar-v0"),
     (

@@ -167,7 +167,7 @@ def test_help_says_what_it_does_with_cores(capsys):
     assert end.value.code == 0
     shown = " ".join(capsys.readouterr().out.split())
     assert "--processes K" in shown
-    assert "cores that this command may use are divided among the processes" in shown
+    assert "cores that this command may use are divided into contiguous shares" in shown
 
 
 def test_every_line_has_its_process_in_front_and_the_last_one_may_be_unfinished():

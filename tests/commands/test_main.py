@@ -97,4 +97,4 @@ def test_64_bits_are_turned_off_with_a_remark(monkeypatch, capsys) -> None:
     monkeypatch.setenv("JAX_ENABLE_X64", "True")
     begin_command()
     assert os.environ["JAX_ENABLE_X64"] == "0"
-    assert capsys.readouterr().err == "jaxpg: computes in float32 and leaves JAX_ENABLE_X64 aside\n"
+    assert capsys.readouterr().err == "jaxpg: computes in float32 and ignores JAX_ENABLE_X64\n"

@@ -50,9 +50,9 @@ def test_an_action_is_chosen_by_name_or_number(subset: tuple[int | str, ...]) ->
 @pytest.mark.parametrize(
     ("subset", "says"),
     [
-        ((6,), "6 is no action of this game, which has 0 to 5: NOOP, FIRE, "),
+        ((6,), "6 is not an action of this game; its actions are 0 to 5: NOOP, FIRE, "),
         ((-1,), "no action"),
-        (("UP",), "UP is no action of this game, which has 0 to 5: NOOP, FIRE, RIGHT, "),
+        (("UP",), "UP is not an action of this game; its actions are 0 to 5: NOOP, FIRE, RIGHT, "),
         ((2, 2), "twice"),
         ((2, "RIGHT"), "twice"),
     ],

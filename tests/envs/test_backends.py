@@ -164,7 +164,7 @@ def test_a_game_that_the_limit_cuts_just_before_its_end_is_followed_by_a_whole_o
 
 @pytest.mark.parametrize(
     ("backend", "remark"),
-    [("envpool", "of which EnvPool gives the upper 210; --env.backend ale"), ("ale", "which ALE squeezes into 84")],
+    [("envpool", "and EnvPool shows only the upper 210; --env.backend ale"), ("ale", "which ALE squeezes into 84")],
 )
 def test_a_picture_of_more_than_210_rows_is_remarked_on(backend: str, remark: str) -> None:
     tall, usual = (make_env(EnvConfig(game=game, backend=backend), GRAY, 1) for game in ("AirRaid", "Pong"))

@@ -323,7 +323,7 @@ def test_who_waited_in_vain_says_for_whom(tmp_path: Path) -> None:
     assert waiting.returncode == 2
     (sentence,) = errors.splitlines()
     assert sentence.startswith(
-        "jaxpg: --distributed.coordinator-address: waited 1 s in vain for process 0 at " + address
+        "jaxpg: --distributed.coordinator-address: gave up after 1 s of waiting for process 0 at " + address
     )
 
 

@@ -248,6 +248,6 @@ def test_a_game_without_a_picture_is_refused_before_anything_is_made(
     folder = tmp_path / "run"
     run(*CARTPOLE, "--run.dir", str(folder), "--run.record-every", "5", code=2)
     assert capsys.readouterr().err == (
-        "jaxpg: run.record_every: env.game: only Atari games have a picture and named actions, CartPole-v1 has not\n"
+        "jaxpg: run.record_every: env.game: only Atari games have pictures and named actions; CartPole-v1 has neither\n"
     )
     assert not folder.exists()
