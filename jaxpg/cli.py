@@ -34,7 +34,7 @@ from jaxpg.envs import ATARI_BACKENDS
 from jaxpg.envs.config import EnvConfig
 from jaxpg.envs.envpool import CLASSIC
 from jaxpg.machine.console import Forgiving, say
-from jaxpg.machine.memory_estimate import check_memory, games
+from jaxpg.machine.memory_estimate import check_memory, queued_episodes
 from jaxpg.parallel.processes import DistributedConfig
 
 Arguments = TypeVar("Arguments")
@@ -244,7 +244,7 @@ def check_games(episodes: int, seed: int) -> None:
     """Raises UserError where so many games cannot be played, or not from this seed."""
     if episodes < 1:
         raise UserError(f"episodes: at least 1, not {episodes}")
-    check_memory([games("episodes", episodes)])
+    check_memory([queued_episodes("episodes", episodes)])
     if not 0 <= seed < 2**31:
         raise UserError(f"seed: from 0 to {2**31 - 1}, not {seed}")
 

@@ -26,7 +26,7 @@ _Now = tuple[jax.Array, jax.Array, Tape, RawAnswers]
 """The emulators' handle, the newest observation, and what the played rows are written to."""
 
 
-class Program:
+class CompiledRollout:
     """Plays whole rollouts of one policy in all lanes of a pool, as ``act``, ``send`` and ``recv`` in turns do.
 
     Valid until the pool is reset or closed: its address is in the program, which is therefore compiled anew for each,

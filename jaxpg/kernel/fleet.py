@@ -36,10 +36,10 @@ class Fleet:
         for rollout, own in zip(self.rollouts, self._split(seeds), strict=True):
             rollout.reset(own)
 
-    def end_games(self) -> None:
+    def drop_episodes(self) -> None:
         """Drops the unfinished games; the next thing is a reset."""
         for rollout in self.rollouts:
-            rollout.end_games()
+            rollout.drop_episodes()
 
     @property
     def actions(self) -> np.ndarray:
@@ -47,14 +47,14 @@ class Fleet:
         return side_by_side([rollout.actions for rollout in self.rollouts])
 
     @property
-    def agent_steps_of_games(self) -> int:
+    def agent_steps_since_reset(self) -> int:
         """Agent steps since the reset in the lanes that played longest (K)."""
-        return max(rollout.agent_steps_of_games for rollout in self.rollouts)
+        return max(rollout.agent_steps_since_reset for rollout in self.rollouts)
 
     @property
-    def first_games_are_over(self) -> np.ndarray:
+    def first_episodes_are_over(self) -> np.ndarray:
         """Whether the game with which each lane began after the reset has ended, ``bool[N]``."""
-        return np.concatenate([rollout.first_games_are_over for rollout in self.rollouts])
+        return np.concatenate([rollout.first_episodes_are_over for rollout in self.rollouts])
 
     def replay(self, seeds: np.ndarray, actions: np.ndarray) -> Iterator[int]:
         """Brings the emulators to where ``actions`` (``u8[K, N]``) were played since a reset with ``seeds``.

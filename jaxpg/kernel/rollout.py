@@ -25,7 +25,7 @@ from jaxpg.core.errors import FaultError, first_line
 from jaxpg.core.types import CompilableEnv, Episodes, Experience, Params, PolicyFunctions, Tape, TimeStep, VectorEnv
 from jaxpg.kernel.act import gumbel_noise, make_act
 from jaxpg.kernel.clock import Clock, Seconds
-from jaxpg.kernel.compiled_rollout import Program
+from jaxpg.kernel.compiled_rollout import CompiledRollout
 from jaxpg.kernel.outcomes import EpisodeCounter, Outcomes
 from jaxpg.kernel.players import CandidateQueue, FixedPopulation, Players, beginning
 from jaxpg.machine.console import say
@@ -81,7 +81,9 @@ class Rollout:
         self._act = make_act(policy, observation, pools[0].spec.axes, self.num_lanes)
         compilable = [pool for pool in pools if isinstance(pool, CompilableEnv)]
         self._compiles = compiles and keeps_tape and len(pools) == len(compilable) == 1
-        self._program: Program | None = None  # of the emulators since their reset, from the first compiled rollout on
+        self._program: CompiledRollout | None = (
+            None  # of the emulators since their reset, from the first compiled rollout on
+        )
         self._newest: list[TimeStep] = []  # each pool's newest answer; empty until the first one after a reset
         self._counter = EpisodeCounter(self.num_lanes)
         self._tape: Tape | None = None
@@ -96,7 +98,7 @@ class Rollout:
 
     def reset(self, seeds: np.ndarray) -> None:
         """Starts every lane's emulator anew with its own seed (``int64[N]``); unfinished games are dropped."""
-        self.end_games()
+        self.drop_episodes()
         is_long = self.num_lanes >= LANES_WORTH_A_WORD
         for pool, lanes in zip(self.pools, self._lanes, strict=True):
             if is_long:
@@ -104,7 +106,7 @@ class Rollout:
                 say(f"jaxpg: starting {self.num_lanes} emulators{there}")
             pool.reset(seeds[lanes])
 
-    def end_games(self) -> None:
+    def drop_episodes(self) -> None:
         """Drops the unfinished games; the next thing is a reset."""
         self._program = None
         self._newest = []
@@ -117,12 +119,12 @@ class Rollout:
         return np.concatenate([np.zeros((0, self.num_lanes), np.uint8), *self._record])
 
     @property
-    def agent_steps_of_games(self) -> int:
+    def agent_steps_since_reset(self) -> int:
         """Agent steps of each lane since the reset (K)."""
         return sum(len(rows) for rows in self._record)
 
     @property
-    def first_games_are_over(self) -> np.ndarray:
+    def first_episodes_are_over(self) -> np.ndarray:
         """Whether the game with which each lane began after the reset has ended, ``bool[N]``."""
         return self._counter.first_is_over
 
@@ -239,7 +241,7 @@ class Rollout:
         (pool,) = self.pools
         assert tape is not None, "compiled rollouts keep a tape"
         assert isinstance(pool, CompilableEnv)
-        self._program = self._program or Program(self._act, pool)
+        self._program = self._program or CompiledRollout(self._act, pool)
         clock.lap("emulate")
         tape, steps, sample = self._program(players.population, noise, tape, self._newest[0].observation, self._waiting)
         clock.lap_like(sample)
@@ -307,7 +309,7 @@ class Rollout:
         )
 
 
-def play_games(
+def play_episodes(
     rollout: Rollout, params: Params, num_games: int, key: jax.Array, ended: Callable[[int], None] = lambda count: None
 ) -> Episodes:
     """Plays a number of whole games with one policy and returns exactly those.

@@ -45,7 +45,7 @@ class Learner(NamedTuple):
     """Whether the rollout must keep observations for ``tell``."""
     greedy: bool = False
     """Whether policies take the most probable action instead of a sampled one."""
-    games: Callable[[Any], np.ndarray] | None = None
+    episodes_to_play: Callable[[Any], np.ndarray] | None = None
     """``state -> i64[J]``, the candidates whose games are still to be played in this round, one entry a game;
     empty when nothing is left to do at all. A round comes to rest as the last of its games end; so the lanes are
     divided into pools, each of which is no longer emulated once nobody plays in it."""

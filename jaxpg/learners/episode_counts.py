@@ -9,7 +9,7 @@ from jaxpg.core.errors import UserError
 from jaxpg.core.types import Params
 
 
-def add_games(
+def add_episodes(
     return_sums: jax.Array, num_games: jax.Array, positions: np.ndarray, returns: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
     """Adds finished games to their candidates' sums.
@@ -29,7 +29,7 @@ def add_games(
     return sums, counts
 
 
-def missing_games(ids: np.ndarray, num_games: jax.Array, wanted: int) -> np.ndarray:
+def missing_episodes(ids: np.ndarray, num_games: jax.Array, wanted: int) -> np.ndarray:
     """``i64[J]``: each candidate of ``ids`` (``i64[C]``) as often as it has games left to play."""
     return np.repeat(ids, np.maximum(wanted - np.asarray(num_games), 0))
 

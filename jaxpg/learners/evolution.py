@@ -19,7 +19,7 @@ from jaxpg.core.errors import UserError
 from jaxpg.core.types import Episodes, Experience, Params, Population
 from jaxpg.core.validation import STRICT, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 from jaxpg.learners.base import Ingredients, Learner, LearnerKind, Metrics, Sizes
-from jaxpg.learners.episode_counts import add_games, best_scored, missing_games
+from jaxpg.learners.episode_counts import add_episodes, best_scored, missing_episodes
 from jaxpg.learners.observation_statistics import add_seen, moments
 from jaxpg.learners.optimizers import OptimizerConfig, learning_rate_at, make_optimizer
 from jaxpg.learners.statistics import Statistics, no_statistics
@@ -101,7 +101,7 @@ def make_evolution(
         tell=learner.tell,
         keeps_tape=config.normalize_observations,
         greedy=config.greedy,
-        games=learner.games,
+        episodes_to_play=learner.episodes_to_play,
         progress_metrics=("generation", "scored"),
         score="generation_return_mean",
         result=learner.result,
@@ -146,7 +146,7 @@ class _Evolution:
     ) -> tuple[EvolutionState, Metrics]:
         config = self._config
         first = int(state.generation) * self._population_size
-        sums, counts = add_games(
+        sums, counts = add_episodes(
             state.return_sums, state.num_games, episodes.candidate - first, episodes.episode_return
         )
         state = state._replace(return_sums=jnp.asarray(sums), num_games=jnp.asarray(counts))
@@ -161,12 +161,12 @@ class _Evolution:
             metrics |= of_generation
         return state, metrics
 
-    def games(self, state: EvolutionState) -> np.ndarray:
+    def episodes_to_play(self, state: EvolutionState) -> np.ndarray:
         config = self._config
         if config.generations and int(state.generation) >= config.generations:
             return np.zeros(0, np.int64)
         ids = int(state.generation) * self._population_size + np.arange(self._population_size)
-        return missing_games(ids, state.num_games, config.episodes_per_candidate)
+        return missing_episodes(ids, state.num_games, config.episodes_per_candidate)
 
     def result(self, state: EvolutionState) -> tuple[Params, str]:
         if int(state.generation):
@@ -330,7 +330,7 @@ def _memory(config: EvolutionConfig, sizes: Sizes) -> list[memory_estimate.Part]
     games = 2 * config.pairs * config.episodes_per_candidate
     return [
         memory_estimate.candidates(sizes.num_lanes, sizes.weight_bytes),
-        memory_estimate.games("evolution.episodes_per_candidate", games),
+        memory_estimate.queued_episodes("evolution.episodes_per_candidate", games),
     ]
 
 

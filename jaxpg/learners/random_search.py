@@ -19,7 +19,7 @@ from jaxpg.core.errors import UserError
 from jaxpg.core.types import Episodes, Experience, Params, Population
 from jaxpg.core.validation import STRICT, NonNegativeInt, PositiveFloat, PositiveInt
 from jaxpg.learners.base import Ingredients, Learner, LearnerKind, Metrics, Sizes
-from jaxpg.learners.episode_counts import add_games, best_scored, missing_games
+from jaxpg.learners.episode_counts import add_episodes, best_scored, missing_episodes
 from jaxpg.machine import memory_estimate
 
 KEPT_SHARE = 4
@@ -84,7 +84,7 @@ def make_random_search(config: RandomSearchConfig) -> Learner:
         tell=learner.tell,
         keeps_tape=False,
         greedy=config.greedy,
-        games=learner.games,
+        episodes_to_play=learner.episodes_to_play,
         progress_metrics=("round", "scored"),
         report=learner.report,
         score="best_round",  # of all candidates seen so far, that of the newest finished round has proved most
@@ -125,7 +125,9 @@ class _RandomSearch:
         ids = np.asarray(state.ids)
         place = np.full(self._config.candidates, -1)
         place[ids] = np.arange(self._config.candidates)
-        sums, counts = add_games(state.return_sums, state.num_games, place[episodes.candidate], episodes.episode_return)
+        sums, counts = add_episodes(
+            state.return_sums, state.num_games, place[episodes.candidate], episodes.episode_return
+        )
         state = state._replace(return_sums=jnp.asarray(sums), num_games=jnp.asarray(counts))
         done = counts[:players] >= wanted
         metrics: Metrics = {"round": state.round, "scored": done.mean()}
@@ -140,12 +142,12 @@ class _RandomSearch:
             }
         return state, metrics
 
-    def games(self, state: RandomSearchState) -> np.ndarray:
+    def episodes_to_play(self, state: RandomSearchState) -> np.ndarray:
         number = int(state.round)
         if number == len(self._rounds):
             return np.zeros(0, np.int64)
         players, wanted = self._rounds[number]
-        return missing_games(np.asarray(state.ids[:players], np.int64), state.num_games[:players], wanted)
+        return missing_episodes(np.asarray(state.ids[:players], np.int64), state.num_games[:players], wanted)
 
     def result(self, state: RandomSearchState) -> tuple[Params, str]:
         number, rounds = int(state.round), len(self._rounds)
@@ -233,7 +235,7 @@ def _memory(config: RandomSearchConfig, sizes: Sizes) -> list[memory_estimate.Pa
     games = max(candidates * episodes for candidates, episodes in rounds_of(config))
     return [
         memory_estimate.candidates(sizes.num_lanes, sizes.weight_bytes),
-        memory_estimate.games("random_search.episodes_per_candidate", games),
+        memory_estimate.queued_episodes("random_search.episodes_per_candidate", games),
     ]
 
 
