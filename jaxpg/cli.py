@@ -1,4 +1,4 @@
-"""The command line: a recipe, then flags, each a field of the configuration, read by tyro."""
+"""Reads command lines with tyro: a recipe, then flags. Each flag is a field of the configuration."""
 
 import contextlib
 import dataclasses
@@ -34,13 +34,13 @@ from jaxpg.envs import ATARI_BACKENDS
 from jaxpg.envs.config import EnvConfig
 from jaxpg.envs.envpool import CLASSIC
 from jaxpg.machine.console import Forgiving, say
-from jaxpg.machine.memory_estimate import check_memory, games
+from jaxpg.machine.memory_estimate import check_memory, queued_episodes
 from jaxpg.parallel.processes import DistributedConfig
 
 Arguments = TypeVar("Arguments")
 NO_FLAG = {"is_flag": False}
 CROP = ("first_row", "end_row", "first_column", "end_column", "background")
-"""Settings of an observation that suit one game only."""
+"""Settings of an observation that fit only one game."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,20 +49,20 @@ class TrainArguments:
 
     POSITIONAL: ClassVar[str] = "recipe"
     recipe: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="[RECIPE.yaml]")] = ""
-    """YAML recipe that the flags override, a file or the name of one that comes with jaxpg, such as pong; without one,
-    the recipe for env.game."""
+    """YAML recipe that the flags override: a file, or the name of a recipe that comes with jaxpg, such as pong. Without
+    a recipe, env.game chooses one."""
     resume: Annotated[str, tyro.conf.arg(metavar="RUN_DIR")] = ""
-    """Run folder to go on with; its own configuration is the recipe."""
+    """Folder of a run to continue; the run's own configuration is the recipe."""
     trust_imports: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
-    """Whether the modules that the recipe or the run folder names in imports are imported, which runs their code."""
+    """Whether to import the modules that the recipe or the run folder names in imports, which runs their code."""
     config: Annotated[Config, tyro.conf.arg(name="")] = dataclasses.field(default_factory=default_config)
     distributed: DistributedConfig = dataclasses.field(default_factory=DistributedConfig)
     about: tyro.conf.Suppress[tuple[str, ...]] = dataclasses.field(default=(), metadata=NO_FLAG)
-    """Which recipe was taken, and then what should be known about it, in sentences without their full stop."""
+    """The recipe's name, then remarks about it for the user, in sentences without their full stop."""
 
 
 def parse_train(argv: Sequence[str]) -> TrainArguments:
-    """Reads the command line of ``python -m jaxpg.train``; imports what the user names or trusts.
+    """Reads the command line of ``python -m jaxpg.train``, and imports the modules that the user names or trusts.
 
     Raises:
       UserError: a flag, a value, the recipe or the folder to resume is wrong.
@@ -70,12 +70,12 @@ def parse_train(argv: Sequence[str]) -> TrainArguments:
     trust = _trust(argv)
     import_all(trust.given)
     first = parse("train", argv, TrainArguments(), is_last=False)
-    if first.recipe == "[]":  # so tyro reads a flag that it does not know in the place of the recipe
+    if first.recipe == "[]":  # tyro's value of the recipe where an unknown flag stands in its place
         first = dataclasses.replace(first, recipe="")
     if first.recipe and first.resume:
         raise UserError("a recipe and --resume exclude each other: a resumed run has its own configuration")
     if first.resume:
-        if not os.path.isfile(Path(first.resume) / "config.yaml"):  # unlike Path.is_file, also where it cannot be read
+        if not os.path.isfile(Path(first.resume) / "config.yaml"):  # unlike Path.is_file, it never raises OSError
             raise UserError(f"{first.resume}: no run to resume: it has no config.yaml")
         loaded = with_schedule(load_run(first.resume, trust))  # before a flag makes the budget larger
         arguments = parse("train", argv, TrainArguments(config=loaded, about=("resumed",)))
@@ -100,11 +100,11 @@ def open_recipe(
     """Makes a configuration from a recipe.
 
     Args:
-      source: the name of a recipe that comes with jaxpg (``"pong"``), a YAML file, a mapping with the same keys as a
-        recipe, or nothing for the recipe that suits ``overrides["env.game"]``, which is Pong's by default.
-      overrides: values by key that replace the recipe's, such as ``{"run.seed": 3}``.
-      trust_imports: whether the modules that a recipe file names in ``imports`` are imported, which runs their code.
-        Those in ``overrides`` or in a mapping always are.
+      source: the name of a recipe that comes with jaxpg (``"pong"``), the path of a YAML file, or a mapping with the
+        keys of a recipe. Without a source, ``overrides["env.game"]`` chooses the recipe; the default game is Pong.
+      overrides: values by key that replace the recipe's values, such as ``{"run.seed": 3}``.
+      trust_imports: whether to import the modules that a recipe file names in ``imports``, which runs their code.
+        Modules that ``overrides`` or a mapping name are always imported.
 
     Raises:
       UserError: there is no such recipe, a key is unknown, a value does not fit, or imports are not trusted.
@@ -128,7 +128,7 @@ def open_recipe(
 
 
 def _trust(argv: Sequence[str]) -> Trust:
-    """What the user named with ``--imports`` and whether he said ``--trust-imports``, before anything else is read."""
+    """Reads ``--imports`` and ``--trust-imports`` from the command line, before anything else is read."""
     given: list[str] = []
     takes = False
     for word in argv:
@@ -143,13 +143,17 @@ def _trust(argv: Sequence[str]) -> Trust:
 
 
 def _with_imports(config: Config, trust: Trust) -> Config:
-    """The configuration with the paths of the imports as they are found from anywhere."""
+    """Makes the paths of the imports absolute, so that they hold in any working directory."""
     named = resolved(config.imports, Path.cwd())
     return dataclasses.replace(config, imports=tuple(dict.fromkeys((*trust.given, *named))))
 
 
 def _recipe_path(recipe: str) -> Path:
-    """A file of the user's, or the packaged recipe of that name."""
+    """Finds a recipe: a file of the user, or the packaged recipe of that name.
+
+    Raises:
+      UserError: there is no packaged recipe of that name, and the name does not look like a file's.
+    """
     if os.path.isfile(recipe):
         return Path(recipe)
     packaged = packaged_recipes()
@@ -161,28 +165,31 @@ def _recipe_path(recipe: str) -> Path:
 
 
 def _recipe_for(env: EnvConfig) -> tuple[Config, str]:
-    """The recipe of the package for a game, and how it is called; one for any game stands for it."""
+    """Chooses the packaged recipe for a game, with ``env.game`` set; also returns words for the first line of a run."""
     if env.backend not in ATARI_BACKENDS:
         return default_config(), "no recipe"
     name = "pong_reinforce" if env.game == "Pong" else "cartpole" if env.game in CLASSIC else "atari_fast"
     config = load_recipe(RECIPES / f"{name}.yaml")
-    if config.env.game != env.game:  # a target is a score of one game
+    if config.env.game != env.game:  # the target is a score of the recipe's own game
         config = dataclasses.replace(config, run=dataclasses.replace(config.run, target_return=None))
     config = dataclasses.replace(config, env=dataclasses.replace(config.env, game=env.game))
     return config, f"recipe {name}, chosen for {env.game}"
 
 
 def _fitted_to_game(recipe: str, loaded: Config, config: Config, given: Set[str]) -> tuple[Config, list[str]]:
-    """The configuration without what belongs to the recipe's own game, and what to say about it.
+    """Removes the target of the recipe's own game where the user chose another game.
 
     Args:
-      recipe: how the recipe is called.
+      recipe: how sentences call the recipe.
       loaded: the recipe.
-      config: the recipe with the flags over it.
-      given: the keys that the user set himself; what they say is meant.
+      config: the recipe, overridden by the flags.
+      given: the keys that the user set; their values always stay.
+
+    Returns:
+      The configuration, and remarks for the user about what was removed.
 
     Raises:
-      UserError: the policy's actions or inputs are those of another game.
+      UserError: the recipe's actions, crop or background belong to its own game.
     """
     game, other = loaded.env.game, config.env.game
     if game == other:
@@ -209,12 +216,12 @@ def parse_play(command: str, argv: Sequence[str], default: Any) -> tuple[Any, Co
     """Reads the command line of a command that plays a run's policy.
 
     Args:
-      command: its name.
-      argv: what the user gave.
+      command: the command's name.
+      argv: the words after the command's name.
       default: a dataclass of arguments with ``run``, ``episodes``, ``seed`` and ``env``.
 
     Returns:
-      The arguments, whose ``env`` is the run's own with the flags over it, and the run's configuration.
+      The arguments and the run's configuration. The arguments' ``env`` is the run's, overridden by the flags.
 
     Raises:
       UserError: there is no such run, or a flag or a value is wrong.
@@ -230,7 +237,12 @@ def parse_play(command: str, argv: Sequence[str], default: Any) -> tuple[Any, Co
 
 
 def open_run(run: str | Path, imports: Sequence[str] = (), *, trust_imports: bool = False) -> Config:
-    """The configuration of the run in a folder, whose imports are run where the user named or trusts them.
+    """Reads the configuration of the run in a folder, and imports the modules that the run needs.
+
+    Args:
+      run: the run folder.
+      imports: modules and files that the caller imports, and therefore trusts.
+      trust_imports: whether to import whatever the run folder names.
 
     Raises:
       UserError: there is no such run, or its imports are not trusted.
@@ -241,25 +253,30 @@ def open_run(run: str | Path, imports: Sequence[str] = (), *, trust_imports: boo
 
 
 def check_games(episodes: int, seed: int) -> None:
-    """Raises UserError where so many games cannot be played, or not from this seed."""
+    """Checks that memory holds a queue of so many episodes, and that the seed is in range; else raises UserError."""
     if episodes < 1:
         raise UserError(f"episodes: at least 1, not {episodes}")
-    check_memory([games("episodes", episodes)])
+    check_memory([queued_episodes("episodes", episodes)])
     if not 0 <= seed < 2**31:
         raise UserError(f"seed: from 0 to {2**31 - 1}, not {seed}")
 
 
 def parse(command: str, argv: Sequence[str], default: Arguments, *, is_last: bool = True) -> Arguments:
-    """Reads the command line of ``python -m jaxpg.<command>`` over ``default``, a dataclass of arguments.
+    """Reads the command line of ``python -m jaxpg.<command>``.
 
-    Its ``POSITIONAL`` says what the one argument without a name is. Where the reading is not the last one, unknown
-    flags are left to the next, which knows what the recipe imports.
+    Args:
+      command: the command's name.
+      argv: the words after the command's name.
+      default: a dataclass of arguments, whose values the flags override. Its ``POSITIONAL`` names the argument without
+        a flag, for error sentences.
+      is_last: whether unknown flags are errors. A reading that is not the last one ignores unknown flags and --help,
+        because flags may belong to what the recipe imports.
 
     Raises:
       UserError: a flag or a value is wrong.
     """
     said, words = io.StringIO(), [_with_home(word) for word in argv]
-    help_reader = Forgiving(sys.stdout)  # who may close the pipe before the help's end
+    help_reader = Forgiving(sys.stdout)  # the reader of the help may close the pipe before its end
     try:
         with contextlib.redirect_stderr(said), contextlib.redirect_stdout(help_reader):
             prog = f"python -m jaxpg.{command}"
@@ -277,7 +294,7 @@ def parse(command: str, argv: Sequence[str], default: Arguments, *, is_last: boo
 
 
 def _with_home(word: str) -> str:
-    """The word with the home folder for a ~ at the beginning of a value; shells do not see to that behind a ``=``.
+    """Replaces a ~ at the beginning of a value by the home folder; shells do not expand a ~ after ``=``.
 
     >>> _with_home("--run.dir=runs/~/x")
     '--run.dir=runs/~/x'
@@ -291,7 +308,7 @@ _NUMBERS = ConstructorRegistry()
 
 @_NUMBERS.primitive_rule
 def _whole_numbers(info: PrimitiveTypeInfo) -> PrimitiveConstructorSpec[int] | None:
-    """Integer flags take 1e6, too."""
+    """Makes integer flags accept whole numbers in other notations, such as 1e6."""
     if info.type is not int:
         return None
     return PrimitiveConstructorSpec(
@@ -304,9 +321,9 @@ def _whole_numbers(info: PrimitiveTypeInfo) -> PrimitiveConstructorSpec[int] | N
 
 
 def _one_sentence(box: str, arguments: Any) -> str:
-    """Tyro's framed message as one sentence, and for an unknown flag the nearest one."""
+    """Turns tyro's framed message into one sentence; for an unknown flag, suggests the nearest known flag."""
     lines = [line.strip(" │") for line in box.splitlines()[1:]]
-    text = itertools.dropwhile(_is_frame, lines)  # a rule under the title is drawn where stdout is not UTF-8
+    text = itertools.dropwhile(_is_frame, lines)  # tyro draws a line under the title where stdout is not UTF-8
     sentence = " ".join(itertools.takewhile(lambda line: not _is_frame(line), text)).rstrip(".")
     unknown = re.match(r"Unrecognized options: (\S+?),?(?:\s|$)", sentence)
     if unknown is None:
@@ -318,16 +335,18 @@ def _one_sentence(box: str, arguments: Any) -> str:
 
 
 def _is_frame(line: str) -> bool:
+    """Whether a line holds nothing but the frame around tyro's message."""
     return not line.strip("─-╰╯")
 
 
 def _flags(section: Any, prefix: str) -> list[str]:
+    """Lists the flags of a dataclass of arguments and of the dataclasses in it."""
     flags = []
     for field in dataclasses.fields(section):
         if not field.metadata.get("is_flag", True):
             continue
-        kind: Any = getattr(field.type, "__origin__", field.type)  # of an Annotated type
-        if kind is Config:  # whose sections are flags themselves
+        kind: Any = getattr(field.type, "__origin__", field.type)  # the type inside Annotated
+        if kind is Config:  # its sections are flags without a prefix of their own
             flags += _flags(config_type(), prefix)
         else:
             name = prefix + field.name.replace("_", "-")

@@ -1,6 +1,6 @@
-"""The whole configuration of a run: nested frozen dataclasses, strict YAML in, YAML out.
+"""The configuration of a run: nested frozen dataclasses, read from strict YAML and written as YAML.
 
-Order of precedence: the defaults, the recipe file, the command line.
+A recipe overrides the defaults, and the command line overrides the recipe.
 """
 
 import dataclasses
@@ -32,23 +32,23 @@ from jaxpg.policies.observations import ObservationConfig
 
 @dataclass(frozen=True, kw_only=True)
 class RunConfig:
-    """Where the run is kept, its seed, and when it ends."""
+    """The run's folder, learner and seed, and when the run ends."""
 
     __pydantic_config__ = STRICT
 
     dir: str = ""
-    """Run folder; empty for a new one under runs/."""
+    """Run folder; empty for a new folder under runs/."""
     learner: str = "reinforce"
-    """Who learns: reinforce, random_search, evolution, or one that was registered. The section of that name is its
-    configuration."""
+    """The learner: reinforce, random_search, evolution, or one that you registered. The section of that name holds the
+    learner's settings."""
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 1
-    """A run is a function of its configuration and this number."""
+    """Seed of all randomness. A run is a function of its configuration and this number."""
     budget_agent_steps: Annotated[int, Field(ge=1, le=2**53)] = 2_500_000
     """Agent steps over all lanes after which the run ends."""
     schedule_agent_steps: Annotated[int, Field(ge=0, le=2**53)] = 0
-    """Agent steps that the schedules of learning rate and entropy bonus span; 0 for the budget with which the run
-    begins, which config.yaml then holds, so that a larger budget on resume does not stretch them. Shorter, so that a
-    run goes on at the schedules' ends until it reaches its target."""
+    """Agent steps that the schedules of learning rate and entropy bonus span. 0 stands for the budget with which the
+    run begins; config.yaml stores that number, so that a larger budget on resume does not stretch the schedules. After
+    that many agent steps the run continues with the schedules' final values."""
     budget_episodes: NonNegativeInt = 0
     """Games over all lanes after which the run ends; 0 for no limit."""
     budget_seconds: NonNegativeFloat = 0.0
@@ -56,47 +56,49 @@ class RunConfig:
     target_return: float | None = None
     """Mean return of the last 100 games at which the run ends early."""
     lane_groups: NonNegativeInt = 0
-    """Groups of lanes that each have candidates of their own in search and evolution; 0 for one a device. With a number
-    that all of them divide, one, two or more processes and devices play the same games."""
+    """Groups of lanes in search and evolution, each of which plays its own candidates; 0 for one group per device. The
+    games stay the same for every number of devices that divides the number of groups."""
     writers: tuple[str, ...] = ("tensorboard",)
-    """Where metrics and episodes go besides metrics.jsonl and episodes.csv: tensorboard, or a writer of your own."""
+    """Further outputs for metrics and episodes, besides metrics.jsonl and episodes.csv: tensorboard, or a writer of
+    your own."""
     record_every: NonNegativeInt = 0
-    """Iterations from recorded game to recorded game; 0 records nothing. Each is a checkpoint that is kept for good
-    and a video in videos/, which a process of the lowest priority makes while the training goes on."""
+    """Iterations between two recorded games; 0 records nothing. A recording keeps a checkpoint for good and puts a
+    video into videos/; a process of the lowest priority makes the video while the training goes on."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class CheckpointConfig:
-    """When the run is saved. A save changes nothing: games go on, and a resumed run repeats the rest to the bit."""
+    """When the run is saved. A save changes nothing: games go on, and a resumed run continues to the bit."""
 
     __pydantic_config__ = STRICT
 
     every_seconds: NonNegativeFloat = 60.0
-    """Seconds from save to save; 0 turns it off."""
+    """Seconds between two saves; 0 for no saves by time."""
     every_iterations: NonNegativeInt = 0
-    """Iterations from save to save besides; 0 turns it off."""
+    """Iterations between two saves; 0 for no saves by iteration."""
     keep_every: NonNegativeInt = 0
-    """Saves whose iteration is a multiple of this are kept for good; 0 keeps only the newest and the best one."""
+    """Saves whose iteration is a multiple of this are kept for good; 0 keeps only the newest saves and the best one."""
     keep_newest: PositiveInt = 2
-    """Newest saves that are kept; with one, nothing is left to fall back on where it is damaged."""
+    """How many of the newest saves are kept. With only one, a damaged save leaves nothing to fall back on."""
     segment_agent_steps: NonNegativeInt = 0
-    """Agent steps in each lane after which all games are begun anew, interrupted or not, as soon as those are over with
-    which they began; a resumed run has about these to play again. 0 for a minute's at 4,000 a second over all lanes, a
-    tenth of the run so far, or 4 games (32 in search and evolution, where a round's end is one), whichever is most."""
+    """Agent steps in each lane after which all lanes begin new games, as soon as each lane's first game of the segment
+    is over. A resumed run has about this many agent steps to play again. 0 for the largest of three: a minute's agent
+    steps at 4,000 a second over all lanes, a tenth of the run so far, and 4 games (32 in search and evolution, where
+    the end of a round also ends a segment)."""
     replay: bool = True
-    """Whether a resumed run plays the games of its segment again, up to where it was saved; else it begins new ones at
-    once, and is from then on another run."""
+    """Whether a resumed run plays the games of its segment again, up to the save. Otherwise the resumed run begins new
+    games at once and from then on differs from the uninterrupted run."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Config:
-    """A whole run. ``config_type`` gives the subclass that has a section for every registered learner, too."""
+    """The configuration of a run. ``config_type`` gives the subclass with a section for every registered learner."""
 
     __pydantic_config__ = STRICT
 
     imports: tuple[str, ...] = ()
-    """Modules (mine) and files (./mine.py) that are imported first, because they register a policy, an observation, an
-    environment, a learner or a writer. What a recipe or a run folder names is imported only with --trust-imports."""
+    """Modules (mine) and files (./mine.py) to import first, because they register a policy, an observation, an
+    environment, a learner or a writer. Imports that a recipe or a run folder names need --trust-imports."""
     run: RunConfig = field(default_factory=RunConfig)
     env: EnvConfig = field(default_factory=EnvConfig)
     observation: ObservationConfig = field(default_factory=ObservationConfig)
@@ -109,25 +111,25 @@ class Config:
 
 
 def config_type() -> type[Config]:
-    """``Config``, or a subclass with one more section for each learner that a user has registered.
+    """Returns ``Config``, or a subclass with one more section for each learner that a user has registered.
 
     Raises:
-      UserError: a learner's name cannot be that of a section.
+      UserError: a learner's name cannot be the name of a section.
     """
     kinds = {name: kind.config for name, kind in LEARNERS.items()}
     sections: dict[str, Any] = {section.name: section.type for section in dataclasses.fields(Config)}
     for name, kind in kinds.items():
         if not name.isidentifier() or keyword.iskeyword(name) or name == HISTORY or sections.get(name, kind) != kind:
             raise UserError(
-                f"run.learner: {name!r} cannot be a learner's name: a section of the configuration is called like it; "
-                "use letters, digits and _, and no name of another section"
+                f"run.learner: {name!r} cannot be a learner's name, which is also the name of its section; "
+                "use letters, digits and _, and not the name of another section"
             )
     return _with_sections(tuple((name, kind) for name, kind in kinds.items() if name not in sections))
 
 
 @lru_cache
 def _with_sections(sections: tuple[tuple[str, type], ...]) -> type[Config]:
-    """The same class for the same sections, each a name and a dataclass with defaults."""
+    """Makes the subclass of ``Config`` with these sections, each a name and a dataclass; caches it."""
     if not sections:
         return Config
     fields = [(name, kind, field(default_factory=kind)) for name, kind in sections]
@@ -135,12 +137,16 @@ def _with_sections(sections: tuple[tuple[str, type], ...]) -> type[Config]:
 
 
 def default_config() -> Config:
-    """The configuration in which nothing was chosen."""
+    """The configuration with the default of every setting."""
     return config_type()()
 
 
 def own_section(config: Config) -> Any:
-    """The settings of the learner that the run has; UserError where it is not registered."""
+    """The settings of the run's learner.
+
+    Raises:
+      UserError: the learner is not registered, or was registered after the configuration was made.
+    """
     name = config.run.learner
     if name in LEARNERS and not hasattr(config, name):
         raise UserError(
@@ -158,7 +164,7 @@ class Change:
     __pydantic_config__ = STRICT
 
     agent_steps: Annotated[int, Field(ge=0, le=2**53)]
-    """Of the run, when it was resumed."""
+    """The agent steps of the run when it was resumed."""
     setting: str
     """The key, such as ``run.budget_agent_steps``."""
     before: Any
@@ -169,19 +175,21 @@ RECIPES = Path(__file__).parent / "recipes"
 """The recipes that come with the package."""
 
 HISTORY = "history"
-"""The section of a ``config.yaml`` that says what was changed; no setting."""
+"""The section of a ``config.yaml`` that lists changed settings; it is not a section of ``Config``."""
 _HISTORY = TypeAdapter(list[Change])
 
 
 def load_recipe(path: Path, trust: Trust = NOBODY) -> Config:
-    """Reads a YAML recipe strictly: unknown keys, wrong types and wrong ranges are errors with their place.
+    """Reads a YAML recipe strictly: errors for unknown keys, wrong types and wrong ranges name line and column.
+
+    The recipe's imports run before its other keys are checked.
 
     Args:
       path: the file.
-      trust: which of its imports may be run, which happens before its other keys are looked at.
+      trust: which of the recipe's imports may run.
 
     Raises:
-      UserError: no such file, no YAML, not a configuration, or imports that are not trusted.
+      UserError: there is no such file, the file is not YAML or not a configuration, or its imports are not trusted.
     """
     data = read_yaml(path)
     _read_history(path, data)
@@ -194,7 +202,15 @@ def load_recipe(path: Path, trust: Trust = NOBODY) -> Config:
 
 
 def load_run(folder: str, trust: Trust = NOBODY) -> Config:
-    """The configuration of the run in ``folder``; UserError where there is no run, or as for ``load_recipe``."""
+    """Reads the configuration of the run in ``folder``.
+
+    Args:
+      folder: the run folder.
+      trust: which of the run's imports may run.
+
+    Raises:
+      UserError: there is no run in the folder, or ``load_recipe`` refuses its ``config.yaml``.
+    """
     if not folder:
         raise UserError("which run? give its folder, such as runs/mine")
     config = Path(folder) / "config.yaml"
@@ -208,15 +224,15 @@ def load_run(folder: str, trust: Trust = NOBODY) -> Config:
 
 
 def from_mapping(content: Mapping[str, Any]) -> Config:
-    """The configuration of a mapping with the keys of a recipe; UserError as for a file."""
+    """Makes a configuration from a mapping with the keys of a recipe. Raises UserError as for a file."""
     return _validate(dict(content), "")
 
 
 def with_overrides(config: Config, overrides: Mapping[str, Any]) -> Config:
-    """The configuration with some settings changed.
+    """Returns the configuration with some settings changed.
 
     Args:
-      config: what to begin with.
+      config: the configuration to change.
       overrides: values by key, such as ``{"run.seed": 3}``.
 
     Raises:
@@ -235,12 +251,16 @@ def with_overrides(config: Config, overrides: Mapping[str, Any]) -> Config:
 
 
 def load_history(path: Path) -> list[Change]:
-    """What was changed whenever the run with this ``config.yaml`` was resumed, the oldest first; errors likewise."""
+    """Reads from a run's ``config.yaml`` which settings were changed on resume, oldest first.
+
+    Raises:
+      UserError: the file cannot be read, or its history is malformed.
+    """
     return _read_history(path, read_yaml(path))
 
 
 def changes(before: Config, after: Config, agent_steps: int) -> list[Change]:
-    """The settings in which two configurations of a run differ, which is resumed after ``agent_steps``."""
+    """Lists the settings that change as a run is resumed after ``agent_steps``."""
     old, new = flatten(before), flatten(after)
     return [
         Change(agent_steps=agent_steps, setting=key, before=old[key], after=new[key])
@@ -250,7 +270,7 @@ def changes(before: Config, after: Config, agent_steps: int) -> list[Change]:
 
 
 def flatten(config: Config) -> dict[str, Any]:
-    """Every setting by its key, such as ``run.seed``."""
+    """Returns every setting by its key, such as ``run.seed``."""
     flat: dict[str, Any] = {}
     for key, part in dataclasses.asdict(config).items():
         flat |= {f"{key}.{name}": x for name, x in part.items()} if isinstance(part, dict) else {key: part}
@@ -268,32 +288,33 @@ def _read_history(path: Path, data: Any) -> list[Change]:
 
 
 def packaged_recipes() -> dict[str, Path]:
-    """The package's recipes by their names, such as ``pong`` and ``notebooks/n2_pong_mlp``."""
+    """The files of the package's recipes by name, such as ``pong`` and ``notebooks/n2_pong_mlp``."""
     paths = sorted(RECIPES.rglob("*.yaml"))
     return {str(path.relative_to(RECIPES).with_suffix("")): path for path in paths}
 
 
 def check(config: Config) -> Config:
-    """Checks ranges of a config that was made from flags; UserError names the flag."""
+    """Checks a configuration that was made from flags. Raises UserError, which names the flag of a wrong value."""
     return _validate(dataclasses.asdict(config), "")
 
 
 def with_schedule(config: Config) -> Config:
-    """The same with the length of its schedules as a number, so that it stays what it is whatever changes later."""
+    """Sets ``run.schedule_agent_steps`` where it is 0, so that a later change of the budget does not change it."""
     run = config.run
     length = run.schedule_agent_steps or run.budget_agent_steps
     return dataclasses.replace(config, run=dataclasses.replace(run, schedule_agent_steps=length))
 
 
 def schedule_progress(config: Config, agent_steps: int) -> float:
-    """The share of the schedules that is over after so many agent steps, in [0, 1]; a function of nothing else."""
+    """The share of the schedules that is over after ``agent_steps`` of the run, in [0, 1]."""
     return min(agent_steps / with_schedule(config).run.schedule_agent_steps, 1.0)
 
 
 def dump(config: Config, history: Sequence[Change] = ()) -> str:
-    """The whole configuration as YAML that ``load_recipe`` reads back to the same, and ``load_history`` the history.
+    """Writes the configuration and the history as YAML, which ``load_recipe`` and ``load_history`` read back.
 
-    The sections of registered learners that have no part in the run are left out, so that it can be read without them.
+    The sections of registered learners that have no part in the run are left out, so that jaxpg can read the file
+    without these learners.
     """
     stream = io.StringIO()
     yaml = YAML(typ="safe", pure=True)
@@ -318,7 +339,7 @@ def _validate(data: dict[str, Any], source: str) -> Config:
             raise UserError(f"{place}: a text is not Unicode, or values are nested too deep") from error
         keys = first["loc"]
         if len(keys) > 1 and isinstance(keys[-2], int) and isinstance(keys[-1], str):
-            keys = keys[:-1]  # pydantic's word for the kind of a list's item, where there are several
+            keys = keys[:-1]  # pydantic appends the type of a list's item where several types are possible
         place = f"{source}{position(data, keys)}: " if source else ""
         raise UserError(f"{place}{'.'.join(map(str, keys))}: {_sentence(first)}") from error
     except (TypeError, ValueError, RecursionError) as error:

@@ -18,7 +18,7 @@ from jaxpg.envs.config import EnvConfig
 from jaxpg.envs.seeds import lane_seeds
 from jaxpg.experiment import GREEDY, Actions, Player, build
 from jaxpg.kernel.pieces import Experiment
-from jaxpg.kernel.rollout import play_games
+from jaxpg.kernel.rollout import play_episodes
 from jaxpg.kernel.trained_policy import TrainedPolicy
 from jaxpg.machine.command import run_command
 from jaxpg.machine.console import say
@@ -175,7 +175,7 @@ def _play(experiment: Experiment, params: Params, episodes: int, seed: int) -> t
     rollout.pools = pools
     rollout.reset(lane_seeds(seed, SEGMENT, rollout.num_lanes))
     with count_up("games", episodes) as ended:
-        games = play_games(rollout, params, episodes, jax.random.key(seed), ended)
+        games = play_episodes(rollout, params, episodes, jax.random.key(seed), ended)
     rollout.close()
     return games, games_of(games, pools)
 

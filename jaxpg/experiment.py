@@ -1,4 +1,4 @@
-"""From a configuration to the pieces that run it; every command that plays a policy starts here."""
+"""Builds the parts of a run from its configuration. Every command that plays a policy starts here."""
 
 import dataclasses
 import math
@@ -28,29 +28,30 @@ from jaxpg.policies.networks import make_policy, with_normalizer
 from jaxpg.policies.observations import Observation, encoded_shape, input_shape, make_observation
 
 Actions = Literal["trained", "sampled", "greedy"]
-"""How a trained policy acts where nobody learns: as the learner let it, sampled, or the most probable action."""
+"""How a trained policy acts without learning: as in training, by sampling, or by taking the most probable action."""
 
 GREEDY: dict[Actions, bool | None] = {"trained": None, "sampled": False, "greedy": True}
+"""``Player.greedy`` for each way to act."""
 
 
 class Player(NamedTuple):
-    """How a trained policy plays where nobody learns."""
+    """How a trained policy plays without learning."""
 
     env: EnvConfig
-    """The emulators, which may differ from those of the training."""
+    """Settings of the emulators, which may differ from those of the training."""
     greedy: bool | None = None
-    """Whether the most probable action is taken; None for what the learner did."""
+    """Whether the policy takes the most probable action; None for what it did in training."""
     keeps_tape: bool = False
-    """Whether observations and actions are kept, to be looked at."""
+    """Whether rollouts keep a tape of observations and actions, for the caller to look at."""
 
 
 def build(config: Config, player: Player | None = None, team: Team | None = None) -> Experiment:
-    """Builds the pieces and checks that they fit each other and this machine; starts no emulator's game yet.
+    """Builds the parts of a run, and checks that they fit each other and this machine. No episode begins yet.
 
     Args:
-      config: of the run.
-      player: for a rollout in which nobody learns.
-      team: the devices that share the lanes; None for one.
+      config: the configuration of the run.
+      player: how the trained policy plays; None for training.
+      team: the devices that share the lanes; None for a single device.
 
     Raises:
       UserError: a name is unknown, two settings contradict each other, or the run is too large for this machine.
@@ -63,7 +64,9 @@ def build(config: Config, player: Player | None = None, team: Team | None = None
     spec = _spec(env, observation.needs)
     policy = _policy(kind, config, input_shape(observation, spec), spec.num_actions)
     learner = _learner(kind, config, policy, observation, input_shape(observation, spec), team)
-    num_pools = _num_pools(env, num_lanes, learns=learns, comes_to_rest=not learns or learner.games is not None)
+    num_pools = _num_pools(
+        env, num_lanes, learns=learns, comes_to_rest=not learns or learner.episodes_to_play is not None
+    )
     footprint.check_threads(env, num_pools * len(team.devices), num_lanes // num_pools)
     keeps_tape = player.keeps_tape if player else learner.keeps_tape
     rollout_agent_steps = AGENT_STEPS_PER_LOOK
@@ -107,10 +110,15 @@ def build(config: Config, player: Player | None = None, team: Team | None = None
 
 
 def _for_training(kind: LearnerKind[Any], config: Config, team: Team) -> tuple[Config, list[str]]:
-    """The configuration made to fit the number of lanes, and what to say about that.
+    """Checks a training's configuration and fits it to the number of lanes.
+
+    Only those rules are checked that do not depend on what the emulators give.
+
+    Returns:
+      The configuration, and remarks for the user about what has changed.
 
     Raises:
-      UserError: a rule for training is broken that does not depend on what the emulators give.
+      UserError: a rule for training is broken.
     """
     env, devices, lane_groups = config.env, team.num_devices, config.run.lane_groups or team.num_devices
     if env.num_lanes % devices:
@@ -131,7 +139,7 @@ def _for_training(kind: LearnerKind[Any], config: Config, team: Team) -> tuple[C
 
 
 def _for_playing(kind: LearnerKind[Any], config: Config, player: Player) -> Config:
-    """The configuration that no rule for training refuses to a player."""
+    """Makes the configuration of a player, free of settings that only the rules for training could refuse."""
     run = dataclasses.replace(config.run, lane_groups=0)
     config = _with_own_section(config, kind.for_playing(own_section(config)))
     return dataclasses.replace(config, env=player.env, run=run)
@@ -142,20 +150,20 @@ def _with_own_section(config: Config, section: Any) -> Config:
 
 
 def _with_usable_cores(env: EnvConfig) -> EnvConfig:
-    """The emulators with a thread for each core that this process may use, which their libraries do not see."""
+    """Limits the emulators' threads to the cores that this process may use; emulator libraries ignore that limit."""
     if env.num_threads or usable_cores() >= (os.cpu_count() or 1):
         return env
     return dataclasses.replace(env, num_threads=usable_cores())
 
 
 def _spec(env: EnvConfig, needs: EmulatorNeeds) -> EnvSpec:
-    """What the emulators give and take, from a single one."""
+    """Starts a single emulator to learn what the emulators give and take."""
     with closing(make_env(dataclasses.replace(env, num_threads=1), needs, 1)) as one:
         return one.spec
 
 
 def _policy(kind: LearnerKind[Any], config: Config, shape: tuple[int, ...], num_actions: int) -> PolicyFunctions:
-    """The policy with what its learner wants of it."""
+    """Makes the policy, with the value head and the normaliser that its learner needs."""
     section = own_section(config)
     policy = make_policy(config.policy, shape, num_actions, kind.has_value(section))
     return with_normalizer(policy, shape) if kind.normalizes_observations(section) else policy
@@ -193,12 +201,12 @@ def _memory(
     keeps_tape: bool,
     rollout_agent_steps: int,
 ) -> list[Part]:
-    """What this process will hold, whose lanes are those of ``config.env``; allocates nothing."""
+    """Estimates the memory of this process, whose lanes are those of ``config.env``. Allocates nothing large."""
     num_lanes, rollout_key = config.env.num_lanes, "env.num_lanes"
     if learns and learns.rollout_setting:
         rollout_key = f"{config.run.learner}.{learns.rollout_setting}"
     encoded = memory_estimate.num_bytes(encoded_shape(observation, spec))
-    # reward, flags and noise, besides the tape's observation, action, logits and value
+    # the tape's observation, action, value and logits; the next line adds reward, flags and noise
     on_tape = encoded + 8 + 4 * spec.num_actions if keeps_tape else 0
     rollout_bytes = (rollout_agent_steps + 1) * num_lanes * (8 + 4 * spec.num_actions + on_tape)
     key = jax.eval_shape(jax.random.key, 0)
@@ -219,14 +227,15 @@ def _memory(
 
 
 def _num_pools(env: EnvConfig, num_lanes: int, *, learns: bool, comes_to_rest: bool) -> int:
-    """Into how many pools the lanes are divided; see docs/results.md for what it gains.
+    """Chooses the number of pools into which the lanes are divided; docs/results.md shows what pools gain.
 
-    Where a number of games is played, pools of at least four lanes come to rest one by one as the last games end. Else
-    all lanes play all the time, and only an accelerator has work to overlap with the emulators'. No game depends on
-    the pools, so for a player a number that was meant for other lanes becomes one that divides these.
+    Where a fixed number of episodes is played, pools of at least four lanes come to rest one by one as the last
+    episodes end. Otherwise all lanes play all the time, and several pools help only on an accelerator, whose work
+    overlaps with emulation. Episodes do not depend on the pools. So a player, whose number of lanes may differ from the
+    training's, gets the largest number of pools that divides both ``env.num_pools`` and its lanes.
 
     Raises:
-      UserError: a learner's lanes cannot be divided as ``env.num_pools`` says.
+      UserError: training cannot divide its lanes into ``env.num_pools`` pools.
     """
     if env.num_pools and learns and num_lanes % env.num_pools:
         raise UserError(f"env.num_pools: {env.num_pools} pools cannot share {num_lanes} lanes evenly")
@@ -239,5 +248,5 @@ def _num_pools(env: EnvConfig, num_lanes: int, *, learns: bool, comes_to_rest: b
 
 
 def _compiles_rollouts(config: Config) -> bool:
-    """Whether rollouts become programs: where it was tried, and for policies that gain by it (docs/performance.md)."""
+    """Whether rollouts are compiled: with JAX on CPU on Linux, for policies that gain speed (docs/performance.md)."""
     return jax.default_backend() == "cpu" and sys.platform == "linux" and config.policy.name in ("linear", "mlp")

@@ -112,7 +112,7 @@ def play_rounds(experiment: Experiment, config: Config, num_rounds: int, enough:
     state = jax.jit(learner.init)(learner_key, jax.jit(experiment.policy.init)(init_key))
     for number in range(num_rounds):
         experiment.rollout.reset(lane_seeds(config.run.seed, number, num_lanes))
-        queue = CandidateQueue(beginning(learner.games(state), num_lanes, 1), partial(learner.ask, state))
+        queue = CandidateQueue(beginning(learner.episodes_to_play(state), num_lanes, 1), partial(learner.ask, state))
         while not queue.finished:
             experience, _ = experiment.rollout.collect(queue, experiment.rollout_agent_steps, act_key)
             state, metrics = learner.tell(state, [experience], experience.episodes, 0.0)

@@ -1,4 +1,4 @@
-"""THE kernel's half on the device: from raw observations to actions, for a whole population in one jitted function."""
+"""The device half of the kernel: one jitted function turns raw observations into actions for a whole population."""
 
 from collections.abc import Callable
 from functools import partial
@@ -19,12 +19,21 @@ def make_act(
 ) -> Callable[..., tuple[jax.Array, Tape | None]]:
     """Builds the jitted ``act(population, raw, noise, tape, row, first_lane) -> (actions i32[n], tape)``.
 
-    It acts for ``n`` of the ``num_lanes`` lanes (N), all of some members': ``raw`` is ``[n, ...]`` as the
-    emulator gives it, and lane ``first_lane + i`` is the i-th. P is the leading axis of ``population`` and
-    divides N; with P > 1 these lanes are whole members. ``noise`` is ``gumbel_noise`` of all rows and lanes, or None
-    for the most probable actions. ``tape`` (donated; None keeps nothing) gets its row ``row`` written for these lanes.
+    One call acts for ``n`` neighbouring lanes out of N, beginning with lane ``first_lane``. The arguments of ``act``:
 
-    A policy with memory would take its carry, one for each lane, beside ``tape`` here and give it back the same way.
+    - ``population``: the weights of P members on a leading axis; P divides N. With P > 1 the n lanes are all the lanes
+      of some members.
+    - ``raw``: ``[n, ...]``, observations as the emulator gives them.
+    - ``noise``: ``gumbel_noise`` for all rows and all N lanes, or None for the most probable actions.
+    - ``tape``: donated; ``act`` writes these lanes into its row ``row``. None records nothing.
+
+    A policy with memory would pass one carry per lane through ``act``, in the same way as ``tape``.
+
+    Args:
+      policy: the policy's pure functions.
+      observation: encodes raw observations.
+      axes: transposition of one raw observation into the canonical layout (``EnvSpec.axes``).
+      num_lanes: N.
     """
 
     @jax.vmap
@@ -34,7 +43,7 @@ def make_act(
     apply = on_tape(policy, observation)
 
     def act_lanes(params: Params, raw: jax.Array, noise: jax.Array | None) -> Tape:
-        # read once as it lies on the tape: decoding fused with encoding took ten times as long on CPU
+        # the barrier stops XLA from fusing decoding with encoding, which took ten times as long on CPU
         encoded = jax.lax.optimization_barrier(encode(raw))
         logits, value = apply(params, encoded)
         action = jnp.argmax(logits if noise is None else logits + noise, axis=-1).astype(jnp.int32)
@@ -43,7 +52,7 @@ def make_act(
     def act_members(population: Population, raw: jax.Array, noise: jax.Array | None) -> Tape:
         if len(raw) > 1:
             return jax.vmap(act_lanes, axis_name=MEMBERS)(population, raw, noise)
-        # on CPU a matrix product with a batch of one matrix is a tenth slower than without
+        # on CPU a batched product of a single matrix is a tenth slower than a product without the batch axis
         alone, *lanes = jax.tree.map(lambda x: x[0], (population, raw, noise))
         return jax.tree.map(lambda x: x[None], act_lanes(alone, *lanes))
 
@@ -56,7 +65,7 @@ def make_act(
             noise = jax.lax.dynamic_slice(noise, (row, first_lane, 0), size)[0]
         lanes_per_member = num_lanes // jax.tree.leaves(population)[0].shape[0]
         members = max(raw.shape[0] // lanes_per_member, 1)
-        if raw.shape[0] < num_lanes and lanes_per_member < num_lanes:  # the members of one pool among several
+        if raw.shape[0] < num_lanes and lanes_per_member < num_lanes:  # these lanes are one pool of several
             population = jax.tree.map(
                 lambda x: jax.lax.dynamic_slice_in_dim(x, first_lane // lanes_per_member, members), population
             )
@@ -69,7 +78,7 @@ def make_act(
 
 
 def _written(tape: Tape, lanes: Tape, row: int, first_lane: int) -> Tape:
-    """The tape with one row of neighbouring lanes written."""
+    """Writes neighbouring lanes, from ``first_lane`` on, into one row of the tape."""
 
     def write(whole: jax.Array, part: jax.Array) -> jax.Array:
         return jax.lax.dynamic_update_slice(whole, part[None], (row, first_lane, *(0,) * (part.ndim - 1)))
@@ -79,11 +88,11 @@ def _written(tape: Tape, lanes: Tape, row: int, first_lane: int) -> Tape:
 
 @partial(jax.jit, static_argnames=("num_rows", "num_lanes", "num_actions"))
 def gumbel_noise(key: jax.Array, num_rows: int, num_lanes: int, num_actions: int, first_lane: int = 0) -> jax.Array:
-    """Noise ``f32[num_rows, N, A]`` that makes the largest of logits plus noise a sample of their softmax.
+    """Gumbel noise ``f32[num_rows, N, A]``: the argmax of logits plus noise is a sample of the logits' softmax.
 
-    Each lane draws from its own key, a function of ``key``, the row and the lane's number alone, so that a lane acts
-    the same beside any other lanes. All rows are drawn at once: on CPU the hundred small loops of a draw take as long
-    as a linear policy.
+    Each lane draws from a key that depends only on ``key``, the row and the lane's number. A lane therefore acts the
+    same, whatever other lanes play beside it. All rows are drawn at once, because on CPU the hundred small loops of
+    one draw take as long as a linear policy.
     """
 
     def draw(row: jax.Array, lane: jax.Array) -> jax.Array:

@@ -1,4 +1,4 @@
-"""Where a rollout's time goes."""
+"""Measures where the time of a rollout goes."""
 
 import time
 from typing import NamedTuple
@@ -8,11 +8,11 @@ class Seconds(NamedTuple):
     """Wall-clock seconds of one rollout by phase."""
 
     emulate: float  # waiting for emulators
-    act: float  # choosing actions, uploads and fetches included
+    act: float  # choosing actions, including uploads and downloads
 
 
 class Clock:
-    """Adds up the time between laps by phase."""
+    """Adds up the time between laps for each phase."""
 
     def __init__(self) -> None:
         self._seconds = dict.fromkeys(Seconds._fields, 0.0)
@@ -23,17 +23,17 @@ class Clock:
         return Seconds(**self._seconds)
 
     def begin(self) -> None:
-        """What was since the last lap belongs to no phase."""
+        """Starts a new lap; the time since the last lap counts for no phase."""
         self._last = time.perf_counter()
 
     def lap(self, phase: str) -> None:
-        """What was since the last lap belongs to this phase."""
+        """Adds the time since the last lap to ``phase``."""
         now = time.perf_counter()
         self._seconds[phase] += now - self._last
         self._last = now
 
     def lap_like(self, sample: Seconds) -> None:
-        """What was since the last lap is divided among the phases as ``sample`` is, which has more than nothing."""
+        """Divides the time since the last lap among the phases in the proportions of ``sample``, whose sum is not 0."""
         now = time.perf_counter()
         for phase, seconds in sample._asdict().items():
             self._seconds[phase] += (now - self._last) * seconds / sum(sample)

@@ -1,7 +1,7 @@
-"""Many agent steps as one compiled program, where the emulators can be called from one.
+"""Plays many agent steps as one compiled program, for emulators that compiled code can call.
 
-Between an answer of the emulators and the next actions there is no Python then, no hand-over between threads and no
-copy, which is some of what an agent step of a small network costs on CPU (docs/performance.md).
+Such a program runs no Python, switches no threads and copies nothing between the emulators' answer and the next
+actions. For small networks on CPU this saves a noticeable part of each agent step (docs/performance.md).
 """
 
 from collections.abc import Callable
@@ -17,25 +17,26 @@ from jaxpg.core.types import CompilableEnv, Population, RawAnswers, Tape, TimeSt
 from jaxpg.kernel.clock import Clock, Seconds
 
 AGENT_STEPS_AT_ONCE = 64
-"""Agent steps of a program's call; between calls one can see that the emulators answer."""
+"""Agent steps of one call of the program. Between calls Python can see that the emulators still answer."""
 
 AGENT_STEPS_PER_SAMPLE = 32
-"""Agent steps of which the second is timed: a look at the clock takes a tenth of a millisecond."""
+"""One agent step in this many is timed, because reading the clock takes a tenth of a millisecond."""
 
 _Now = tuple[jax.Array, jax.Array, Tape, RawAnswers]
-"""The emulators' handle, the newest observation, and what the played rows are written to."""
+"""The emulators' handle, the newest observation, the tape, and the emulators' answers so far."""
 
 
-class Program:
-    """Plays whole rollouts of one policy in all lanes of a pool, as ``act``, ``send`` and ``recv`` in turns do.
+class CompiledRollout:
+    """Plays whole rollouts of one policy in all lanes of a pool, as a loop of ``act``, ``send`` and ``recv`` would.
 
-    Valid until the pool is reset or closed: its address is in the program, which is therefore compiled anew for each,
-    and never kept in the cache of compiled code (the looks at the clock see to that). What is played is the same to
-    the bit, except where XLA rounds differently inside a loop, as it does in convolutions.
+    The program holds the address of the pool, so it is valid only until the pool is reset or closed, and every reset
+    compiles a new one. The program is never stored in the cache of compiled code, because JAX does not cache programs
+    with callbacks such as the clock's. The result equals that of the Python loop to the bit, except where XLA rounds
+    differently inside a loop, as it does in convolutions.
 
     Args:
       act: from ``make_act``.
-      pool: freshly reset or replayed, with its newest answer received.
+      pool: the emulators, just reset or replayed; their newest answer has been received.
     """
 
     def __init__(self, act: Callable[..., tuple[jax.Array, Tape | None]], pool: CompilableEnv):
@@ -72,21 +73,22 @@ class Program:
         observation: np.ndarray,
         waiting: Callable[[], AbstractContextManager[None]],
     ) -> tuple[Tape, TimeStep, Seconds]:
-        """Plays the T agent steps of the tape, at least two, which begin with ``observation``.
+        """Plays T agent steps from ``observation`` on. The tape's length determines T, which is at least 2.
 
         Args:
           population: as ``act`` takes it.
-          noise: of at least T rows, or None for the most probable actions.
-          tape: donated; gets the rows 0 to T - 1.
+          noise: at least T rows, or None for the most probable actions.
+          tape: donated; the call writes its rows 0 to T - 1.
           observation: ``[N, ...]``, raw.
-          waiting: around each wait for the emulators.
+          waiting: makes the context manager that surrounds each wait for the emulators.
 
         Returns:
-          The tape, a ``TimeStep`` led by T whose observation is the newest one alone, and a sample of the time.
+          The tape; a ``TimeStep`` with the leading axis T, except that its observation is the newest one alone; and
+          the seconds of the agent steps that were timed.
         """
         before, num_agent_steps = self._clock.seconds, len(tape.action) - 1
         answers = jax.tree.map(lambda x: jnp.zeros((num_agent_steps, *x.shape), x.dtype), self._answer)
-        now = (self._handle, jnp.array(observation), tape, answers)  # copied, because it is donated
+        now = (self._handle, jnp.array(observation), tape, answers)  # a copy of the observation, because it is donated
         for first in range(0, num_agent_steps, AGENT_STEPS_AT_ONCE):
             end = min(first + AGENT_STEPS_AT_ONCE, num_agent_steps)
             with waiting():
@@ -98,10 +100,13 @@ class Program:
 
 
 def _looked(clock: Clock, phase: str | None, looks: jax.Array, handle: jax.Array, after: jax.Array) -> jax.Array:
-    """The handle, and where ``looks`` is true a lap of the clock between ``after`` and what needs this handle."""
+    """Returns the handle unchanged. Where ``looks`` is true, the clock takes a lap once ``after`` is computed.
+
+    Whatever needs the returned handle runs after that lap.
+    """
     nothing = np.zeros((), handle.dtype)
 
-    def look(after: jax.Array) -> np.ndarray:  # JAX keeps it, and with it all that it knows
+    def look(after: jax.Array) -> np.ndarray:  # JAX keeps this function, and with it everything it refers to
         del after
         if phase is None:
             clock.begin()

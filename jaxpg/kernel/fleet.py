@@ -1,4 +1,4 @@
-"""The rollouts of one process, one for each of its devices, side by side."""
+"""Runs the rollouts of one process side by side, one on each of its devices."""
 
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -13,9 +13,10 @@ from jaxpg.kernel.rollout import NOT_SENT, Rollout
 
 
 class Fleet:
-    """All lanes of this process, in groups of equal size that each have a device.
+    """All lanes of this process, divided evenly among its devices.
 
-    Each group plays in a thread of its own: most of its time it waits for emulators or its device.
+    Each device's rollout plays in its own thread, because it spends most of its time waiting for emulators or for the
+    device.
 
     Args:
       rollouts: one for each device, in the order of their lanes.
@@ -28,39 +29,39 @@ class Fleet:
 
     @property
     def waiting_since(self) -> float | None:
-        """Since when, by the monotonic clock, an answer of any emulators is waited for; None while it is not."""
+        """Monotonic time since which the longest-waiting rollout waits for its emulators; None while none waits."""
         return min((since for rollout in self.rollouts if (since := rollout.waiting_since) is not None), default=None)
 
     def reset(self, seeds: np.ndarray) -> None:
-        """Starts every lane's emulator anew with its own seed (``int64[N]``); unfinished games are dropped."""
+        """Restarts every lane's emulator with its own seed (``int64[N]``) and drops the unfinished episodes."""
         for rollout, own in zip(self.rollouts, self._split(seeds), strict=True):
             rollout.reset(own)
 
-    def end_games(self) -> None:
-        """Drops the unfinished games; the next thing is a reset."""
+    def drop_episodes(self) -> None:
+        """Drops the unfinished episodes. The next call must be ``reset``."""
         for rollout in self.rollouts:
-            rollout.end_games()
+            rollout.drop_episodes()
 
     @property
     def actions(self) -> np.ndarray:
-        """What was played since the reset, ``u8[K, N]``; where a group has come to rest before, ``NOT_SENT``."""
+        """Actions played since the reset, ``u8[K, N]``; ``NOT_SENT`` where a device's lanes came to rest earlier."""
         return side_by_side([rollout.actions for rollout in self.rollouts])
 
     @property
-    def agent_steps_of_games(self) -> int:
-        """Agent steps since the reset in the lanes that played longest (K)."""
-        return max(rollout.agent_steps_of_games for rollout in self.rollouts)
+    def agent_steps_since_reset(self) -> int:
+        """Agent steps since the reset of the lanes that played longest (K)."""
+        return max(rollout.agent_steps_since_reset for rollout in self.rollouts)
 
     @property
-    def first_games_are_over(self) -> np.ndarray:
-        """Whether the game with which each lane began after the reset has ended, ``bool[N]``."""
-        return np.concatenate([rollout.first_games_are_over for rollout in self.rollouts])
+    def first_episodes_are_over(self) -> np.ndarray:
+        """Whether each lane's first episode since the reset has ended, ``bool[N]``."""
+        return np.concatenate([rollout.first_episodes_are_over for rollout in self.rollouts])
 
     def replay(self, seeds: np.ndarray, actions: np.ndarray) -> Iterator[int]:
-        """Brings the emulators to where ``actions`` (``u8[K, N]``) were played since a reset with ``seeds``.
+        """Brings the emulators back to the state after a reset with ``seeds`` and ``actions`` (``u8[K, N]``).
 
         Yields:
-          How many agent steps of all lanes were played since it last did, so that one can watch and stop it.
+          Agent steps of all lanes since the last yield, so that the caller can show progress and stop.
         """
         parts = zip(self.rollouts, self._split(seeds), self._split(actions.T), strict=True)
         for steps in zip(*(rollout.replay(own_seeds, own.T) for rollout, own_seeds, own in parts), strict=True):
@@ -69,7 +70,16 @@ class Fleet:
     def collect(
         self, players: Sequence[Players], num_agent_steps: int, key: jax.Array
     ) -> tuple[list[Experience], Seconds]:
-        """Each group's experience, with ``players`` of its own on its device, and where the slowest one's time went."""
+        """Collects one rollout on every device; see ``Rollout.collect``.
+
+        Args:
+          players: who plays in each device's lanes, in the order of the devices.
+          num_agent_steps: T.
+          key: the actions' randomness.
+
+        Returns:
+          The experience of each device, and where the time of the slowest device went.
+        """
 
         def play(rollout: Rollout, own: Players) -> tuple[Experience, Seconds]:
             return rollout.collect(own, num_agent_steps, key)
@@ -90,7 +100,7 @@ class Fleet:
 
 
 def side_by_side(actions: Sequence[np.ndarray]) -> np.ndarray:
-    """The actions of groups of lanes, each ``u8[K_i, N_i]``, as ``u8[K, N]``; the shorter ones end in ``NOT_SENT``."""
+    """Joins records of actions, ``u8[K_i, N_i]`` each, into one ``u8[K, N]``; pads shorter ones with ``NOT_SENT``."""
     longest = max(len(rows) for rows in actions)
     filled = [np.pad(rows, ((0, longest - len(rows)), (0, 0)), constant_values=NOT_SENT) for rows in actions]
     return np.concatenate(filled, axis=1)

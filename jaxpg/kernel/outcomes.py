@@ -1,4 +1,4 @@
-"""What the emulators answered in a rollout, and the episodes that ended in it."""
+"""Records what the emulators answer during a rollout, and which episodes end in it."""
 
 from typing import NamedTuple
 
@@ -9,7 +9,7 @@ from jaxpg.kernel.players import IDLE
 
 
 class Outcomes(NamedTuple):
-    """The answers of one rollout, agent step by agent step: ``[T, N]`` each, as in ``Experience``."""
+    """The emulators' answers in one rollout, ``[T, N]`` each; the fields are those of ``Experience``."""
 
     reward: np.ndarray
     terminated: np.ndarray
@@ -19,12 +19,19 @@ class Outcomes(NamedTuple):
 
     @classmethod
     def blank(cls, num_agent_steps: int, num_lanes: int) -> "Outcomes":
-        """Arrays that ``add`` fills."""
+        """Makes arrays of zeros for ``add`` to fill."""
         shape = (num_agent_steps, num_lanes)
         return cls(np.zeros(shape, np.float32), *(np.zeros(shape, bool) for _ in range(4)))
 
     def add(self, row: int, lanes: slice, step: TimeStep, playing: np.ndarray) -> None:
-        """Notes the answers of ``lanes`` at agent step ``row``; ``playing`` is the candidate in each of all lanes."""
+        """Stores the answers of ``lanes`` at agent step ``row``.
+
+        Args:
+          row: the agent step of the rollout.
+          lanes: the lanes that answered.
+          step: their answers.
+          playing: candidate in each of all N lanes, or ``IDLE``; the answers of idle lanes get no weight.
+        """
         self.reward[row, lanes] = step.reward
         self.terminated[row, lanes] = step.terminated
         self.truncated[row, lanes] = step.truncated
@@ -33,7 +40,7 @@ class Outcomes(NamedTuple):
 
 
 class EpisodeCounter:
-    """Sums each lane's return and length while its episode goes on, from rollout to rollout."""
+    """Sums the return and length of each lane's episode, which may last for many rollouts."""
 
     def __init__(self, num_lanes: int):
         self._return = np.zeros(num_lanes, np.float64)
@@ -43,7 +50,7 @@ class EpisodeCounter:
         """Whether each lane's first episode since the reset has ended."""
 
     def add(self, row: int, lanes: slice, step: TimeStep, playing: np.ndarray) -> np.ndarray:
-        """Counts one agent step of ``lanes`` and returns those of them, ``i64[K]``, whose episode ended with it."""
+        """Counts one agent step of ``lanes``; returns the lanes, ``i64[K]``, whose episode ended with that step."""
         self._return[lanes] += step.reward
         self._length[lanes] += step.acted
         ended = lanes.start + np.flatnonzero(step.terminated | step.truncated)
@@ -57,7 +64,7 @@ class EpisodeCounter:
         return ended
 
     def take(self) -> Episodes:
-        """The episodes that ended since the last call."""
+        """Returns the episodes that ended since the last call."""
         none = Episodes(*(np.zeros(0, np.int64) for _ in Episodes._fields))
         episodes, self._ended = [none, *self._ended], []
         return Episodes(*(np.concatenate(columns) for columns in zip(*episodes, strict=True)))

@@ -1,4 +1,4 @@
-"""The pieces of one run, which fit each other."""
+"""The parts of one run, built to fit each other by ``experiment.build``."""
 
 from typing import NamedTuple
 
@@ -11,7 +11,7 @@ from jaxpg.policies.observations import Observation
 
 
 class Experiment(NamedTuple):
-    """The pieces of one run."""
+    """The parts of one run."""
 
     observation: Observation
     policy: PolicyFunctions
@@ -20,16 +20,16 @@ class Experiment(NamedTuple):
     frame_skip: int
     """Emulator frames per agent step."""
     rollout_agent_steps: int
-    """T, the most agent steps in every lane in one iteration."""
+    """T, the largest number of agent steps that each lane plays in one iteration."""
     lane_groups: int
-    """Groups of lanes that each have candidates of their own (G)."""
+    """G, the number of groups of lanes; each group plays its own candidates."""
     task: Task
-    """What inputs and actions mean, and what scores depend on."""
+    """What the policy's inputs and actions mean, and which settings its scores depend on."""
     remarks: tuple[str, ...] = ()
-    """What a user should know before the work begins, in sentences."""
+    """Sentences for the user, said before the run begins."""
 
     @property
     def rollout(self) -> Rollout:
-        """Of the only device, where there is one."""
+        """The single rollout. Fails with ValueError where there are several devices."""
         (rollout,) = self.fleet.rollouts
         return rollout

@@ -1,4 +1,4 @@
-"""Who plays in which lane: always the same population, or candidates that take turns."""
+"""Decides which policy plays in which lane: always the same population, or candidates that take turns."""
 
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -11,33 +11,33 @@ import numpy as np
 from jaxpg.core.types import Population
 
 IDLE = -1
-"""In place of a candidate's id: nobody plays in this lane."""
+"""Stands for a candidate's id where no candidate plays in the lane."""
 
 
 class Players(Protocol):
-    """Who plays in each of N lanes."""
+    """Tells a rollout which policy plays in each of its N lanes."""
 
     population: Population
-    """The weights of those who play now, every leaf led by P, a divisor of N."""
+    """Weights of the policies that play now. Every leaf has the leading axis P, which divides N."""
     playing: np.ndarray
     """Candidate in each lane, ``i64[N]``, or ``IDLE``."""
 
     @property
     def finished(self) -> bool:
-        """Whether nobody will play any more."""
+        """Whether no candidate plays in any lane, now or later."""
 
     def is_playing(self, lanes: slice) -> bool:
-        """Whether somebody plays in any of these lanes."""
+        """Whether a candidate plays in any of these lanes."""
 
     def take_next(self, lanes: np.ndarray) -> None:
-        """Told of the lanes, ``i64[K]``, whose episodes ended, to give each the next candidate."""
+        """Gives the next candidate to each of these lanes (``i64[K]``), whose episodes ended."""
 
 
 class FixedPopulation:
-    """The same P members in the same lanes for ever; all their episodes count as candidate 0's.
+    """The same P members play in the same lanes for ever. All their episodes count for candidate 0.
 
     Args:
-      population: their weights, every leaf led by P, a divisor of N.
+      population: the members' weights; every leaf has the leading axis P, which divides N.
       num_lanes: N.
     """
 
@@ -55,19 +55,19 @@ class FixedPopulation:
 
 
 class QueueSnapshot(NamedTuple):
-    """Where a queue stands: lanes in groups of equal size, each group with games of its own."""
+    """The state of a queue. The lanes form groups of equal size, and each group has its own episodes to play."""
 
     playing: np.ndarray  # i64[N], candidate in each lane
-    waiting: tuple[np.ndarray, ...]  # i64[J] of each group, candidates whose games have not begun, in their order
-    is_one: bool  # whether all games, those already played among them, are one candidate's
+    waiting: tuple[np.ndarray, ...]  # per group i64[J], candidates whose episodes have not begun, in playing order
+    is_one: bool  # whether one candidate plays all episodes, including those that are over
 
     def is_of(self, games: np.ndarray) -> bool:
-        """Whether just these games (candidates' ids, in any order) are not over yet."""
+        """Whether the unfinished episodes are exactly ``games``: a candidate's id for each, in any order."""
         unfinished = np.concatenate([self.playing[self.playing != IDLE], *self.waiting])
         return np.array_equal(np.sort(unfinished), np.sort(games))
 
     def split(self, num_parts: int) -> list["QueueSnapshot"]:
-        """The same for each of several devices, which share the lanes and the groups in their order."""
+        """Splits the queue for several devices, each of which gets an equal share of the lanes and groups, in order."""
         lanes, groups = len(self.playing) // num_parts, len(self.waiting) // num_parts
         return [
             QueueSnapshot(
@@ -78,11 +78,10 @@ class QueueSnapshot(NamedTuple):
 
 
 def beginning(games: np.ndarray, num_lanes: int, num_groups: int) -> QueueSnapshot:
-    """A queue of which nothing has been played: group ``g`` of ``G`` has the games ``g``, ``g + G``, ``g + 2 G``, ...
+    """A queue before its first episode. Group ``g`` of ``G`` plays the entries ``g``, ``g + G``, ``g + 2 G``, ...
 
     Args:
-      games: ids of the candidates whose games are to be played, ``i64[J]``, in this order; one id may
-        stand there many times.
+      games: the episodes to play, in this order: ``i64[J]``, the candidate's id for each. An id may occur many times.
       num_lanes: N.
       num_groups: G, a divisor of N.
     """
@@ -91,7 +90,7 @@ def beginning(games: np.ndarray, num_lanes: int, num_groups: int) -> QueueSnapsh
 
 
 def joined(snapshots: Sequence[QueueSnapshot]) -> QueueSnapshot:
-    """One of all devices' queues, of which ``split`` makes these again."""
+    """Joins the queues of all devices into one; the inverse of ``QueueSnapshot.split``."""
     return QueueSnapshot(
         np.concatenate([snapshot.playing for snapshot in snapshots]),
         tuple(games for snapshot in snapshots for games in snapshot.waiting),
@@ -100,16 +99,16 @@ def joined(snapshots: Sequence[QueueSnapshot]) -> QueueSnapshot:
 
 
 class CandidateQueue:
-    """Games that are to be played, each by a candidate, and the weights of those who play now.
+    """Episodes to play, one candidate for each, and the weights of the candidates that play now.
 
-    Games differ in length tenfold, so that no lane waits for another: one whose game ended takes the next
-    game of its group at that very step, and only when none is left it goes idle. Every game that was begun counts,
-    short or long. Memory holds the weights of N candidates (member n plays in lane n), however many take turns;
-    where all games are of one candidate, it is the only member (P = 1).
+    Episodes differ in length by a factor of ten, so no lane waits for another. A lane whose episode ends takes the
+    next episode of its group at that very step; the lane goes idle only when its group has none left. Every episode
+    that was begun counts, short or long. Memory holds the weights of at most N candidates (member n plays in lane n),
+    however many take turns. Where one candidate plays all episodes, that candidate is the only member (P = 1).
 
     Args:
-      snapshot: where the queue stands.
-      ask: ``i32[1]`` ids -> the weights of these candidates, leaves led by 1.
+      snapshot: the state in which the queue begins.
+      ask: ``ids i32[1] -> population`` with the weights of that one candidate, on a leading axis of length 1.
     """
 
     def __init__(self, snapshot: QueueSnapshot, ask: Callable[[jax.Array], Population]):
@@ -131,20 +130,21 @@ class CandidateQueue:
         self.take_next(np.flatnonzero(self.playing == IDLE))
 
     def snapshot(self) -> QueueSnapshot:
+        """The state of the queue, from which another queue can go on."""
         left = (games[begun:] for games, begun in zip(self._waiting, self._begun, strict=True))
         return QueueSnapshot(self.playing.copy(), tuple(left), self._is_one)
 
     @property
     def finished(self) -> bool:
-        """Whether every game has been played to its end."""
-        return bool((self.playing == IDLE).all())  # which no lane is while games of its group wait
+        """Whether every episode has been played to its end."""
+        return bool((self.playing == IDLE).all())  # no lane is idle while episodes of its group wait
 
     def is_playing(self, lanes: slice) -> bool:
-        """Whether somebody plays in any of these lanes."""
+        """Whether a candidate plays in any of these lanes."""
         return bool((self.playing[lanes] != IDLE).any())
 
     def take_next(self, lanes: np.ndarray) -> None:
-        """Gives each of these lanes, whose games ended, the next game of its group."""
+        """Gives the next episode of its group to each of these lanes (``i64[K]``), whose episodes ended."""
         for lane in lanes.tolist():
             group = lane // self._lanes_per_group
             begun, games = self._begun[group], self._waiting[group]

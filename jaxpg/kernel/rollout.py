@@ -1,15 +1,16 @@
-"""THE kernel: the loop that feeds one jitted ``act`` for a whole population.
+"""The kernel: the loop that steps emulators with the actions of one jitted ``act`` for a whole population.
 
-REINFORCE calls it with P = 1; evolution and random search with a queue of candidates, one member a lane. There is one
-loop, and what varies is passed into it:
+REINFORCE plays a population of one (P = 1). Evolution and random search play a queue of candidates, one member in each
+lane. All learners share one loop, and two things vary in it:
 
-- *who plays next* is an object, ``FixedPopulation`` or ``CandidateQueue``;
-- *how an agent step is made and how the loop runs* is a function that plays T rows and fills the tape:
-  ``Rollout._play_on_host`` sends and receives from Python, on every JAX backend, and lets emulation overlap with the
-  device's work; where emulators can be called from compiled code, ``Rollout._play_compiled`` makes the same rows one
-  program (``program.py``). Environments written in JAX are one more such function, whose program also steps them.
+- *Who plays next* is decided by an object: ``FixedPopulation`` or ``CandidateQueue``.
+- *How the agent steps are played* is decided by a function that plays T rows and fills the tape.
+  ``Rollout._play_on_host`` sends and receives from Python. This function works on every JAX backend, and emulation
+  overlaps with the device's work. ``Rollout._play_compiled`` plays the same rows as one compiled program
+  (``compiled_rollout.py``), for emulators that compiled code can call. Environments written in JAX would add one more
+  such function, whose program also steps the environments.
 
-Everything around the loop (noise, outcomes, episodes, the record for a replay, the bootstrap) is the same.
+Everything around the loop (noise, outcomes, episodes, the record for a replay, the bootstrap) is the same for all.
 """
 
 import time
@@ -25,35 +26,36 @@ from jaxpg.core.errors import FaultError, first_line
 from jaxpg.core.types import CompilableEnv, Episodes, Experience, Params, PolicyFunctions, Tape, TimeStep, VectorEnv
 from jaxpg.kernel.act import gumbel_noise, make_act
 from jaxpg.kernel.clock import Clock, Seconds
-from jaxpg.kernel.compiled_rollout import Program
+from jaxpg.kernel.compiled_rollout import CompiledRollout
 from jaxpg.kernel.outcomes import EpisodeCounter, Outcomes
 from jaxpg.kernel.players import CandidateQueue, FixedPopulation, Players, beginning
 from jaxpg.machine.console import say
 from jaxpg.policies.observations import Observation, encoded_shape
 
 LANES_WORTH_A_WORD = 128
-"""An emulator of Atari takes a tenth of a second of one core to start, and EnvPool lets no other thread speak then."""
+"""With at least this many lanes, a reset says that it starts emulators. An Atari emulator takes a tenth of a second of
+one core to start, and meanwhile EnvPool lets no other thread report progress."""
 NOT_SENT = 255
-"""In place of an action in the record of a pool that was at rest."""
+"""Stands for an action in the record where the lane's pool was at rest."""
 
 AGENT_STEPS_PER_LOOK = 64
-"""Agent steps that games are played for at a time where nothing else asks for a pause."""
+"""Agent steps of one rollout where no setting of the learner determines that number."""
 
 
 class Rollout:
-    """N lanes that a population plays in, rollout after rollout, without stopping between them.
+    """N lanes in which a population plays rollout after rollout; episodes continue from one rollout to the next.
 
     Args:
-      pools: the emulators, one or more groups of lanes. With two, one group is emulated while the
-        other's actions are computed.
+      pools: the emulators of all lanes. With several pools, one pool is emulated while the actions of another are
+        computed.
       policy: the policy's pure functions.
       observation: what the policy sees.
-      keeps_tape: whether observations are kept for the learner.
-      greedy: whether the most probable action is taken instead of a sampled one.
-      device: where actions are computed and the tape is kept; None for the first one.
-      first_lane: number of the first of these lanes among all lanes of the run.
-      compiles: whether a rollout of a fixed population is one program for the CPU, where the emulators allow it and a
-        tape is kept.
+      keeps_tape: whether rollouts keep a tape for the learner.
+      greedy: whether lanes take the most probable action instead of a sampled one.
+      device: the device that computes actions and holds the tape; None for JAX's first device.
+      first_lane: number of this rollout's first lane among all lanes of the run.
+      compiles: whether a rollout of a fixed population runs as one compiled program on the CPU. This needs a tape and
+        a single pool of emulators that compiled code can call.
     """
 
     def __init__(
@@ -81,22 +83,22 @@ class Rollout:
         self._act = make_act(policy, observation, pools[0].spec.axes, self.num_lanes)
         compilable = [pool for pool in pools if isinstance(pool, CompilableEnv)]
         self._compiles = compiles and keeps_tape and len(pools) == len(compilable) == 1
-        self._program: Program | None = None  # of the emulators since their reset, from the first compiled rollout on
+        self._program: CompiledRollout | None = None  # made by the first compiled rollout after a reset
         self._newest: list[TimeStep] = []  # each pool's newest answer; empty until the first one after a reset
         self._counter = EpisodeCounter(self.num_lanes)
         self._tape: Tape | None = None
         self._record: list[np.ndarray] = []
         self.waiting_since: float | None = None
-        """Since when, by the monotonic clock, an answer of the emulators is waited for; None while it is not."""
+        """Monotonic time since which the rollout waits for its emulators; None while it does not wait."""
 
     @property
     def path(self) -> str:
-        """How rollouts of a fixed population are played, for the first line of a run."""
+        """How rollouts of a fixed population are played: words for the first line of a run."""
         return "compiled rollouts" if self._compiles else "rollouts stepped from Python"
 
     def reset(self, seeds: np.ndarray) -> None:
-        """Starts every lane's emulator anew with its own seed (``int64[N]``); unfinished games are dropped."""
-        self.end_games()
+        """Restarts every lane's emulator with its own seed (``int64[N]``) and drops the unfinished episodes."""
+        self.drop_episodes()
         is_long = self.num_lanes >= LANES_WORTH_A_WORD
         for pool, lanes in zip(self.pools, self._lanes, strict=True):
             if is_long:
@@ -104,8 +106,8 @@ class Rollout:
                 say(f"jaxpg: starting {self.num_lanes} emulators{there}")
             pool.reset(seeds[lanes])
 
-    def end_games(self) -> None:
-        """Drops the unfinished games; the next thing is a reset."""
+    def drop_episodes(self) -> None:
+        """Drops the unfinished episodes. The next call must be ``reset``."""
         self._program = None
         self._newest = []
         self._counter = EpisodeCounter(self.num_lanes)
@@ -113,36 +115,36 @@ class Rollout:
 
     @property
     def actions(self) -> np.ndarray:
-        """What was played since the reset, ``u8[K, N]``: with the seeds, all that the emulators' state depends on."""
+        """Actions played since the reset, ``u8[K, N]``. With the seeds, they determine the emulators' state."""
         return np.concatenate([np.zeros((0, self.num_lanes), np.uint8), *self._record])
 
     @property
-    def agent_steps_of_games(self) -> int:
-        """Agent steps of each lane since the reset (K)."""
+    def agent_steps_since_reset(self) -> int:
+        """Agent steps since the reset (K): the rows of ``actions``."""
         return sum(len(rows) for rows in self._record)
 
     @property
-    def first_games_are_over(self) -> np.ndarray:
-        """Whether the game with which each lane began after the reset has ended, ``bool[N]``."""
+    def first_episodes_are_over(self) -> np.ndarray:
+        """Whether each lane's first episode since the reset has ended, ``bool[N]``."""
         return self._counter.first_is_over
 
     def replay(self, seeds: np.ndarray, actions: np.ndarray) -> Iterator[int]:
-        """Brings the emulators to where ``actions`` were played since a reset with ``seeds``.
+        """Brings the emulators back to the state after a reset with ``seeds`` and then ``actions``.
 
         Emulators cannot be saved and restored, but they are deterministic.
 
         Args:
           seeds: ``int64[N]``.
-          actions: ``u8[K, N]``, as the property of that name gave them.
+          actions: ``u8[K, N]``, an earlier value of the property ``actions``.
 
         Yields:
-          How many agent steps of all lanes were played since it last did, so that one can watch and stop it.
+          Agent steps of all lanes since the last yield, so that the caller can show progress and stop.
         """
         self.reset(seeds)
         self._receive_first()
         nobody = np.zeros(self.num_lanes, np.int64)
         for row, chosen in enumerate(actions):
-            # where other pools were at rest than these, nobody plays, and any action does
+            # the pools of the saved run may differ from these; in a lane that was at rest, any action does
             sent = [i for i, lanes in enumerate(self._lanes) if (chosen[lanes] != NOT_SENT).any()]
             for i in sent:
                 self.pools[i].send(np.where(chosen == NOT_SENT, 0, chosen)[self._lanes[i]])
@@ -150,19 +152,22 @@ class Rollout:
                 self._newest[i] = self._receive(i)
                 self._counter.add(row, self._lanes[i], self._newest[i], nobody)
             yield self.num_lanes
-        self._counter.take()  # they were counted when they were played
+        self._counter.take()  # these episodes were counted when they were first played
         self._record = [actions]
 
     def collect(self, players: Players, num_agent_steps: int, key: jax.Array) -> tuple[Experience, Seconds]:
-        """Plays ``num_agent_steps`` (T) agent steps in every lane, fewer where a queue ends before.
+        """Plays T agent steps in every lane, or fewer where a queue of candidates ends earlier.
 
         Args:
-          players: whose weights act in which lane; a queue is freshly begun with the emulators.
+          players: who plays in which lane. A queue of candidates begins with the reset of the emulators.
           num_agent_steps: T.
-          key: consumed; the actions' randomness.
+          key: the actions' randomness.
 
         Returns:
-          The experience, whose tape the next call overwrites, and where the time went.
+          The experience, whose tape the next call overwrites, and the seconds spent in each phase.
+
+        Raises:
+          FaultError: an emulator failed.
         """
         with jax.default_device(self._device):
             clock = Clock()
@@ -202,7 +207,7 @@ class Rollout:
         outcomes: Outcomes,
         clock: Clock,
     ) -> tuple[Tape | None, int]:
-        """Acts, sends and receives row after row, pool after pool; returns the tape and how many rows were played."""
+        """Acts, sends and receives row by row and pool by pool; returns the tape and how many rows were played."""
         in_flight: set[int] = set()
         played = 0
         while played < len(record) and not players.finished:
@@ -212,7 +217,7 @@ class Rollout:
                     in_flight.remove(i)
                 clock.lap("emulate")
                 if not players.is_playing(lanes):
-                    continue  # no game will begin here any more
+                    continue  # no candidate will play in this pool again
                 actions, tape = self._act(
                     players.population, self._newest[i].observation, noise, tape, played, lanes.start
                 )
@@ -235,11 +240,11 @@ class Rollout:
         outcomes: Outcomes,
         clock: Clock,
     ) -> tuple[Tape | None, int]:
-        """Plays all rows of the only pool as one program."""
+        """Plays all rows of the single pool as one compiled program; returns the tape and how many rows were played."""
         (pool,) = self.pools
         assert tape is not None, "compiled rollouts keep a tape"
         assert isinstance(pool, CompilableEnv)
-        self._program = self._program or Program(self._act, pool)
+        self._program = self._program or CompiledRollout(self._act, pool)
         clock.lap("emulate")
         tape, steps, sample = self._program(players.population, noise, tape, self._newest[0].observation, self._waiting)
         clock.lap_like(sample)
@@ -252,7 +257,7 @@ class Rollout:
     def _bootstrap(
         self, players: Players, noise: jax.Array | None, tape: Tape | None, played: int, clock: Clock
     ) -> Tape | None:
-        """Writes the row after the last one, whose values stand for what follows; its actions are thrown away."""
+        """Writes the row after the last agent step. Its values stand for later rewards; its actions are not played."""
         if self._bootstraps:
             for step, lanes in zip(self._newest, self._lanes, strict=True):
                 _, tape = self._act(players.population, step.observation, noise, tape, played, lanes.start)
@@ -261,7 +266,7 @@ class Rollout:
 
     @contextmanager
     def _waiting(self) -> Iterator[None]:
-        """Around each wait for the emulators, whose faults become a sentence."""
+        """Surrounds each wait for the emulators; turns an emulator's RuntimeError into a FaultError."""
         self.waiting_since = time.monotonic()
         try:
             yield
@@ -270,7 +275,7 @@ class Rollout:
         self.waiting_since = None
 
     def _receive_first(self) -> None:
-        """Waits for what games begin with, once after a reset."""
+        """Waits for each pool's first observations, once after a reset."""
         if not self._newest:
             self._newest = [self._receive(i) for i in range(len(self.pools))]
 
@@ -279,7 +284,7 @@ class Rollout:
             return self.pools[i].recv()
 
     def _take_in(self, i: int, row: int, step: TimeStep, players: Players, outcomes: Outcomes) -> None:
-        """Notes the answer of pool ``i`` to the actions of ``row``; where one ended, the next candidate plays."""
+        """Stores pool ``i``'s answer to the actions of ``row``; a lane whose episode ended gets the next candidate."""
         self._newest[i] = step
         outcomes.add(row, self._lanes[i], step, players.playing)
         ended = self._counter.add(row, self._lanes[i], step, players.playing)
@@ -291,7 +296,7 @@ class Rollout:
         return gumbel_noise(key, num_agent_steps + 1, self.num_lanes, num_actions, self.first_lane)
 
     def _take_tape(self, num_agent_steps: int) -> Tape | None:
-        """The newest tape, to be overwritten, or a blank one; None where none is kept."""
+        """Returns the last tape to be overwritten, or a blank tape; None where rollouts keep no tape."""
         tape, self._tape = self._tape, None
         if not self._keeps_tape:
             return None
@@ -307,19 +312,20 @@ class Rollout:
         )
 
 
-def play_games(
+def play_episodes(
     rollout: Rollout, params: Params, num_games: int, key: jax.Array, ended: Callable[[int], None] = lambda count: None
 ) -> Episodes:
-    """Plays a number of whole games with one policy and returns exactly those.
+    """Plays exactly K whole episodes with one policy and returns them.
 
-    Every game that was begun counts. The first K to end would not do: they are the short ones.
+    Every episode that was begun counts. The first K episodes to end would be a biased choice, because short episodes
+    end first.
 
     Args:
-      rollout: freshly reset, without a tape.
+      rollout: just reset; keeps no tape.
       params: the policy's weights.
       num_games: K.
-      key: consumed.
-      ended: told now and then how many more games have ended.
+      key: the actions' randomness.
+      ended: called after each rollout with the number of episodes that ended in it.
     """
     games = beginning(np.zeros(num_games, np.int64), rollout.num_lanes, num_groups=1)
     queue = CandidateQueue(games, lambda ids: jax.tree.map(lambda x: x[None], params))

@@ -1,7 +1,7 @@
-"""What a policy is trained to do: what its inputs and outputs stand for, and what its scores depend on.
+"""Describes what a policy is trained to do: the meaning of its inputs and actions, and what its scores depend on.
 
-A policy knows its actions and its inputs by position alone. A checkpoint keeps what the positions mean, so that a
-player or a resumed run with other emulators is compared by meaning.
+A policy knows its inputs and actions only by position. A checkpoint stores what the positions mean. So jaxpg can tell
+whether the policy fits a player or a resumed run whose emulators differ from those of the training.
 """
 
 import dataclasses
@@ -17,28 +17,28 @@ from jaxpg.policies.observations import ObservationConfig
 
 @dataclass(frozen=True, kw_only=True)
 class Task:
-    """Names and settings, as text."""
+    """The task of one policy: names and settings, as text."""
 
     __pydantic_config__ = STRICT
 
     game: str
     actions: tuple[str, ...]
-    """Names of the policy's actions, in its order; numbers where the emulator has no names."""
+    """Names of the policy's actions, in the policy's order; numbers where the emulator gives no names."""
     observation: str
     """The name of the observation."""
     inputs: dict[str, str]
-    """Settings, by their flags' names, that what the policy sees depends on."""
+    """Settings that determine what the policy sees, by their keys."""
     scores: dict[str, str]
-    """Settings that returns depend on besides."""
+    """Further settings that returns depend on, by their keys."""
 
     @classmethod
     def of(cls, env: EnvConfig, observation: ObservationConfig, needs: EmulatorNeeds, spec: EnvSpec) -> "Task":
-        """The task of these settings.
+        """Derives the task from the settings.
 
         Args:
-          env: the emulators.
-          observation: what the policy sees of them.
-          needs: what that asks of the emulators.
+          env: the settings of the emulators.
+          observation: the settings of the observation.
+          needs: what the observation asks of the emulators.
           spec: what the emulators give and take.
         """
         seen = ["name", *SEEN.get(observation.name, ())]
@@ -49,28 +49,28 @@ class Task:
             scores |= {f"env.{name}": str(getattr(env, name)) for name in ATARI_SCORES}
         if needs.kind == "pixels":
             inputs |= {f"env.{name}": str(getattr(env, name)) for name in ("maxpool", "resize")}
-            if spec.remark:  # the backends show another part of such a game
+            if spec.remark:  # the backends show different parts of this game's picture
                 inputs["env.backend"] = env.backend
         return cls(game=env.game, actions=spec.action_names, observation=observation.name, inputs=inputs, scores=scores)
 
 
 ATARI_SCORES = ("backend", "sticky_action_probability", "noop_max", "fire_reset")
 SEEN = {"gray_difference": tuple(f.name for f in dataclasses.fields(ObservationConfig) if f.name != "name")}
-"""Settings that an observation uses besides its name."""
+"""Settings that each observation uses besides its name."""
 POSITIONS = ("vector", "ram")
-"""Observations whose numbers mean something else in every game."""
+"""Observations whose numbers have a different meaning in each game."""
 
 
 def check_player(trained: Task, played: Task) -> list[str]:
-    """Compares what a policy was trained to do with what it is asked to play.
+    """Compares the task that a policy was trained for with the task that it is asked to play.
 
-    Lanes, luck, no-ops and time limits may differ.
+    The number of lanes, sticky actions, no-ops and time limits may differ.
 
     Returns:
-      Sentences about what the policy sees otherwise than in training, which makes scores hard to read.
+      Sentences about differences in what the policy sees. Such differences make scores hard to interpret.
 
     Raises:
-      UserError: its actions or its inputs mean something else.
+      UserError: the policy's actions or inputs mean something else in the task to play.
     """
     if trained.game != played.game and trained.observation in POSITIONS:
         raise UserError(
@@ -83,13 +83,14 @@ def check_player(trained: Task, played: Task) -> list[str]:
 
 
 def check_resumed(trained: Task, resumed: Task) -> list[str]:
-    """Compares what a run was about with what it is asked to go on with.
+    """Compares the task of a run with the task with which it is resumed.
 
     Returns:
-      Sentences about what returns or inputs depend on and is no longer the same; then returns must be counted anew.
+      Sentences about settings that have changed and that returns or inputs depend on. Where there are any, the mean
+      and the best of the returns must begin anew.
 
     Raises:
-      UserError: it is another game, or the policy's actions mean something else.
+      UserError: the game is another one, or the policy's actions mean something else.
     """
     if trained.game != resumed.game:
         raise UserError(
@@ -101,7 +102,7 @@ def check_resumed(trained: Task, resumed: Task) -> list[str]:
 
 
 def differences(before: Mapping[str, str], now: Mapping[str, str]) -> list[str]:
-    """A sentence for each setting that is no longer the same."""
+    """Returns a sentence for each setting whose value has changed."""
     return [
         f"{name} is {now.get(name, 'not used')}, and was {before.get(name, 'not used')} in training"
         for name in {**before, **now}

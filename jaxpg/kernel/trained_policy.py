@@ -24,10 +24,10 @@ class Decision(NamedTuple):
 
 
 class TrainedPolicy:
-    """The policy of one checkpoint.
+    """The policy of one checkpoint, as a function of observations.
 
     Args:
-      experiment: the pieces of the run.
+      experiment: the parts of the run.
       params: the weights.
       checkpoint: the iteration at which they were saved.
     """
@@ -52,11 +52,12 @@ class TrainedPolicy:
         self._decide = decide
 
     def __call__(self, observation: Any, key: jax.Array | None = None) -> Decision:
-        """Chooses an action for one observation, or for each of a batch.
+        """Chooses an action for one observation, or for each observation of a batch.
 
         Args:
-          observation: of ``observation_shape``, or a batch of them on a leading axis, as the environment gives it.
-          key: to sample from the probabilities; None for the most probable action.
+          observation: as the environment gives it; its shape is ``observation_shape``, or that shape behind a batch
+            axis.
+          key: samples the actions from their probabilities; None chooses the most probable actions.
 
         Raises:
           UserError: the observation has another shape.

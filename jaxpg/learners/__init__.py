@@ -1,4 +1,4 @@
-"""Learners: what happened in, the next population out. They see Experience, never an emulator."""
+"""Learners: each takes the experience of a rollout and gives the next population. A learner never sees an emulator."""
 
 from jaxpg.learners.registry import LEARNERS, register_learner
 

@@ -1,7 +1,7 @@
-"""Evolution strategies: the population of many that perturbs parameters.
+"""Evolution strategies: a population of perturbed copies of one policy.
 
-OpenAI-ES (Salimans et al. 2017, algorithm 1 with antithetic pairs and centred ranks, section 2.1) and ARS
-(Mania et al. 2018, algorithm 2). Both estimate a gradient, and the run's Optax chain makes the step.
+Two estimators of the gradient are available: OpenAI-ES (Salimans et al. 2017, algorithm 1 with antithetic pairs and
+centred ranks, section 2.1) and ARS (Mania et al. 2018, algorithm 2). The run's Optax chain makes the step.
 """
 
 from collections.abc import Callable, Sequence
@@ -19,7 +19,7 @@ from jaxpg.core.errors import UserError
 from jaxpg.core.types import Episodes, Experience, Params, Population
 from jaxpg.core.validation import STRICT, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 from jaxpg.learners.base import Ingredients, Learner, LearnerKind, Metrics, Sizes
-from jaxpg.learners.episode_counts import add_games, best_scored, missing_games
+from jaxpg.learners.episode_counts import add_episodes, best_scored, missing_episodes
 from jaxpg.learners.observation_statistics import add_seen, moments
 from jaxpg.learners.optimizers import OptimizerConfig, learning_rate_at, make_optimizer
 from jaxpg.learners.statistics import Statistics, no_statistics
@@ -39,31 +39,31 @@ class EvolutionConfig:
     noise_std: PositiveFloat = 0.05
     """Standard deviation of the noise on every weight (sigma; nu in ARS)."""
     weighting: Literal["centred_ranks", "reward_std"] = "centred_ranks"
-    """What a candidate's return weighs: its rank in [-0.5, 0.5] (OpenAI-ES), or itself over the standard
-    deviation of all (ARS)."""
+    """How a candidate's return weighs in the gradient: by its rank, scaled to [-0.5, 0.5] (OpenAI-ES), or by the return
+    itself over the standard deviation of all returns (ARS)."""
     top_pairs: NonNegativeInt = 0
-    """Pairs with the best single return that are used (b in ARS); 0 for all."""
+    """Pairs used for the gradient: those with the best single return (b in ARS); 0 for all."""
     weight_decay: NonNegativeFloat = 0.0
     """Share of each weight that is added to its gradient (OpenAI-ES uses 0.005)."""
     episodes_per_candidate: PositiveInt = 1
     """Games whose mean return is a candidate's score."""
     normalize_observations: bool = False
-    """Whether inputs are standardised by the mean and standard deviation of all seen before (ARS-V2)."""
+    """Whether inputs are standardised by the mean and standard deviation of all earlier inputs (ARS-V2)."""
     greedy: bool = True
     """Whether candidates take the most probable action; else they sample."""
     generations: NonNegativeInt = 0
-    """Generations after which the run ends; 0 for as many as the budget lets. A learning-rate schedule spans
-    run.schedule_agent_steps, whatever this number."""
+    """Generations after which the run ends; 0 for as many as the budget allows. A learning-rate schedule spans
+    run.schedule_agent_steps, whatever this number is."""
 
 
 class EvolutionState(NamedTuple):
-    """Everything that evolution needs to go on."""
+    """Everything that evolution needs to continue."""
 
     params: Params
     optimizer: optax.OptState
     generation: jax.Array  # i32[]
-    return_sums: jax.Array  # f32[2 * pairs], over the games that each candidate of this generation has played
-    num_games: jax.Array  # i32[2 * pairs]
+    return_sums: jax.Array  # f32[2 * pairs], sum of each candidate's returns in this generation
+    num_games: jax.Array  # i32[2 * pairs], number of each candidate's episodes in this generation
     statistics: Statistics  # of observations; scalars where unused
     key: jax.Array  # typed PRNG key of the noise
 
@@ -78,19 +78,19 @@ def make_evolution(
 ) -> Learner:
     """Builds the learner.
 
-    Candidate ``2 * pairs * generation + 2 * i`` is theta plus the noise of pair ``i``, the next one theta minus it.
-    With ``normalize_observations`` the params are those of ``policies.with_normalizer``.
+    Candidate ``2 * pairs * generation + 2 * i`` is theta plus the noise of pair ``i``; the next candidate is theta
+    minus the same noise. With ``normalize_observations`` the params are those of ``policies.networks.with_normalizer``.
 
     Args:
-      config: what the user chose.
+      config: the settings of evolution.
       observation: decodes the tape, for the statistics of observations.
-      optimizer: any Optax chain; its update gets the learning rate where it asks for one.
-      learning_rate: by the share of the schedule that is over.
+      optimizer: any Optax chain; its update gets the learning rate as an argument where it accepts one.
+      learning_rate: ``share of the schedule that is over -> learning rate``.
       input_shape: shape of one policy input.
-      team: whose devices have seen observations.
+      team: the devices that play, whose observations are counted.
 
     Raises:
-      UserError: settings that contradict each other.
+      UserError: settings contradict each other.
     """
     if config.top_pairs > config.pairs:
         raise UserError(f"evolution.top_pairs: {config.top_pairs} is more than the {config.pairs} pairs there are")
@@ -101,7 +101,7 @@ def make_evolution(
         tell=learner.tell,
         keeps_tape=config.normalize_observations,
         greedy=config.greedy,
-        games=learner.games,
+        episodes_to_play=learner.episodes_to_play,
         progress_metrics=("generation", "scored"),
         score="generation_return_mean",
         result=learner.result,
@@ -109,7 +109,7 @@ def make_evolution(
 
 
 class _Evolution:
-    """The learner's functions, jitted for one configuration; the arguments are those of ``make_evolution``."""
+    """The learner's functions, jitted for one configuration. The arguments are those of ``make_evolution``."""
 
     def __init__(
         self,
@@ -146,7 +146,7 @@ class _Evolution:
     ) -> tuple[EvolutionState, Metrics]:
         config = self._config
         first = int(state.generation) * self._population_size
-        sums, counts = add_games(
+        sums, counts = add_episodes(
             state.return_sums, state.num_games, episodes.candidate - first, episodes.episode_return
         )
         state = state._replace(return_sums=jnp.asarray(sums), num_games=jnp.asarray(counts))
@@ -161,12 +161,12 @@ class _Evolution:
             metrics |= of_generation
         return state, metrics
 
-    def games(self, state: EvolutionState) -> np.ndarray:
+    def episodes_to_play(self, state: EvolutionState) -> np.ndarray:
         config = self._config
         if config.generations and int(state.generation) >= config.generations:
             return np.zeros(0, np.int64)
         ids = int(state.generation) * self._population_size + np.arange(self._population_size)
-        return missing_games(ids, state.num_games, config.episodes_per_candidate)
+        return missing_episodes(ids, state.num_games, config.episodes_per_candidate)
 
     def result(self, state: EvolutionState) -> tuple[Params, str]:
         if int(state.generation):
@@ -181,7 +181,7 @@ class _Evolution:
     def _next_generation(
         self, state: EvolutionState, returns: np.ndarray, rate: float
     ) -> tuple[EvolutionState, Metrics]:
-        """The state after the step that the mean returns of all candidates (``f32[2 * pairs]``) ask for."""
+        """Makes the step for a finished generation with the mean return of each candidate, ``f32[2 * pairs]``."""
         params, optimizer_state, metrics = self._step(
             state.params,
             state.optimizer,
@@ -203,7 +203,7 @@ class _Evolution:
 
 
 def _perturbed(config: EvolutionConfig, params: Params, key: jax.Array, ids: jax.Array) -> Population:
-    """The weights of the candidates ``ids`` (``i32[K]``), leaves led by K."""
+    """The weights of the candidates ``ids`` (``i32[K]``), on a leading axis of length K."""
     population_size = 2 * config.pairs
 
     def one(candidate: jax.Array) -> Params:
@@ -226,17 +226,20 @@ def _step(
     returns: jax.Array,
     rate: np.ndarray,
 ) -> tuple[Params, optax.OptState, Metrics]:
-    """One step of the optimizer along the estimated gradient.
+    """Makes one step of the optimizer along the estimated gradient.
 
     Args:
-      config: which estimate.
-      update: of the optimizer.
-      params: of the policy that was perturbed.
-      optimizer_state: before the step.
-      key: of the noise.
+      config: determines the estimator.
+      update: the optimizer's update.
+      params: the policy that was perturbed.
+      optimizer_state: the optimizer's state before the step.
+      key: the key of the noise.
       generation: ``i32[]``.
-      returns: ``f32[2 * pairs]``, of the candidates in the order of their ids.
+      returns: ``f32[2 * pairs]``, mean return of each candidate, in the order of the ids.
       rate: ``f32[]``, learning rate.
+
+    Returns:
+      The new params, the new optimizer state, and metrics of the generation.
     """
     weights = _weights(config, params)
     pair_weights = weights_of_pairs(config, returns.reshape(-1, 2))
@@ -262,15 +265,15 @@ def _step(
 
 
 def weights_of_pairs(config: EvolutionConfig, returns: jax.Array) -> jax.Array:
-    """The factor on each pair's noise in the ascent direction.
+    """Computes the factor on each pair's noise in the direction of ascent.
 
     Args:
-      config: which estimate.
-      returns: ``f32[pairs, 2]``, of theta plus and minus the noise.
+      config: determines the estimator.
+      returns: ``f32[pairs, 2]``, mean returns of theta plus the noise and of theta minus the noise.
 
     Returns:
-      ``f32[pairs]``. OpenAI-ES: difference of centred ranks over (2 pairs sigma). ARS: difference of returns over
-      (b sigma_R), 0 outside the b best pairs.
+      ``f32[pairs]``. OpenAI-ES: the difference of centred ranks, divided by 2 b sigma. ARS: the difference of returns,
+      divided by b sigma_R. Here b is the number of pairs used; the factor of the other pairs is 0.
     """
     pairs = returns.shape[0]
     used = config.top_pairs or pairs
@@ -286,23 +289,24 @@ def weights_of_pairs(config: EvolutionConfig, returns: jax.Array) -> jax.Array:
 
 
 def centred_ranks(returns: jax.Array) -> jax.Array:
-    """Ranks scaled to [-0.5, 0.5]; equal returns share their mean rank, so that a tie says nothing. ``f32[K]``."""
+    """Ranks of K returns, scaled to [-0.5, 0.5]: ``f32[K]``. Equal returns share their mean rank."""
     return (jax.scipy.stats.rankdata(returns) - 1) / max(len(returns) - 1, 1) - 0.5
 
 
 def _noise(key: jax.Array, pair: jax.Array, like: Params) -> Params:
-    """Standard normal noise of one pair, a pure function of the generation's key and the pair."""
+    """Draws one pair's standard normal noise, a pure function of the generation's key and the pair's number."""
     leaves, tree = jax.tree.flatten(like)
     keys = jax.random.split(jax.random.fold_in(key, pair), len(leaves))
     return jax.tree.unflatten(tree, [jax.random.normal(k, x.shape, x.dtype) for k, x in zip(keys, leaves, strict=True)])
 
 
 def _weights(config: EvolutionConfig, params: Params) -> Params:
-    """The part of the params that evolves; the normaliser's moments do not."""
+    """The part of the params that evolves: all but the normaliser's mean and standard deviation."""
     return params["policy"] if config.normalize_observations else params
 
 
 def _with_weights(config: EvolutionConfig, params: Params, weights: Params) -> Params:
+    """The params with other weights; the inverse of ``_weights``."""
     return {**params, "policy": weights} if config.normalize_observations else weights
 
 
@@ -321,8 +325,8 @@ def _make(ingredients: Ingredients[EvolutionConfig]) -> Learner:
 def _check(config: EvolutionConfig, optimizer: OptimizerConfig) -> None:
     if optimizer.schedule != "constant" and not config.generations:
         raise UserError(
-            f"optimizer.schedule: {optimizer.schedule!r} spans evolution.generations, which is 0; "
-            "set it or use the schedule 'constant'"
+            f"optimizer.schedule: {optimizer.schedule!r} needs evolution.generations, which is 0; "
+            "give a number of generations, or use the schedule 'constant'"
         )
 
 
@@ -330,7 +334,7 @@ def _memory(config: EvolutionConfig, sizes: Sizes) -> list[memory_estimate.Part]
     games = 2 * config.pairs * config.episodes_per_candidate
     return [
         memory_estimate.candidates(sizes.num_lanes, sizes.weight_bytes),
-        memory_estimate.games("evolution.episodes_per_candidate", games),
+        memory_estimate.queued_episodes("evolution.episodes_per_candidate", games),
     ]
 
 

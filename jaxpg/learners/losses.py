@@ -1,8 +1,8 @@
-"""Losses over a batch of agent steps. Every mean is ``sum(weight · x) / total_weight``.
+"""Losses over a batch of agent steps, as weighted sums.
 
-A plain mean over masked numbers would shrink the loss whenever a batch holds autoreset steps; so the
-weight's total is divided by, and it is passed in because a batch is summed in several chunks.
-All arguments are ``[B]`` or ``[B, A]`` for B agent steps.
+The mean loss of an update is ``Σ weight · x / Σ weight``. Autoreset steps have weight 0, and a plain mean would shrink
+the loss whenever a batch holds some. The losses here return the sum alone, because an update adds up several chunks;
+the caller divides by the total weight of the update. All arguments are ``[B]`` or ``[B, A]`` for B agent steps.
 """
 
 import jax
@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from jaxpg.learners.statistics import RELATIVE_ROUNDING, deviation, of_sample
 
 MOST_LOG_RATIO = 20.0
-"""Of two policies' log-probabilities; e to the power of more than 88 is infinite in float32."""
+"""Bound on the log of the ratio of two probabilities. In float32, exp(x) is infinite for x > 88."""
 
 
 def log_prob_of(logits: jax.Array, action: jax.Array) -> jax.Array:
@@ -20,12 +20,12 @@ def log_prob_of(logits: jax.Array, action: jax.Array) -> jax.Array:
 
 
 def clip_probability(log_prob: jax.Array, least: float) -> jax.Array:
-    """Log-probabilities clipped to those of ``[least, 1 - least]``, beyond which the gradient is 0: ``f32[B]``."""
+    """Clips log-probabilities to those of ``[least, 1 - least]``, ``f32[B]``; outside, the gradient is 0."""
     return jnp.clip(log_prob, jnp.log(least), jnp.log1p(-least))
 
 
 def log_ratio(log_prob: jax.Array, old_log_prob: jax.Array) -> jax.Array:
-    """``log π/π_old`` of the actions taken, within [-20, 20]: ``f32[B]``."""
+    """``log π/π_old`` of the actions taken, clipped to [-20, 20]: ``f32[B]``."""
     return jnp.clip(log_prob - old_log_prob, -MOST_LOG_RATIO, MOST_LOG_RATIO)
 
 
@@ -37,7 +37,7 @@ def policy_gradient_loss(log_prob: jax.Array, advantage: jax.Array, weight: jax.
 def ratio_loss(log_prob: jax.Array, old_log_prob: jax.Array, advantage: jax.Array, weight: jax.Array) -> jax.Array:
     """``−Σ w · ρA`` with ``ρ = π/π_old``: the policy gradient from actions that an older policy chose.
 
-    Where both policies are the same, ρ = 1, its gradient is that of ``policy_gradient_loss``.
+    Where both policies are equal (ρ = 1), the gradient of this loss is that of ``policy_gradient_loss``.
     """
     return -jnp.sum(weight * jnp.exp(log_ratio(log_prob, old_log_prob)) * jax.lax.stop_gradient(advantage))
 
@@ -47,7 +47,7 @@ def clipped_ratio_loss(
 ) -> jax.Array:
     """``−Σ w · min(ρA, clip(ρ, 1−ε, 1+ε)A)`` with ``ρ = π/π_old`` (Schulman et al. 2017, equation 7).
 
-    It makes several epochs over one batch sound; at the first step, ρ = 1, its gradient is REINFORCE.
+    The clip makes several epochs over one batch sound. At the first update (ρ = 1) the gradient is that of REINFORCE.
     """
     advantage = jax.lax.stop_gradient(advantage)
     ratio = jnp.exp(log_ratio(log_prob, old_log_prob))
@@ -56,14 +56,15 @@ def clipped_ratio_loss(
 
 
 def is_clipped(log_prob: jax.Array, old_log_prob: jax.Array, epsilon: float) -> jax.Array:
-    """Whether the ratio ``π/π_old`` lies outside of [1−ε, 1+ε]: ``bool[B]``."""
+    """Whether the ratio ``π/π_old`` lies outside [1−ε, 1+ε]: ``bool[B]``."""
     return jnp.abs(jnp.expm1(log_ratio(log_prob, old_log_prob))) > epsilon
 
 
 def kl_estimate(log_prob: jax.Array, old_log_prob: jax.Array) -> jax.Array:
-    """``ρ − 1 − log ρ`` with ``ρ = π/π_old``, whose mean estimates KL(π_old ‖ π): ``f32[B]``, never negative.
+    """``ρ − 1 − log ρ`` with ``ρ = π/π_old``: ``f32[B]``, never negative. The mean estimates KL(π_old ‖ π).
 
-    It has the expectation of ``−log ρ`` and less variance (Schulman 2020, "Approximating KL divergence", k3).
+    This estimate has the expectation of ``−log ρ`` and less variance (Schulman 2020, "Approximating KL divergence",
+    k3).
     """
     difference = log_ratio(log_prob, old_log_prob)
     return jnp.maximum(jnp.expm1(difference) - difference, 0.0)
@@ -76,26 +77,26 @@ def entropy(logits: jax.Array) -> jax.Array:
 
 
 def value_loss(value: jax.Array, target: jax.Array, weight: jax.Array) -> jax.Array:
-    """``½ Σ w · (V − G)²``."""
+    """The value head's loss, ``½ Σ w · (V − G)²``: ``f32[]``."""
     return 0.5 * jnp.sum(weight * jnp.square(value - jax.lax.stop_gradient(target)))
 
 
 def weighted_mean(x: jax.Array, weight: jax.Array) -> jax.Array:
-    """``Σ w·x / Σ w``, and 0 where nothing has weight."""
+    """``Σ w·x / Σ w``, or 0 where every weight is 0: ``f32[]``."""
     return jnp.sum(weight * x) / jnp.maximum(jnp.sum(weight), 1.0)
 
 
 def standardise(x: jax.Array, weight: jax.Array) -> jax.Array:
-    """``x`` minus its weighted mean, divided by its weighted standard deviation; near 0 where all are alike."""
+    """``x`` minus its weighted mean, divided by its weighted standard deviation; near 0 where all ``x`` are equal."""
     sample = of_sample(x, weight)
     return (x - sample.mean) / deviation(sample)
 
 
 def explained_variance(value: jax.Array, target: jax.Array, weight: jax.Array) -> jax.Array:
-    """How much of the targets' variance the values explain, ``1 − Σ w (G − V)² / Σ w (G − mean G)²``: ``f32[]``.
+    """Share of the targets' variance that the values explain, ``1 − Σ w (G − V)² / Σ w (G − mean G)²``: ``f32[]``.
 
-    1 where they are equal, 0 where the mean would do as well, and never below -1, which stands for anything worse.
-    Where the targets do not vary there is nothing to explain, and it is 0.
+    The result is 1 where values and targets are equal, and 0 where the targets' mean would predict as well. Anything
+    below -1 becomes -1. Where the targets do not vary, there is nothing to explain, and the result is 0.
     """
     sample = of_sample(target, weight)
     residual = jnp.sum(weight * jnp.square(target - value))

@@ -1,4 +1,4 @@
-"""How REINFORCE divides a batch: rows (agent steps of all lanes) into updates, and those into chunks."""
+"""Divides a batch of REINFORCE into updates, and each update into chunks. A row is one agent step of all lanes."""
 
 import dataclasses
 import math
@@ -12,7 +12,10 @@ from jaxpg.learners.reinforce_config import ReinforceConfig
 
 
 def minibatches(config: ReinforceConfig, update_rows: int, key: jax.Array) -> Iterator[np.ndarray]:
-    """The rows of each update, ``int[update_rows]``: in order for a whole batch, else shuffled each epoch."""
+    """Yields the rows of each update, ``int[update_rows]``.
+
+    Where one update learns from the whole batch, the rows are in order; otherwise each epoch shuffles the rows anew.
+    """
     steps = config.rollout_agent_steps
     for epoch in range(config.epochs):
         order = np.arange(steps)
@@ -22,16 +25,16 @@ def minibatches(config: ReinforceConfig, update_rows: int, key: jax.Array) -> It
 
 
 def agent_steps_per_update(config: ReinforceConfig, num_lanes: int) -> int:
-    """How many an update learns from: all of a batch where it is not divided, or into larger parts than itself."""
+    """Agent steps of one update: ``minibatch_agent_steps``, or the whole batch where that is 0 or too large."""
     batch = config.rollout_agent_steps * num_lanes
     return min(config.minibatch_agent_steps or batch, batch)
 
 
 def rows_per_update(config: ReinforceConfig, num_lanes: int) -> int:
-    """How many rows an update learns from.
+    """Rows of one update.
 
     Raises:
-      UserError: the batch cannot be divided like that, or not used for that baseline.
+      UserError: the minibatch does not divide the batch evenly, or ``td_lambda`` does not fit the baseline.
     """
     if config.td_lambda < 1 and config.baseline != "value":
         raise UserError(
@@ -48,8 +51,10 @@ def rows_per_update(config: ReinforceConfig, num_lanes: int) -> int:
 
 
 def with_fitting_minibatch(config: ReinforceConfig, num_lanes: int) -> tuple[ReinforceConfig, list[str]]:
-    """The settings with minibatches that divide the batch, the nearest to those that were asked for, and a remark
-    where these are others: one recipe serves any number of lanes.
+    """Replaces the size of a minibatch by the nearest one that divides the batch, so that a recipe fits any N.
+
+    Returns:
+      The settings, and a remark for the user where the size has changed.
     """
     steps, asked = config.rollout_agent_steps, config.minibatch_agent_steps
     if not 0 < asked < steps * num_lanes:
@@ -64,7 +69,7 @@ def with_fitting_minibatch(config: ReinforceConfig, num_lanes: int) -> tuple[Rei
 
 
 def rows_per_chunk(config: ReinforceConfig, num_lanes: int, update_rows: int) -> int:
-    """How many of an update's rows are differentiated at once; ``num_lanes`` are those of one device."""
+    """Rows of an update that are differentiated at once; ``num_lanes`` counts the lanes of one device."""
     if jax.default_backend() != "cpu":
         return update_rows
     most = max(config.chunk_agent_steps // num_lanes, 1)
@@ -72,6 +77,6 @@ def rows_per_chunk(config: ReinforceConfig, num_lanes: int, update_rows: int) ->
 
 
 def _divisors(number: int) -> list[int]:
-    """The divisors of a number, in time even for a rollout of 2**31 agent steps."""
+    """The divisors of a number; fast enough for a rollout of 2**31 agent steps."""
     small = [divisor for divisor in range(1, math.isqrt(number) + 1) if number % divisor == 0]
     return small + [number // divisor for divisor in small]

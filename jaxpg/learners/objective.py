@@ -1,4 +1,4 @@
-"""What REINFORCE minimises over a chunk of a batch: the policy's loss, the value's, and the entropy bonus."""
+"""What REINFORCE minimises over a chunk of a batch: policy loss plus value loss minus entropy bonus."""
 
 from collections.abc import Callable
 from functools import partial
@@ -18,10 +18,16 @@ PolicyLoss = Callable[[jax.Array, jax.Array, jax.Array, jax.Array], jax.Array]
 
 
 def policy_loss_for(config: ReinforceConfig, updates_per_batch: int) -> PolicyLoss:
-    """The estimator of the policy gradient that is unbiased, or clipped, for so many updates a batch.
+    """Chooses the policy loss for a number of updates per batch.
 
-    One update learns from the policy that acted: the score-function estimator. Further updates of a single pass learn
-    from what a slightly older policy did, so that each agent step weighs its ratio. Several passes clip that ratio.
+    - One update learns from the actions of the current policy: the score-function estimator.
+    - Several updates in a single pass learn from the actions of a slightly older policy. Each agent step is weighted by
+      the ratio of the two policies, so the estimator stays unbiased.
+    - Several passes clip that ratio.
+
+    Args:
+      config: epochs and the width of the clip.
+      updates_per_batch: updates of all epochs over one batch.
     """
     if updates_per_batch == 1:
         return lambda log_prob, old_log_prob, advantage, weight: losses.policy_gradient_loss(
@@ -41,19 +47,19 @@ def objective(
     total_weight: jax.Array,
     entropy_bonus: jax.Array,
 ) -> tuple[jax.Array, Metrics]:
-    """The loss of B agent steps as their share of an update of ``total_weight``.
+    """Computes what a chunk of B agent steps adds to the mean loss of its update.
 
     Args:
-      config: the weights of its parts.
+      config: the coefficients of the loss.
       policy_loss: from ``policy_loss_for``.
-      outputs: logits ``f32[B, A]`` and values ``f32[B]`` of the weights that learn.
-      chunk: the tape's ``[B, ...]`` agent steps, with the logits of the weights that acted.
+      outputs: logits ``f32[B, A]`` and values ``f32[B]`` of the policy that learns.
+      chunk: B agent steps of the tape, ``[B, ...]``, with the logits of the policy that acted.
       targets: ``f32[B]`` each.
-      total_weight: ``f32[]``, of all agent steps of the update, of which these are a part.
-      entropy_bonus: ``f32[]``.
+      total_weight: ``f32[]``, sum of the weights of all agent steps of the update.
+      entropy_bonus: ``f32[]``, coefficient of the entropy.
 
     Returns:
-      ``f32[]`` to minimise, and its parts as metrics, each a share likewise.
+      The loss to minimise, ``f32[]``, and its parts as metrics. Both add up over the chunks of an update.
     """
     logits, value = outputs
     chex.assert_equal_shape((logits, chunk.logits))

@@ -1,4 +1,4 @@
-"""Mean and standard deviation of all observations seen, which a normaliser subtracts and divides by."""
+"""Mean and standard deviation of all policy inputs seen so far, by which inputs are standardised."""
 
 from collections.abc import Sequence
 from functools import partial
@@ -16,18 +16,20 @@ from jaxpg.policies.observations import Observation, unit_scale
 def add_seen(
     statistics: Statistics, observation: Observation, experiences: Sequence[Experience], team: Team
 ) -> Statistics:
-    """The statistics with all observations added that an action answered, on any device of the team.
+    """Adds the observations of one iteration, on all devices of the team, to the statistics.
+
+    Observations of autoreset steps and of idle lanes do not count.
 
     Args:
-      statistics: so far.
+      statistics: the statistics so far.
       observation: decodes the tape.
-      experiences: of this process's devices, with tapes.
-      team: all devices.
+      experiences: one for each device of this process; each has a tape.
+      team: all devices of the run.
     """
     seen = []
     for experience in experiences:
         assert experience.tape is not None, "statistics of observations need the tape"
-        acted = np.zeros(experience.tape.action.shape, bool)  # one shape, however early a round ended
+        acted = np.zeros(experience.tape.action.shape, bool)  # the same shape even where a round ended early
         acted[: len(experience.acted)] = experience.acted
         seen.append(_of_rows(observation, experience.tape.observation, acted))
     return _merged(statistics, team.reduce(_merge_all, seen))
@@ -35,12 +37,12 @@ def add_seen(
 
 @partial(jax.jit, static_argnames="observation")
 def _of_rows(observation: Observation, encoded: jax.Array, acted: jax.Array) -> Statistics:
-    """The statistics of a tape's observations, one agent step of all lanes after another.
+    """Computes the statistics of a tape's observations row by row, so that only one row is decoded at a time.
 
     Args:
       observation: decodes the tape.
-      encoded: ``[T, N, ...]``, as the tape keeps observations.
-      acted: ``bool[T, N]``, which of them count.
+      encoded: ``[T, N, ...]``, the tape's observations.
+      acted: ``bool[T, N]``, which observations count.
     """
 
     def add_row(so_far: Statistics, row: tuple[jax.Array, jax.Array]) -> tuple[Statistics, None]:
@@ -54,7 +56,7 @@ def _of_rows(observation: Observation, encoded: jax.Array, acted: jax.Array) -> 
 
 @jax.jit
 def moments(statistics: Statistics) -> dict[str, jax.Array]:
-    """``mean`` and ``std`` as ``policies.with_normalizer`` has them in its params; 0 and 1 before anything is seen."""
+    """The ``mean`` and ``std`` for the params of ``policies.networks.with_normalizer``; 0 and 1 before any input."""
     return {"mean": statistics.mean, "std": jnp.where(statistics.number > 0, deviation(statistics), 1.0)}
 
 

@@ -1,4 +1,4 @@
-"""Any Optax optimizer and schedule by name."""
+"""Makes Optax optimizers and learning-rate schedules by name."""
 
 import functools
 import inspect
@@ -16,7 +16,7 @@ from jaxpg.core.errors import UserError, check_name
 from jaxpg.core.validation import STRICT, Fraction, NonNegativeFloat, PositiveFloat
 
 OptionName = Annotated[str, Field(pattern="^[a-z][a-z0-9_]*$")]
-"""Each becomes a flag, of which two would be one if they differed in - and _ alone."""
+"""Option names become flags, where ``-`` and ``_`` are the same, so two names must differ in more than that."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,19 +32,20 @@ class OptimizerConfig:
     schedule: Literal["constant", "linear", "cosine"] = "linear"
     """How the learning rate goes from its start to its end over run.schedule_agent_steps."""
     final_learning_rate_fraction: Fraction = 0.1
-    """Learning rate at the end of the schedule, as a share of the one at the start."""
+    """Learning rate at the end of the schedule, as a share of the learning rate at the start."""
     max_gradient_norm: NonNegativeFloat = 0.5
     """Gradients with a larger global norm are scaled down to it; 0 turns clipping off."""
     options: dict[OptionName, float] = field(default_factory=dict)
-    """Other numbers that the optimizer takes, such as {eps: 1.0e-5} or {momentum: 0.9}."""
+    """Further numeric arguments of the optimizer, such as {eps: 1.0e-5} or {momentum: 0.9}."""
 
 
 _NOT_OFFERED = ("noisy_sgd", "optimistic_adam", "rprop", "scale_by_rprop", "sm3")
-"""What needs only a learning rate but also a key, is deprecated, takes no schedule, or is no optimizer."""
+"""Functions of Optax that require only a learning rate and yet do not fit: they need a key, are deprecated, take no
+schedule, or are not optimizers."""
 
 
 def available() -> dict[str, Callable[..., optax.GradientTransformation]]:
-    """Every Optax optimizer that needs a learning rate and nothing else, by name."""
+    """Finds every Optax optimizer whose only required argument is a learning rate, by name."""
     found: dict[str, Callable[..., optax.GradientTransformation]] = {}
     for name in dir(optax):
         candidate = getattr(optax, name)
@@ -60,11 +61,12 @@ def available() -> dict[str, Callable[..., optax.GradientTransformation]]:
 def make_optimizer(config: OptimizerConfig) -> optax.GradientTransformationExtraArgs:
     """Builds the Optax chain: clip by global norm, then the optimizer.
 
-    The learning rate is an input, ``update(gradient, state, params, learning_rate=...)``, and nothing of the state
-    depends on it: a resumed run goes on with the rate that its agent steps and its settings say.
+    The learning rate is an argument of every update, ``update(gradient, state, params, learning_rate=...)``, and the
+    optimizer's state does not contain it. So a resumed run continues with the rate that follows from its agent steps
+    and its settings.
 
     Raises:
-      UserError: an unknown optimizer or option.
+      UserError: the optimizer or an option is unknown, or the optimizer refuses the options.
     """
     optimizers = available()
     check_name("optimizer.name", config.name, optimizers)
@@ -95,7 +97,7 @@ def make_optimizer(config: OptimizerConfig) -> optax.GradientTransformationExtra
 
 
 def learning_rate_at(config: OptimizerConfig, progress: float) -> float:
-    """The learning rate where ``progress``, in [0, 1], is the share of the schedule that is over."""
+    """The learning rate after the share ``progress``, in [0, 1], of the schedule."""
     end = config.final_learning_rate_fraction
     share = {
         "constant": 1.0,

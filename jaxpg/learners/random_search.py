@@ -1,8 +1,9 @@
-"""Random search: candidates drawn from a prior, and finalists who must show their score again.
+"""Random search: candidates are drawn from a prior, and the best of them must show their score again.
 
-The best of many single games is mostly luck. So the best candidates of the search play fresh games, in rounds
-of equal cost that keep a quarter each (successive halving, Jamieson and Talwalkar 2016, with a factor of 4), and the
-winner plays once more; only that last mean is free of selection.
+The best score of many single episodes is mostly luck. So the best candidates of the search become finalists, who play
+fresh episodes in rounds of equal cost. Each of these rounds keeps a quarter of its candidates (successive halving,
+Jamieson and Talwalkar 2016, with a factor of 4). At last the winner alone plays fresh episodes. Only the winner's last
+mean is free of selection bias.
 """
 
 from collections.abc import Sequence
@@ -19,11 +20,11 @@ from jaxpg.core.errors import UserError
 from jaxpg.core.types import Episodes, Experience, Params, Population
 from jaxpg.core.validation import STRICT, NonNegativeInt, PositiveFloat, PositiveInt
 from jaxpg.learners.base import Ingredients, Learner, LearnerKind, Metrics, Sizes
-from jaxpg.learners.episode_counts import add_games, best_scored, missing_games
+from jaxpg.learners.episode_counts import add_episodes, best_scored, missing_episodes
 from jaxpg.machine import memory_estimate
 
 KEPT_SHARE = 4
-"""One in this many finalists goes on to the next round, where each plays this many times the games."""
+"""One in this many finalists reaches the next round, where each candidate plays this many times as many episodes."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,13 +36,13 @@ class RandomSearchConfig:
     candidates: Annotated[int, Field(ge=1, le=10_000_000)] = 1000
     """Policies that are drawn."""
     prior: Literal["uniform", "normal"] = "uniform"
-    """Distribution of every weight: uniform on [0, prior_scale), or normal with this standard deviation."""
+    """Distribution of every weight: uniform on [0, prior_scale), or normal with standard deviation prior_scale."""
     prior_scale: PositiveFloat = 1.0
     """Scale of the prior."""
     episodes_per_candidate: PositiveInt = 1
     """Games of each candidate in the search."""
     finalists: NonNegativeInt = 64
-    """Best candidates of the search that play again; 0 believes the search."""
+    """Best candidates of the search, which play again; 0 takes the best candidate of the search as it is."""
     finalist_episodes: PositiveInt = 4
     """Fresh games of each finalist in the first round after the search."""
     winner_episodes: PositiveInt = 100
@@ -55,17 +56,17 @@ class Round(NamedTuple):
 
     candidates: int
     episodes: int
-    """Games of each candidate."""
+    """Episodes of each candidate."""
 
 
 class RandomSearchState(NamedTuple):
-    """Everything that the search needs to go on."""
+    """Everything that the search needs to continue."""
 
     params: Params  # of the best candidate in the newest finished round
     round: jax.Array  # i32[]
-    ids: jax.Array  # i32[candidates]; those who play in this round come first, the best of the last round foremost
-    return_sums: jax.Array  # f32[candidates], over the games of this round, in the order of ids
-    num_games: jax.Array  # i32[candidates]
+    ids: jax.Array  # i32[candidates], best first; the candidates of this round are the first ones
+    return_sums: jax.Array  # f32[candidates], sum of returns in this round, in the order of ids
+    num_games: jax.Array  # i32[candidates], number of episodes in this round, in the order of ids
     search_returns: jax.Array  # f32[candidates] by id, mean return in the search
     best_return: jax.Array  # f32[], mean return of the best candidate in the newest finished round
     key: jax.Array  # typed PRNG key of the weights
@@ -75,7 +76,7 @@ def make_random_search(config: RandomSearchConfig) -> Learner:
     """Builds the learner.
 
     Raises:
-      UserError: settings that contradict each other.
+      UserError: settings contradict each other.
     """
     learner = _RandomSearch(config)
     return Learner(
@@ -84,10 +85,10 @@ def make_random_search(config: RandomSearchConfig) -> Learner:
         tell=learner.tell,
         keeps_tape=False,
         greedy=config.greedy,
-        games=learner.games,
+        episodes_to_play=learner.episodes_to_play,
         progress_metrics=("round", "scored"),
         report=learner.report,
-        score="best_round",  # of all candidates seen so far, that of the newest finished round has proved most
+        score="best_round",  # the best candidate of a later round has been tested more
         result=learner.result,
     )
 
@@ -125,7 +126,9 @@ class _RandomSearch:
         ids = np.asarray(state.ids)
         place = np.full(self._config.candidates, -1)
         place[ids] = np.arange(self._config.candidates)
-        sums, counts = add_games(state.return_sums, state.num_games, place[episodes.candidate], episodes.episode_return)
+        sums, counts = add_episodes(
+            state.return_sums, state.num_games, place[episodes.candidate], episodes.episode_return
+        )
         state = state._replace(return_sums=jnp.asarray(sums), num_games=jnp.asarray(counts))
         done = counts[:players] >= wanted
         metrics: Metrics = {"round": state.round, "scored": done.mean()}
@@ -140,12 +143,12 @@ class _RandomSearch:
             }
         return state, metrics
 
-    def games(self, state: RandomSearchState) -> np.ndarray:
+    def episodes_to_play(self, state: RandomSearchState) -> np.ndarray:
         number = int(state.round)
         if number == len(self._rounds):
             return np.zeros(0, np.int64)
         players, wanted = self._rounds[number]
-        return missing_games(np.asarray(state.ids[:players], np.int64), state.num_games[:players], wanted)
+        return missing_episodes(np.asarray(state.ids[:players], np.int64), state.num_games[:players], wanted)
 
     def result(self, state: RandomSearchState) -> tuple[Params, str]:
         number, rounds = int(state.round), len(self._rounds)
@@ -172,10 +175,10 @@ class _RandomSearch:
 
 
 def rounds_of(config: RandomSearchConfig) -> list[Round]:
-    """The search, the finalists' rounds, and the winner's.
+    """Lists the rounds: the search, the finalists' rounds, and the winner's round.
 
     Raises:
-      UserError: more finalists than candidates.
+      UserError: there are more finalists than candidates.
     """
     if config.finalists > config.candidates:
         raise UserError(
@@ -192,11 +195,13 @@ def rounds_of(config: RandomSearchConfig) -> list[Round]:
 
 
 def draw_weights(config: RandomSearchConfig, like: Params, key: jax.Array, candidate: jax.Array) -> Params:
-    """A candidate's weights, a pure function of the search's key and the candidate's id; never stored.
+    """Draws a candidate's weights, a pure function of the search's key and the candidate's id.
+
+    So weights need not be stored: the id is enough to draw them again.
 
     Args:
       config: the prior.
-      like: params of the same structure.
+      like: params with the structure and shapes to draw.
       key: the state's key.
       candidate: ``i32[]``.
     """
@@ -208,7 +213,16 @@ def draw_weights(config: RandomSearchConfig, like: Params, key: jax.Array, candi
 
 
 def _next_round(state: RandomSearchState, ids: np.ndarray, means: np.ndarray, number: int) -> RandomSearchState:
-    """Puts the best first; a stable sort, so that of equals the earlier stays ahead."""
+    """Ends a round: sorts its candidates by their mean return, best first, and begins the next round.
+
+    The sort is stable, so that of two equal candidates the earlier one stays ahead.
+
+    Args:
+      state: the state at the end of the round.
+      ids: ``i64[candidates]``, as in the state.
+      means: mean return of each of the round's candidates, in the order of ids.
+      number: the round's number; 0 is the search.
+    """
     order = np.argsort(-means, kind="stable")
     players = len(means)
     ids = np.concatenate([ids[:players][order], ids[players:]])
@@ -233,7 +247,7 @@ def _memory(config: RandomSearchConfig, sizes: Sizes) -> list[memory_estimate.Pa
     games = max(candidates * episodes for candidates, episodes in rounds_of(config))
     return [
         memory_estimate.candidates(sizes.num_lanes, sizes.weight_bytes),
-        memory_estimate.games("random_search.episodes_per_candidate", games),
+        memory_estimate.queued_episodes("random_search.episodes_per_candidate", games),
     ]
 
 

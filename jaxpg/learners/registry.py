@@ -1,4 +1,4 @@
-"""Every kind of learner by its name, to which a user adds his own."""
+"""The registry of all kinds of learners, to which users add their own."""
 
 from collections.abc import Callable
 from typing import Any
@@ -14,21 +14,21 @@ LEARNERS: Registry[LearnerKind[Any]] = Registry(
     {"reinforce": REINFORCE, "random_search": RANDOM_SEARCH, "evolution": EVOLUTION},
     defined_by=lambda kind: kind.make,
 )
-"""A learner's name is also that of its section in the configuration."""
+"""Kinds of learners by name. The name is also that of the learner's section in the configuration."""
 
 Make = Callable[[Ingredients[Section]], Learner]
 
 
 def register_learner(name: str, config: type[Section], **facts: Any) -> Callable[[Make[Section]], Make[Section]]:
-    """Gives a decorator for a function that makes a learner, which then is a kind of its own.
+    """Returns a decorator for a function that makes a learner; the decorator registers it as a kind of learner.
 
     Args:
-      name: value of ``run.learner``, and name of its section.
-      config: the dataclass of its settings; every field has a default.
+      name: value of ``run.learner`` that chooses the learner, and name of its section in the configuration.
+      config: the dataclass of the learner's settings; every field has a default.
       facts: other fields of ``LearnerKind``.
 
     Raises:
-      UserError: something else has the name, or the settings do not do.
+      UserError: the name is taken, or ``config`` is not a dataclass whose fields all have defaults.
     """
 
     def add(make: Make[Section]) -> Make[Section]:

@@ -1,11 +1,11 @@
-"""REINFORCE (Williams 1992), the population of one that perturbs actions.
+"""REINFORCE (Williams 1992): a population of one, which explores by sampling its actions.
 
-An iteration is: collect (the rollout's work), then ``targets.make_targets``, ``objective.objective`` and
+One iteration collects a rollout, then calls ``targets.make_targets``, ``objective.objective`` and
 ``update.apply_gradient``, in that order.
 
-With ``epochs: 1`` every agent step is used once, right after it was played, in the plain score-function estimator: no
-clipping, no replay. Where a batch makes several updates, those after the first weigh each agent step by the ratio of
-the new policy to the one that acted, which keeps the estimator unbiased. More epochs clip that ratio.
+With ``epochs: 1`` every agent step is used once, without clipping and without replay, and one update per batch is the
+plain score-function estimator. Where a batch makes several updates, each agent step is weighted by the ratio of the
+new policy to the policy that acted, which keeps the estimator unbiased. With more epochs that ratio is clipped.
 """
 
 from collections.abc import Callable, Sequence
@@ -49,7 +49,7 @@ from jaxpg.policies.observations import Observation
 
 
 class ReinforceState(NamedTuple):
-    """Everything that learning needs to go on."""
+    """Everything that learning needs to continue."""
 
     params: Params
     optimizer: optax.OptState
@@ -71,20 +71,20 @@ def make_reinforce(
 ) -> Learner:
     """Builds the learner.
 
-    With ``normalize_observations`` the params are those of ``policies.with_normalizer``.
+    With ``normalize_observations`` the params are those of ``policies.networks.with_normalizer``.
 
     Args:
-      config: what the user chose.
-      policy: with a value head exactly when the baseline is ``value``.
+      config: the settings of REINFORCE.
+      policy: the policy's pure functions; it has a value head exactly when the baseline is ``value``.
       observation: decodes the tape.
-      optimizer: any Optax chain; its update gets the learning rate where it asks for one.
-      num_lanes: N, of all devices.
-      learning_rate: by the share of the schedule that is over.
-      team: the devices, each of which differentiates what its own lanes played.
-      input_shape: shape of one policy input, where inputs are standardised.
+      optimizer: any Optax chain; its update gets the learning rate as an argument where it accepts one.
+      num_lanes: N, the lanes of all devices together.
+      learning_rate: ``share of the schedule that is over -> learning rate``.
+      team: the devices; each one computes the gradient of its own lanes.
+      input_shape: shape of one policy input; needed only where inputs are standardised.
 
     Raises:
-      UserError: settings that contradict each other.
+      UserError: settings contradict each other.
     """
     _check(config)
     learner = _Reinforce(config, policy, observation, optimizer, num_lanes, learning_rate, team, input_shape)
@@ -102,7 +102,7 @@ def _check(config: ReinforceConfig) -> None:
 
 
 class _Reinforce:
-    """The learner's functions, jitted for one configuration; the arguments are those of ``make_reinforce``."""
+    """The learner's functions, jitted for one configuration. The arguments are those of ``make_reinforce``."""
 
     def __init__(
         self,
@@ -155,9 +155,9 @@ class _Reinforce:
     def tell(
         self, state: ReinforceState, experiences: Sequence[Experience], episodes: Episodes, progress: float
     ) -> tuple[ReinforceState, Metrics]:
-        del episodes  # their rewards are known step by step
+        del episodes  # the experiences hold the rewards of every agent step
         params, optimizer_state, statistics = state.params, state.optimizer, state.statistics
-        if self._config.normalize_observations:  # first, because the updates consume the params and the mean in them
+        if self._config.normalize_observations:  # before the updates, which consume the params and their mean
             statistics = add_seen(statistics, self._observation, experiences, self._team)
         scheduled = self._scheduled(progress)
         rate, bonus = (np.asarray(x, np.float32) for x in scheduled.values())
@@ -174,7 +174,7 @@ class _Reinforce:
         return ReinforceState(params, optimizer_state, returns, statistics, key), metrics
 
     def _scheduled(self, progress: float) -> Metrics:
-        """The settings that follow the schedule, where the share ``progress`` of it is over."""
+        """The scheduled settings after the share ``progress`` of the schedule."""
         config = self._config
         return {
             "learning_rate": self._learning_rate(progress),
@@ -184,7 +184,11 @@ class _Reinforce:
     def _targets(
         self, running: Statistics, experiences: Sequence[Experience]
     ) -> tuple[list[Targets], Statistics, Metrics]:
-        """The targets of all lanes on each device of this process, the running statistics, and metrics."""
+        """Computes the targets of all lanes, one copy for each device of this process.
+
+        Returns:
+          The targets on each device, the new running statistics of returns, and metrics.
+        """
         team = self._team
         transitions = team.sharded([transitions_of(experience) for experience in experiences], axis=1)
         everywhere = self._make_targets(transitions, jax.device_get(running))
@@ -199,7 +203,7 @@ class _Reinforce:
         rows: np.ndarray,
         bonus: np.ndarray,
     ) -> Gradient:
-        """The gradient of one update, of all devices' lanes at ``rows``."""
+        """Computes the gradient of one update from the agent steps ``rows`` in the lanes of all devices."""
         team, of_devices = self._team, []
         for number, (device, experience) in enumerate(zip(team.devices, experiences, strict=True)):
             copy, own = jax.device_put(params, device), targets[number]
@@ -207,7 +211,7 @@ class _Reinforce:
             total_weight = self._weight_of_rows(own.weight, rows)
             sums: Gradient | None = None
             for chunk in rows.reshape(-1, self._chunk_rows):
-                # on CPU up to a tenth faster than handing over all chunks at once (docs/performance.md)
+                # waiting is up to a tenth faster on CPU than dispatching all chunks at once (docs/performance.md)
                 jax.block_until_ready(sums)
                 sums = self._add_gradient(sums, copy, experience.tape, first_lane, own, chunk, total_weight, bonus)
             of_devices.append(sums)
@@ -217,7 +221,7 @@ class _Reinforce:
 def _targets_everywhere(
     config: ReinforceConfig, team: Team, transitions: Transitions, running: Statistics
 ) -> tuple[Targets, Statistics, Metrics]:
-    """``make_targets`` on each device for all lanes; the transitions are so few numbers that all devices have all."""
+    """Runs ``make_targets`` for all lanes on every device; transitions are small enough to copy to all devices."""
     transitions = jax.tree.map(lambda x: jax.lax.with_sharding_constraint(x, team.everywhere), transitions)
     return make_targets(config, transitions, running)
 
@@ -252,7 +256,9 @@ def _memory(config: ReinforceConfig, sizes: Sizes) -> list[Part]:
 
 
 def _returns_to_go(config: ReinforceConfig, rewards: np.ndarray, life_lost: np.ndarray) -> np.ndarray:
-    """Discounted, ending and clipped as the settings say; the values have no part in it, whatever ``td_lambda`` is."""
+    """The return-to-go of each agent step of one episode, ``f32[T]``, with the discount, cuts and reward transform of
+    the settings. Values play no part in it, whatever ``td_lambda`` is.
+    """
     steps = len(rewards)
     discount, lambda_ = credit(
         jnp.asarray(rewards),

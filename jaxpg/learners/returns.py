@@ -1,4 +1,4 @@
-"""Returns for one stream of agent steps; the caller vmaps over lanes."""
+"""Computes returns for the agent steps of one lane; the caller vmaps over lanes."""
 
 from typing import Any, Literal
 
@@ -9,11 +9,11 @@ RewardTransform = Literal["none", "clip", "root"]
 
 
 def transformed(reward: jax.Array, transform: RewardTransform) -> jax.Array:
-    """What the learner sees of rewards (any shape), before their scale.
+    """Transforms rewards (any shape) for the learner, before ``reward_scale`` is applied.
 
-    Clipped, a ghost in Ms. Pac-Man is worth a pellet; as they are, rare large rewards drown the rest. The signed root
-    ``sign(r) (sqrt(|r| + 1) - 1)`` keeps their order and tames their size (Pohlen et al. 2018, section 3.2, without
-    its linear term).
+    With clipped rewards, a ghost in Ms. Pac-Man is worth no more than a pellet. Without a transform, rare large rewards
+    drown the others. The signed root ``sign(r) (sqrt(|r| + 1) - 1)`` keeps the order of rewards and compresses their
+    size (Pohlen et al. 2018, section 3.2, without the linear term).
     """
     match transform:
         case "none":
@@ -25,15 +25,15 @@ def transformed(reward: jax.Array, transform: RewardTransform) -> jax.Array:
 
 
 def lambda_returns(reward: jax.Array, discount: jax.Array, value: jax.Array, lambda_: jax.Array) -> jax.Array:
-    """TD(λ) returns-to-go, which trade the variance of the full return against the bias of the value.
+    """Computes TD(λ) returns-to-go, which trade the variance of the full return against the bias of the value.
 
-    ``G_t = r_t + γ_t · ((1 − λ_t) · V_{t+1} + λ_t · G_{t+1})``, with ``G_T = V_T``. With λ = 1 and V = 0
-    it is the discounted return-to-go; with λ = 0 the one-step target. A discount of 0 ends the credit.
+    ``G_t = r_t + γ_t · ((1 − λ_t) · V_{t+1} + λ_t · G_{t+1})``, with ``G_T = V_T``. With λ = 1 and V = 0, ``G_t`` is
+    the discounted return-to-go. With λ = 0, ``G_t`` is the one-step target. A discount of 0 ends the credit.
 
     Args:
-      reward: ``f32[T]``, of agent steps 0 to T-1.
-      discount: ``f32[T]``, γ_t, which weighs what follows agent step t.
-      value: ``f32[T+1]``, of the observations 0 to T; the last one is the bootstrap.
+      reward: ``f32[T]``, the reward of agent steps 0 to T-1.
+      discount: ``f32[T]``, γ_t, the weight of what follows agent step t.
+      value: ``f32[T+1]``, the values of observations 0 to T; the last value is the bootstrap.
       lambda_: ``f32[T]`` in [0, 1].
 
     Returns:
@@ -61,23 +61,23 @@ def credit(
     cut_at_reward: bool,
     cut_at_life_loss: bool,
 ) -> tuple[jax.Array, jax.Array]:
-    """Discounts and lambdas that end the credit where it has to end.
+    """Computes the discounts and lambdas that end the credit at the right agent steps.
 
-    - Termination, and by option a life loss or any nonzero reward (in Pong a point), ends the credit: γ_t = 0.
-    - Truncation bootstraps fully from the value of the last observation: λ_t = 0. The emulator gives
-      that observation at the autoreset step t+1, so ``value[t+1]`` is the one that is needed.
-    - The autoreset step itself gives and passes nothing: γ_t = 0 (its weight in every loss is 0).
+    - A termination ends the credit: γ_t = 0. So do, by option, a lost life and any nonzero reward (in Pong a point).
+    - A truncation bootstraps fully from the value of the episode's last observation: λ_t = 0. The emulator gives that
+      observation at the autoreset step t+1, so its value is ``value[t+1]``.
+    - At the autoreset step itself γ_t = 0, so no credit crosses it. Its weight in every loss is 0.
 
     Args:
       reward: ``f32[T]``.
-      terminated: ``bool[T]``, the game is over.
-      truncated: ``bool[T]``, the time limit cut the game.
-      life_lost: ``bool[T]``, a life was lost and the game goes on.
+      terminated: ``bool[T]``, the episode is over.
+      truncated: ``bool[T]``, the time limit cut the episode.
+      life_lost: ``bool[T]``, a life was lost and the episode goes on.
       acted: ``bool[T]``, False on autoreset steps.
-      discount: γ where the credit goes on.
-      lambda_: λ where nothing is truncated.
+      discount: γ of all other agent steps.
+      lambda_: λ of agent steps that are not truncated.
       cut_at_reward: whether a nonzero reward ends the credit.
-      cut_at_life_loss: whether a lost life does.
+      cut_at_life_loss: whether a lost life ends the credit.
 
     Returns:
       ``(discount f32[T], lambda f32[T])`` for ``lambda_returns``.
@@ -91,19 +91,19 @@ def credit(
 
 
 def total_minus_step(reward: jax.Array, ended: jax.Array, acted: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """The whole return of an agent step's game minus the step's number in it: a beginner's credit, for comparison.
+    """A beginner's credit, kept for comparison: the return of the whole episode minus the agent step's number in it.
 
-    It praises an action for rewards that came before it, and agent steps more the earlier they are; its
-    expectation is not the policy gradient's. The return-to-go is what it meant to be.
+    This credit rewards an action for what came before it, and favours early agent steps. The estimate of the policy
+    gradient is therefore biased. The right credit is the return-to-go.
 
     Args:
       reward: ``f32[T]``.
-      ended: ``bool[T]``, whether the game ended with this agent step.
-      acted: ``bool[T]``, False on the autoreset steps between games.
+      ended: ``bool[T]``, whether the episode ended with this agent step.
+      acted: ``bool[T]``, False on the autoreset steps between episodes.
 
     Returns:
-      ``(credit f32[T], weight f32[T])``; the weight is 0 where the game did not begin behind an autoreset step of these
-      T, or does not end within them.
+      ``(credit f32[T], weight f32[T])``. The weight is 1 only for episodes that lie within these T agent steps: they
+      begin after an autoreset step and end.
     """
 
     def forward(carry: Any, inputs: Any) -> tuple[Any, Any]:

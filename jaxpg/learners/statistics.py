@@ -1,7 +1,7 @@
-"""Count, mean and squared distances: the one running mean and deviation, for observations and for returns.
+"""Running mean and standard deviation, of observations and of returns.
 
-E[x²] - E[x]² loses every digit in float32 where the mean is large against the deviation. Squared distances from the
-mean, merged by the formula of Chan et al. (1979), do not.
+The formula E[x²] - E[x]² loses every digit in float32 where the mean is large compared with the deviation. This module
+instead keeps the sum of squared distances from the mean and merges such sums by the formula of Chan et al. (1979).
 """
 
 from typing import NamedTuple
@@ -10,54 +10,60 @@ import jax
 import jax.numpy as jnp
 
 LEAST_DEVIATION = 1e-4
-"""Smaller deviations count as this much."""
+"""The smallest deviation that ``deviation`` returns."""
 RELATIVE_ROUNDING = 1e-6
-"""Deviations smaller than this share of the mean are float32's rounding."""
+"""A deviation below this share of the mean is a rounding error of float32."""
 
 
 class Statistics(NamedTuple):
-    """What a sample says: how much weight it has, its mean, and the sum of squared distances from it."""
+    """Summary of a sample."""
 
-    number: jax.Array
+    number: jax.Array  # total weight
     mean: jax.Array
-    squares: jax.Array
+    squares: jax.Array  # sum of weighted squared distances from the mean
 
 
 def no_statistics(shape: tuple[int, ...] = ()) -> Statistics:
-    """Nothing seen yet of arrays of this shape."""
+    """The statistics of an empty sample of arrays of this shape."""
     return Statistics(jnp.zeros(()), jnp.zeros(shape), jnp.zeros(shape))
 
 
 def of_sample(x: jax.Array, weight: jax.Array, axis: int | None = None) -> Statistics:
-    """The statistics of ``x`` over ``axis`` (all axes for None); ``weight`` is 0 or 1 and broadcasts against ``x``."""
+    """Computes the statistics of ``x`` over ``axis``, or over all axes.
+
+    Args:
+      x: any shape.
+      weight: 0 or 1; broadcasts against ``x``.
+      axis: the axis of the sample; None for all axes.
+    """
     number = weight.sum()
     mean = (weight * x).sum(axis) / jnp.maximum(number, 1)
     return Statistics(number, mean, (weight * jnp.square(x - mean)).sum(axis))
 
 
 def merge(a: Statistics, b: Statistics) -> Statistics:
-    """Statistics of both samples together (Chan et al. 1979)."""
+    """The statistics of two samples together (Chan et al. 1979)."""
     number = a.number + b.number
     delta, share = b.mean - a.mean, b.number / jnp.maximum(number, 1)
     return Statistics(number, a.mean + delta * share, a.squares + b.squares + jnp.square(delta) * a.number * share)
 
 
 def follow(running: Statistics, batch: Statistics, decay: float) -> Statistics:
-    """Running statistics that forget: all that was seen before weighs ``decay`` as much, and the batch is added.
+    """Adds a batch to running statistics that forget: the weight of all earlier batches is multiplied by ``decay``.
 
-    The first batch alone decides where nothing was seen before, so that there is no bias towards a start value. A
-    batch without weight changes nothing, however many of them follow one another.
+    Where ``running`` is empty, the batch alone determines the result, so there is no bias towards a start value. A
+    batch without weight changes nothing, not even the weight of earlier batches.
     """
     kept = jnp.where(batch.number > 0, decay, 1.0)
     return merge(running._replace(number=kept * running.number, squares=kept * running.squares), batch)
 
 
 def variance(statistics: Statistics) -> jax.Array:
-    """The mean squared distance from the mean; 0 where nothing was seen."""
+    """The mean squared distance from the mean; 0 for an empty sample."""
     return statistics.squares / jnp.maximum(statistics.number, 1)
 
 
 def deviation(statistics: Statistics) -> jax.Array:
-    """The standard deviation, by which one can divide: at least 1e-4, and at least a millionth of the mean."""
+    """The standard deviation, safe to divide by: at least 1e-4, and at least a millionth of the mean's size."""
     least = jnp.maximum(LEAST_DEVIATION, RELATIVE_ROUNDING * jnp.abs(statistics.mean))
     return jnp.maximum(jnp.sqrt(variance(statistics)), least)

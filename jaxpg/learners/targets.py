@@ -1,4 +1,4 @@
-"""From the rewards of a batch to what its losses need: returns-to-go, advantages and weights."""
+"""Computes what the losses need from the rewards of a batch: returns-to-go, advantages and weights."""
 
 from functools import partial
 from typing import NamedTuple
@@ -17,7 +17,7 @@ from jaxpg.learners.statistics import Statistics, deviation, follow, of_sample
 
 
 class Transitions(NamedTuple):
-    """What returns are made of, on the device."""
+    """What returns are computed from, on the device."""
 
     value: jax.Array  # f32[T+1, N], the value head's output; the last row is the bootstrap
     reward: jax.Array  # f32[T, N]
@@ -32,11 +32,11 @@ class Targets(NamedTuple):
 
     advantage: jax.Array
     value_target: jax.Array
-    weight: jax.Array  # 1 where an action was answered, 0 on autoreset steps
+    weight: jax.Array  # 1 where the emulator answered an action, 0 on autoreset steps
 
 
 def transitions_of(experience: Experience) -> Transitions:
-    """The transitions of one device's lanes, where its tape is."""
+    """The transitions of one device's lanes, on the device that holds the tape."""
     assert experience.tape is not None, "REINFORCE needs the tape"
     value = experience.tape.value
     uploaded = (jax.device_put(np.asarray(getattr(experience, name)), value.device) for name in Transitions._fields[1:])
@@ -46,22 +46,22 @@ def transitions_of(experience: Experience) -> Transitions:
 def make_targets(
     config: ReinforceConfig, transitions: Transitions, running: Statistics
 ) -> tuple[Targets, Statistics, Metrics]:
-    """Computes returns-to-go, advantages and the value head's targets of a batch.
+    """Computes the advantages, the value head's targets and the weights of a batch.
 
     Args:
-      config: which returns, baseline and scales.
-      transitions: of all lanes.
+      config: determines returns, baseline and scales.
+      transitions: the transitions of all lanes.
       running: statistics of the returns of earlier batches.
 
     Returns:
-      The targets; the running statistics with this batch; and the metrics ``return_to_go_mean`` and, with the value
-      baseline, ``explained_variance``.
+      The targets; the running statistics including this batch; and the metrics ``return_to_go_mean`` and, with the
+      value baseline, ``explained_variance``.
     """
     chex.assert_equal_shape(transitions[1:])
     chex.assert_shape(transitions.value, (transitions.reward.shape[0] + 1, transitions.reward.shape[1]))
     value = transitions.value
     if config.normalize_value:
-        value = running.mean + value * deviation(running)  # about 0 before anything is known
+        value = running.mean + value * deviation(running)  # about 0 before the first batch
     returns, weight = returns_to_go(config, transitions, value)
     batch = of_sample(returns, weight)
     following = follow(running, batch, config.ema_decay)
@@ -74,12 +74,12 @@ def make_targets(
 
 
 def returns_to_go(config: ReinforceConfig, transitions: Transitions, value: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """What each action is credited with, and its weight in every loss: ``f32[T, N]`` each.
+    """Computes the credit of each action and the action's weight in every loss: ``f32[T, N]`` each.
 
     Args:
-      config: discount, lambda, cuts, and what the learner sees of rewards.
-      transitions: of all lanes.
-      value: ``f32[T+1, N]``, on the scale of returns.
+      config: determines discount, lambda, cuts, and the transform and scale of rewards.
+      transitions: the transitions of all lanes.
+      value: ``f32[T+1, N]``, values on the scale of returns.
     """
     _, reward, terminated, truncated, life_lost, acted = transitions
     seen_reward = config.reward_scale * transformed(reward, config.reward_transform)
@@ -105,15 +105,15 @@ def advantages(
     running: Statistics,
     following: Statistics,
 ) -> jax.Array:
-    """Returns minus the baseline, on the scale that the configuration asks for: ``f32[T, N]``.
+    """Subtracts the baseline from the returns and scales the result as the settings say: ``f32[T, N]``.
 
     Args:
-      config: which baseline.
+      config: determines the baseline.
       returns: ``f32[T, N]``.
       weight: ``f32[T, N]``.
-      value: ``f32[T, N]``, what the value head expected, on the scale of returns.
+      value: ``f32[T, N]``, the value head's output on the scale of returns.
       running: statistics of the returns of earlier batches.
-      following: the same with this batch.
+      following: statistics of the returns of earlier batches and of this batch.
     """
     match config.baseline:
         case "none":
@@ -128,11 +128,14 @@ def advantages(
 
 
 def _over_running_mean(returns: jax.Array, weight: jax.Array, running: Statistics, following: Statistics) -> jax.Array:
-    """Returns minus the running mean, divided by the larger of two: the running deviation, and this batch's distance
-    from that mean. So the advantages' root mean square is at most 1 even after a long time of equal returns.
+    """Subtracts the running mean from the returns and divides by a deviation.
 
-    ``running`` does not hold this batch, which therefore does not bias its own baseline; ``following`` does, and
-    serves where nothing was known before.
+    The divisor is the larger of two numbers: the running deviation, and the root mean square of this batch's distances
+    from the running mean. So the root mean square of the advantages is at most 1, even after a long time of equal
+    returns.
+
+    The baseline comes from ``running``, which does not contain this batch, so the batch does not bias its own baseline.
+    Where ``running`` is still empty, ``following``, which contains this batch, takes its place.
     """
     known = jax.tree.map(partial(jnp.where, running.number > 0), running, following)
     distance = returns - known.mean

@@ -1,4 +1,4 @@
-"""From a batch and its targets to new weights: gradients chunk by chunk, added up, and the optimizer's step."""
+"""Updates the weights from a batch and its targets: sums the gradients of chunks, then makes the optimizer's step."""
 
 from collections.abc import Callable
 from functools import partial
@@ -18,14 +18,14 @@ Objective = Callable[[Outputs, Tape, Targets, jax.Array, jax.Array], tuple[jax.A
 
 
 class Gradient(NamedTuple):
-    """A sum over chunks and devices, and the metrics that belong to it."""
+    """A gradient, or a sum of gradients over chunks and devices, and the metrics computed with it."""
 
     gradient: Params
     metrics: Metrics
 
 
 def weight_of_rows(weight: jax.Array, rows: np.ndarray) -> jax.Array:
-    """Total weight of the agent steps of ``rows`` in all lanes, ``f32[]``; 1 where they have none."""
+    """Total weight of the agent steps ``rows`` in all lanes, ``f32[]``, but at least 1, because losses divide by it."""
     return jnp.maximum(weight[rows].sum(), 1.0)
 
 
@@ -40,18 +40,18 @@ def gradient_of_rows(
     total_weight: jax.Array,
     entropy_bonus: jax.Array,
 ) -> Gradient:
-    """The gradient of one device's lanes at some rows of its tape.
+    """Computes the gradient from some rows of one device's tape.
 
     Args:
       apply: ``(params, encoded observations [B, ...]) -> (logits, values)``.
-      objective: what is minimised.
+      objective: the function to minimise.
       params: the weights.
-      tape: ``[T+1, n, ...]``, of the device's own lanes.
-      first_lane: number of the first of these lanes.
-      targets: ``f32[T, N]``, of all lanes.
-      rows: ``i32[R]``.
-      total_weight: of the whole update.
-      entropy_bonus: ``f32[]``.
+      tape: ``[T+1, n, ...]``, the tape of the device's n lanes.
+      first_lane: number of the device's first lane among all N lanes.
+      targets: ``f32[T, N]`` each, the targets of all lanes.
+      rows: ``i32[R]``, the agent steps to learn from.
+      total_weight: ``f32[]``, sum of the weights of all agent steps of the update.
+      entropy_bonus: ``f32[]``, coefficient of the entropy.
     """
     own_lanes = partial(jax.lax.dynamic_slice_in_dim, start_index=first_lane, slice_size=tape.action.shape[1], axis=1)
     flat = partial(jax.tree.map, lambda x: x.reshape(-1, *x.shape[2:]))
@@ -65,12 +65,12 @@ def gradient_of_rows(
 
 
 def add_up(sums: Gradient | None, gradient: Gradient) -> Gradient:
-    """The sum of two, the first of which may be missing."""
+    """Adds a gradient to a sum; None stands for an empty sum."""
     return gradient if sums is None else jax.tree.map(jnp.add, sums, gradient)
 
 
 def sum_over_devices(gradients: Gradient) -> Gradient:
-    """Adds up gradients whose leaves are led by the devices."""
+    """Sums the gradients of all devices, which lie along the leading axis of each leaf."""
     return jax.tree.map(lambda x: x.sum(0), gradients)
 
 
@@ -83,22 +83,22 @@ def apply_gradient(
     means: Metrics | None,
     learning_rate: jax.Array,
 ) -> tuple[Params, optax.OptState, Metrics]:
-    """One step of the optimizer.
+    """Makes one step of the optimizer.
 
     Args:
-      optimizer: takes the learning rate as an argument of its update.
-      share: this update's in the iteration's metrics, one over the number of updates.
+      optimizer: any Optax chain; its update takes the learning rate as an argument.
+      share: the weight of this update in the iteration's metrics: 1 over the number of updates.
       params: the weights.
-      optimizer_state: belongs to them.
-      gradient: of the whole update.
-      means: metrics of the iteration's earlier updates, each times its share; None for the first one.
+      optimizer_state: the optimizer's state.
+      gradient: the gradient of the whole update, with its metrics.
+      means: the sum of the earlier updates' metrics in this iteration, each times ``share``; None in the first update.
       learning_rate: ``f32[]``.
 
     Returns:
-      The new weights and state, and the metrics with this update's.
+      The new weights, the new optimizer state, and ``means`` including this update.
     """
     updates, optimizer_state = optimizer.update(gradient.gradient, optimizer_state, params, learning_rate=learning_rate)
-    # the barrier keeps XLA on CPU from storing the squares to share them with an optimizer that squares, too
+    # without the barrier, XLA on CPU stores the squares to share them with an optimizer that also squares
     norm = optax.tree.norm(jax.lax.optimization_barrier(gradient.gradient))
     shares = {name: x * share for name, x in (gradient.metrics | {"gradient_norm": norm}).items()}
     means = shares if means is None else jax.tree.map(jnp.add, means, shares)

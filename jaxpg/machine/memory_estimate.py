@@ -28,7 +28,7 @@ class Part(NamedTuple):
     num_bytes: int
 
 
-def games(key: str, num_games: int) -> Part:
+def queued_episodes(key: str, num_games: int) -> Part:
     """Memory of the episodes that wait in a queue."""
     return Part(key, f"a queue of {num_games} games", num_games * GAME_BYTES)
 

@@ -1,8 +1,8 @@
-"""Convolution of pictures, in the form that is fast where it runs.
+"""Convolution of pictures, in the form that is fast on the device.
 
-On CPU XLA's own is fast for the outputs and for the filters' gradient, but not for the gradient of pictures, nor where
-each member of a population has filters of its own (docs/performance.md); these are products over patches. On every
-other device XLA's own does it all.
+On CPU, XLA's convolution is fast for the outputs and for the gradient of the filters. It is slow for the gradient of
+the pictures, and slow where each member of a population has its own filters (docs/performance.md). In these two cases
+this module multiplies patches of the pictures with the filters. On all other devices it uses XLA's convolution alone.
 """
 
 from functools import partial
@@ -17,17 +17,18 @@ from jaxpg.policies.observations import unit_scale
 from jaxpg.policies.patches import bfloat16_patches_of, padded, patches_of
 
 Precision = Literal["float32", "bfloat16"]
-"""What operands of products are rounded to, which are added up in float32 (Kalamkar et al. 2019, section 2)."""
+"""The type to which the operands of products are rounded. Sums are float32 (Kalamkar et al. 2019, section 2)."""
 
 
 def convolve(pictures: jax.Array, kernel: jax.Array, stride: int, precision: Precision = "float32") -> jax.Array:
-    """Cross-correlation of pictures with filters, as ``jax.lax.conv`` without padding.
+    """Cross-correlates pictures with filters, like ``jax.lax.conv`` without padding.
 
     Args:
       pictures: ``f32[..., H, W, C]``, or ``u8[..., H, W, C]`` whose bytes stand for [0, 1].
       kernel: ``f32[k, k, C, F]``.
-      stride: pixels between two outputs.
-      precision: what pictures and filters are rounded to. Except on CPU outputs are rounded to it, too.
+      stride: pixels between two neighbouring outputs.
+      precision: the type to which pictures and filters are rounded. On devices other than the CPU, outputs are rounded
+        too.
 
     Returns:
       ``f32[..., (H - k) // stride + 1, (W - k) // stride + 1, F]``.
@@ -36,7 +37,7 @@ def convolve(pictures: jax.Array, kernel: jax.Array, stride: int, precision: Pre
         scaled = unit_scale(pictures)
         return _convolution(scaled.astype(precision), kernel.astype(precision), stride).astype(jnp.float32)
     if pictures.dtype == jnp.uint8:
-        kernel = kernel / 255  # bytes stay bytes for as long as they can, and are scaled here
+        kernel = kernel / 255  # scaling the filters instead of the pictures lets bytes stay bytes
     if precision == "bfloat16":
         return _bfloat16_convolution(pictures, _as_matrix(kernel), len(kernel), stride)
     if _of_members():
@@ -48,6 +49,7 @@ def convolve(pictures: jax.Array, kernel: jax.Array, stride: int, precision: Pre
 
 
 def _of_members() -> bool:
+    """Whether the call is mapped over the members of a population, each of which has its own filters."""
     try:
         jax.lax.axis_size(MEMBERS)
     except NameError:  # there is no such axis around this call
@@ -56,7 +58,7 @@ def _of_members() -> bool:
 
 
 def _convolution(pictures: jax.Array, kernel: jax.Array, stride: int) -> jax.Array:
-    """XLA's own."""
+    """XLA's convolution, without padding."""
     outputs = jax.lax.conv_general_dilated(
         pictures.reshape(-1, *pictures.shape[-3:]),
         kernel,
@@ -71,8 +73,9 @@ def _convolution(pictures: jax.Array, kernel: jax.Array, stride: int) -> jax.Arr
 def _by_pictures_too(
     outputs: jax.Array, pictures: jax.Array, kernel: jax.Array, shape: tuple[int, ...], stride: int
 ) -> jax.Array:
-    """The outputs, which have their gradient by the pictures (of ``shape``) from here. So the one by the filters stays
-    XLA's, which adds it up over all pictures at once, under ``vmap``, too.
+    """Returns the outputs unchanged; their gradient with respect to the pictures (of ``shape``) is defined below.
+
+    The gradient with respect to the filters remains XLA's, which sums over all pictures at once, even under ``vmap``.
     """
     return outputs
 
@@ -95,8 +98,17 @@ _by_pictures_too.defvjp(_keep_kernel, _back)
 
 @partial(jax.custom_vjp, nondiff_argnums=(2, 3))
 def _bfloat16_convolution(pictures: jax.Array, weights: jax.Array, size: int, stride: int) -> jax.Array:
-    """JAX's own gradient would multiply bfloat16 by float32, which XLA does in float32. This one adds up a weight's
-    gradient over all leading axes at once, so pictures come as a batch: under ``vmap`` each would make its own.
+    """A convolution of bfloat16 operands with a gradient of its own.
+
+    JAX's gradient would multiply bfloat16 by float32, which XLA computes in float32. The gradient below multiplies
+    bfloat16 and sums the weights' gradient over all leading axes at once. Pictures should therefore come as a batch:
+    under ``vmap`` each picture would compute a separate gradient of the weights.
+
+    Args:
+      pictures: ``[..., H, W, C]``, floats or bytes.
+      weights: ``f32[F, k * k * C]``, from ``_as_matrix``.
+      size: rows and columns of a filter (k).
+      stride: pixels between two neighbouring outputs.
     """
     return _forward(pictures, weights, size, stride)[0]
 
@@ -115,7 +127,7 @@ def _backward(
     pictures, weights = kept
     patches = bfloat16_patches_of(pictures, size, stride)
     features = len(weights)
-    # on CPU a product with the identity turns (outputs x F) into (F x outputs) faster than a transposition
+    # on CPU a product with the identity matrix transposes (outputs x F) faster than a transposition does
     turned = _sums(jnp.eye(features), gradient.reshape(-1, features), 1, 1)
     by_weights = jax.lax.optimization_barrier(_sums(turned, patches.reshape(-1, patches.shape[-1]), 1, 0))
     if pictures.dtype == jnp.uint8:
@@ -127,7 +139,7 @@ _bfloat16_convolution.defvjp(_forward, _backward)
 
 
 def _pictures_of(patches: jax.Array, shape: tuple[int, ...], size: int, stride: int) -> jax.Array:
-    """Each pixel's sum over the patches it is in, ``f32[..., H, W, C]``: the transpose of ``patches_of``."""
+    """Sums for each pixel over the patches that contain it, ``f32[..., H, W, C]``: the transpose of ``patches_of``."""
     pictures = jax.ShapeDtypeStruct((*patches.shape[:-3], *shape), jnp.float32)
     return jax.linear_transpose(partial(patches_of, size=size, stride=stride), pictures)(patches)[0]
 
@@ -138,7 +150,7 @@ def _as_matrix(kernel: jax.Array) -> jax.Array:
 
 
 def _sums(a: jax.Array, b: jax.Array, axis_of_a: int, axis_of_b: int) -> jax.Array:
-    """Products over one axis of numbers rounded to bfloat16, added up in float32."""
+    """Contracts one axis of ``a`` with one axis of ``b``: operands are rounded to bfloat16, sums are float32."""
     axes = (((axis_of_a % a.ndim,), (axis_of_b,)), ((), ()))
     return jax.lax.dot_general(a.astype(jnp.bfloat16), b.astype(jnp.bfloat16), axes, preferred_element_type=jnp.float32)
 
@@ -150,11 +162,12 @@ class Conv(nnx.Module):
       channels: C.
       features: F.
       size: rows and columns of a filter (k).
-      stride: pixels between two outputs.
-      padding: VALID for none; SAME for zeros all around, so that with stride 1 the picture keeps its size (odd k).
-      kernel_init: of ``f32[k, k, C, F]``.
+      stride: pixels between two neighbouring outputs.
+      padding: VALID for no padding; SAME for zeros all around, so that with stride 1 and odd k the picture keeps its
+        size.
+      kernel_init: initializer of the filters, ``f32[k, k, C, F]``.
       precision: as in ``convolve``.
-      rngs: draws the filters.
+      rngs: the random stream from which the filters are drawn.
     """
 
     def __init__(

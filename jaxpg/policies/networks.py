@@ -1,6 +1,7 @@
-"""Policies: Flax modules that return logits and a value of ONE observation.
+"""Policies: Flax modules that return logits and a value for ONE observation.
 
-A module with ``takes_batches`` does the same for any number of them, on leading axes; the others are vmapped.
+A module with the attribute ``takes_batches`` accepts any number of observations, on leading axes. ``make_policy`` vmaps
+the other modules.
 """
 
 from collections.abc import Callable
@@ -39,8 +40,8 @@ class PolicyConfig:
     layer_norm: bool = False
     """Whether each hidden layer is normalised before its ReLU (mlp only; Ba et al. 2016)."""
     precision: Precision = "float32"
-    """What a convolution's operands are rounded to (not for linear and mlp). bfloat16 is faster on processors with
-    instructions for it and slower on others; sums, weights, the optimizer and all else stay float32."""
+    """Type to which the operands of convolutions are rounded (not for linear and mlp). bfloat16 is faster on processors
+    with bfloat16 instructions and slower on others; sums, weights and the optimizer stay float32."""
 
 
 def _orthogonal(scale: float) -> nnx.Initializer:
@@ -48,14 +49,15 @@ def _orthogonal(scale: float) -> nnx.Initializer:
 
 
 RELU_GAIN = 2**0.5
-"""Orthogonal gain that keeps the variance through ReLU layers (Saxe et al. 2014; He et al. 2015)."""
+"""Gain of orthogonal initialisation that preserves the variance through ReLU layers (Saxe et al. 2014; He et al.
+2015)."""
 
 MOST_DEVIATIONS = 10.0
-"""Standardised inputs are clipped to so many standard deviations: a rare flash must not outshout all else."""
+"""Standardised inputs are clipped to this many standard deviations, so that a rare flash does not drown all else."""
 
 
 class Heads(nnx.Module):
-    """Linear heads: logits almost 0 at the start, so that the first policy is near uniform, and a value."""
+    """Linear heads for logits and a value. Initial logits are almost 0, so that the first policy is near uniform."""
 
     def __init__(self, features: int, num_actions: int, value: bool, *, bias: bool = True, rngs: nnx.Rngs):
         self.logits = nnx.Linear(features, num_actions, use_bias=bias, kernel_init=_orthogonal(0.01), rngs=rngs)
@@ -69,8 +71,8 @@ class Heads(nnx.Module):
 class Linear(nnx.Module):
     """One weight matrix from the flattened observation to the logits.
 
-    An action's weights lie together (``kernel`` is ``f32[A, D]``): a population of such policies, each with its own
-    large matrix, then acts a third faster on CPU than with ``f32[D, A]``.
+    The matrix is ``f32[A, D]``, so that the weights of one action lie together in memory. A population of such
+    policies, each with its own large matrix, then acts a third faster on CPU than with ``f32[D, A]``.
     """
 
     def __init__(self, shape: tuple[int, ...], num_actions: int, value: bool, config: PolicyConfig, rngs: nnx.Rngs):
@@ -87,7 +89,7 @@ class Linear(nnx.Module):
 
 
 def _flat(observations: jax.Array, axes: int) -> jax.Array:
-    """Numbers of an observation in a row: ``[..., *shape] -> [..., D]``, where shape has so many axes."""
+    """Flattens observations, whose shape has ``axes`` axes: ``[..., *shape] -> [..., D]``."""
     return observations.reshape(*observations.shape[: observations.ndim - axes], -1)
 
 
@@ -115,9 +117,9 @@ class MLP(nnx.Module):
 
 
 class _Conv(nnx.Module):
-    """Convolutions, one hidden layer, heads: the trunk that the three networks below share."""
+    """Convolutions, one hidden layer and the heads: the base of the three networks below."""
 
-    takes_bytes = True  # its first convolution scales them, in its weights
+    takes_bytes = True  # the first convolution scales bytes, by scaling its weights
     takes_batches = True
     layers: ClassVar[tuple[tuple[int, int, int], ...]]  # (features, kernel, stride)
     padding: ClassVar[Literal["VALID", "SAME"]] = "VALID"
@@ -187,7 +189,7 @@ class DQN2013(_Conv):
 
 
 class Nature(_Conv):
-    """The network of Mnih et al. (2015), Methods, "Model architecture"."""
+    """The network of Mnih et al. (2015), section Methods, "Model architecture"."""
 
     layers = ((32, 8, 4), (64, 4, 2), (64, 3, 1))
     hidden_units = 512
@@ -209,18 +211,23 @@ POLICIES: Registry[Callable[..., nnx.Module]] = Registry(
 def make_policy(config: PolicyConfig, shape: tuple[int, ...], num_actions: int, value: bool) -> PolicyFunctions:
     """Builds the pure functions of the policy named in ``config``.
 
+    The policy is the Flax module class registered under ``config.name``. It is called as ``module_class(shape,
+    num_actions, value, config, rngs)``. An instance maps one observation ``f32[*shape]`` to ``(logits f32[A], value
+    f32[])``. Two optional class attributes say what an instance accepts besides: ``takes_batches`` for any number of
+    observations on leading axes, and ``takes_bytes`` for ``u8`` observations whose bytes stand for [0, 1].
+
     Args:
-      config: its name and options.
+      config: the policy's name and options.
       shape: shape of one observation, as ``Observation.decode`` gives it.
       num_actions: A.
       value: whether the policy also estimates the return-to-go.
 
     Returns:
       ``init(key) -> params``, a nested dict of arrays, and ``apply(params, observations) ->
-      (logits f32[..., A], value f32[...])``; the value is 0 without a value head.
+      (logits f32[..., A], value f32[...])``. The value is 0 without a value head.
 
     Raises:
-      UserError: an unknown name, or a convolution over an observation that is no picture.
+      UserError: the name is unknown, or a network with convolutions gets an observation that is not a picture.
     """
     module_class = POLICIES[config.name]
     if isinstance(module_class, type) and issubclass(module_class, _Conv) and len(shape) not in (2, 3):
@@ -247,17 +254,17 @@ def make_policy(config: PolicyConfig, shape: tuple[int, ...], num_actions: int, 
 
 
 def with_normalizer(policy: PolicyFunctions, shape: tuple[int, ...]) -> PolicyFunctions:
-    """The policy behind a standardisation of its input: ``(observation - mean) / std``, clipped to [-10, 10].
+    """Standardises the policy's input: ``(observation - mean) / std``, clipped to [-10, 10].
 
-    What never changed so far is only shifted, to 0; where it moves for the first time, the clip bounds it.
+    An input that has never changed becomes 0. When such an input changes for the first time, the clip bounds it.
 
     Args:
-      policy: as ``make_policy`` builds it.
+      policy: a policy from ``make_policy``.
       shape: shape of one observation.
 
     Returns:
-      Functions whose params are ``{"policy": ..., "mean": f32[*shape], "std": f32[*shape]}``; whoever trains it
-      sets the moments.
+      Functions whose params are ``{"policy": ..., "mean": f32[*shape], "std": f32[*shape]}``. The learner sets the mean
+      and the standard deviation.
     """
 
     def init(key: jax.Array) -> Params:
@@ -272,5 +279,7 @@ def with_normalizer(policy: PolicyFunctions, shape: tuple[int, ...]) -> PolicyFu
 
 
 def on_tape(policy: PolicyFunctions, observation: Observation) -> Callable[[Params, jax.Array], Outputs]:
-    """The policy on n observations of a tape: ``(params, [n, ...]) -> (logits f32[n, A], value f32[n])``."""
+    """Makes the policy accept n encoded observations of a tape: ``(params, [n, ...]) -> (logits f32[n, A], value
+    f32[n])``.
+    """
     return lambda params, encoded: policy.apply(params, jax.vmap(observation.decode)(encoded))

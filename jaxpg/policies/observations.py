@@ -1,8 +1,7 @@
 """What a policy sees, in pure JAX, for ONE lane; the kernel vmaps.
 
-An observation is encoded once, when it arrives, into the small array that the tape keeps, and
-decoded into the policy's float input wherever it is used. Splitting the two keeps the tape four to
-eight times smaller than keeping raw frames or floats.
+An observation is encoded once, when it arrives, into a small array for the tape. It is decoded into the policy's input
+wherever the policy uses it. With this split, the tape is four to eight times smaller than one of raw frames or floats.
 """
 
 from collections.abc import Callable
@@ -48,27 +47,27 @@ class ObservationConfig:
     memory: Fraction = 1.0
     """Share of the previous frame that is subtracted; below 1, things that stand still stay visible."""
     gain: PositiveFloat = 8.0
-    """Factor on the difference. Few pixels move, so that inputs in [-1, 1] are far smaller than the unit
-    variance that a network's initialisation counts on, and learning is slow."""
+    """Factor on the difference. Few pixels move, so inputs in [-1, 1] have far less than the unit variance that a
+    network's initialisation assumes, and learning would be slow."""
 
 
 class Observation(NamedTuple):
-    """One way of seeing, as two pure functions and what they need."""
+    """A kind of observation: two pure functions, and what they need from the emulator."""
 
     needs: EmulatorNeeds
     encode: Callable[[jax.Array], jax.Array]
-    """Canonical raw observation (see EnvSpec.axes) -> small array for the tape."""
+    """``canonical raw observation (see EnvSpec.axes) -> small array for the tape``"""
     decode: Callable[[jax.Array], jax.Array]
-    """Encoded observation -> the policy's input: float32, or the bytes of a picture, which stand for [0, 1]."""
+    """``encoded observation -> policy input``: float32, or the bytes of a picture, which stand for [0, 1]."""
 
 
 def unit_scale(policy_input: jax.Array) -> jax.Array:
-    """Bytes as float32 in [0, 1]; anything else as it is."""
+    """Turns bytes into float32 in [0, 1]; returns any other array unchanged."""
     return policy_input.astype(jnp.float32) / 255 if policy_input.dtype == jnp.uint8 else policy_input
 
 
 def stack84(config: ObservationConfig) -> Observation:
-    """Four gray 84x84 frames, channels last (Mnih et al. 2015, Methods): ``u8[84, 84, 4]``, bytes for [0, 1]."""
+    """Four gray 84x84 frames as channels, oldest first (Mnih et al. 2015, Methods): ``u8[84, 84, 4]``, for [0, 1]."""
     del config
     return Observation(
         EmulatorNeeds(kind="pixels", height=84, width=84, stack=4),
@@ -78,10 +77,10 @@ def stack84(config: ObservationConfig) -> Observation:
 
 
 def gray_difference(config: ObservationConfig) -> Observation:
-    """Newest gray frame minus the one before, background removed: ``f32[rows, columns]`` in [-gain, gain].
+    """The newest gray frame minus the previous frame, without background: ``f32[rows, columns]`` in [-gain, gain].
 
-    Frames are scaled by the emulator and halved so that the difference fits a signed byte. On an
-    episode's first step both frames are equal, so that with ``memory`` 1 the input is 0.
+    The emulator scales the frames. Gray values are halved, so that a difference fits into a signed byte. On an
+    episode's first agent step both frames are equal, so with ``memory`` 1 the input is 0.
     """
     end_row, end_column = config.end_row or config.height, config.end_column or config.width
     for side, first, end, most in (
@@ -109,10 +108,10 @@ def gray_difference(config: ObservationConfig) -> Observation:
 
 
 def red_difference(config: ObservationConfig) -> Observation:
-    """Karpathy's Pong input as a Keras notebook made it: ``f32[80, 80]`` in [-1, 1].
+    """Karpathy's Pong input as a Keras notebook computes it: ``f32[80, 80]`` in [-1, 1].
 
-    Red channel; background 144 and 109 set to 0; new frame minus last; rows 35:195; every second
-    pixel; divided by the largest absolute value. 0 on an episode's first step.
+    Takes the red channel, rows 35:195, every second pixel; sets the backgrounds 144 and 109 to 0; subtracts the last
+    frame from the new frame; divides by the largest absolute value. The input is 0 on an episode's first agent step.
     """
     del config
 
@@ -131,14 +130,14 @@ def red_difference(config: ObservationConfig) -> Observation:
 def flat_gray(config: ObservationConfig) -> Observation:
     """The whole frame in gray, as pixel values 0 to 255: ``f32[33600]``.
 
-    Pixel for pixel Gymnasium's GrayscaleObservation, which weights red, green and blue by 0.2125,
-    0.7154 and 0.0721 in float64 and truncates. Integers give the same for all but 63 of the 2^24
-    colours, none of which the console has; float32 does not.
+    The pixels equal those of Gymnasium's GrayscaleObservation, which weights red, green and blue by 0.2125, 0.7154 and
+    0.0721 in float64 and truncates. Integer arithmetic gives the same result for all but 63 of the 2^24 colours, and
+    the console has none of these 63. Arithmetic in float32 does not give the same result.
     """
     del config
 
     def encode(raw: jax.Array) -> jax.Array:
-        # as one sum over colours XLA vectorises it on CPU; as three planes it is four times as slow
+        # XLA on CPU vectorises one sum over the colours; adding three planes is four times as slow
         weighted = raw[0].astype(jnp.int32) * jnp.array([2125, 7154, 721])[:, None, None]
         return (weighted.sum(axis=0) // 10_000).astype(jnp.uint8).reshape(-1)
 
@@ -178,7 +177,7 @@ OBSERVATIONS: Registry[Callable[[ObservationConfig], Observation]] = Registry(
 
 
 def make_observation(config: ObservationConfig) -> Observation:
-    """Builds the observation named in ``config``; UserError gives the nearest name."""
+    """Builds the observation named in ``config``. Raises UserError for an unknown name or settings that do not fit."""
     return OBSERVATIONS[config.name](config)
 
 

@@ -1,4 +1,4 @@
-"""What each output of a convolution sees of a picture, laid out for a matrix product."""
+"""Lays out the patches of a picture, one for each output of a convolution, for a matrix product."""
 
 import jax
 import jax.numpy as jnp
@@ -7,12 +7,12 @@ import jax.numpy as jnp
 def patches_of(pictures: jax.Array, size: int, stride: int) -> jax.Array:
     """Patches ``[..., (H - size) // stride + 1, (W - size) // stride + 1, size * size * C]`` of ``[..., H, W, C]``.
 
-    Pixels are taken in runs of ``stride`` columns, which lie together in memory. Integers (bytes, or words of several
-    numbers) are laid out before anything is made of them, which would be more to lay out.
+    Pixels are copied in runs of ``stride`` columns, which lie together in memory. Integers (bytes, or words that pack
+    several numbers) are laid out before they are converted, because converted numbers would be more to copy.
     """
     *lead, height, width, channels = pictures.shape
     rows, columns = (height - size) // stride + 1, (width - size) // stride + 1
-    beyond = (size - 1) // stride  # blocks of stride pixels that the last output reaches into, beside its first
+    beyond = (size - 1) // stride  # blocks of stride pixels that a patch covers after its first block
     block_rows, block_columns = rows + beyond, columns + beyond
     blocks = _cut_or_fill(pictures, block_rows * stride, block_columns * stride)
     blocks = blocks.reshape(*lead, block_rows, stride, block_columns, stride * channels)
@@ -27,22 +27,23 @@ def patches_of(pictures: jax.Array, size: int, stride: int) -> jax.Array:
 
 
 def bfloat16_patches_of(pictures: jax.Array, size: int, stride: int) -> jax.Array:
-    """The same in bfloat16, of ``bf16[..., H, W, C]`` or of bytes, which it holds exactly."""
+    """``patches_of`` for ``bf16[..., H, W, C]`` or for bytes, as bfloat16, which represents bytes exactly."""
     if pictures.dtype == jnp.uint8:
         return patches_of(pictures, size, stride).astype(jnp.bfloat16)
     if pictures.shape[-1] % 2:
         return patches_of(pictures, size, stride)
-    # two as one word, which XLA on CPU lays out in three quarters of the time (docs/performance.md)
+    # XLA on CPU lays out pairs of numbers as single words in three quarters of the time (docs/performance.md)
     words = jax.lax.bitcast_convert_type(pictures.reshape(*pictures.shape[:-1], -1, 2), jnp.uint32)
     halves = jax.lax.bitcast_convert_type(patches_of(words, size, stride), jnp.bfloat16)
     return halves.reshape(*halves.shape[:-2], -1)
 
 
 def padded(pictures: jax.Array, rows: tuple[int, int], columns: tuple[int, int]) -> jax.Array:
-    """``[..., H, W, C]`` with zeros before and after its rows and columns."""
+    """Adds zeros before and after the rows and columns of ``[..., H, W, C]``."""
     return jnp.pad(pictures, (*((0, 0),) * (pictures.ndim - 3), rows, columns, (0, 0)))
 
 
 def _cut_or_fill(pictures: jax.Array, height: int, width: int) -> jax.Array:
+    """Cuts pictures to ``height`` and ``width``, or fills them with zeros at the end."""
     cut = pictures[..., :height, :width, :]
     return padded(cut, (0, height - cut.shape[-3]), (0, width - cut.shape[-2]))

@@ -65,7 +65,7 @@ class Segments:
         first = team.process * self._fleet.num_lanes
         self._own_lanes = slice(first, first + self._fleet.num_lanes)
         self._depends_on = games_depend_on(
-            config.env, config.run.seed, experiment.lane_groups if experiment.learner.games else 0
+            config.env, config.run.seed, experiment.lane_groups if experiment.learner.episodes_to_play else 0
         )
         self._states: list[Any] = []  # of the learner, one on each device
         self._queues: list[CandidateQueue] = []  # likewise; none where there is one candidate
@@ -74,8 +74,8 @@ class Segments:
     def begin(self, state: Any, segment: int) -> None:
         """Starts new games in all lanes; a round of search or evolution begins or goes on."""
         self._fleet.reset(self._seeds(segment))
-        if self._learner.games:
-            games = self._learner.games(state)
+        if self._learner.episodes_to_play:
+            games = self._learner.episodes_to_play(state)
             self._set_queues(state, beginning(games, self._config.env.num_lanes, self._lane_groups))
 
     def can_bring_back(self, games: Games) -> bool:
@@ -109,12 +109,12 @@ class Segments:
     @property
     def has_games(self) -> bool:
         """Whether games are left in this process; always where the learner does not ask for certain games."""
-        return self._learner.games is None or not all(queue.finished for queue in self._queues)
+        return self._learner.episodes_to_play is None or not all(queue.finished for queue in self._queues)
 
     @property
     def agent_steps(self) -> int:
         """Of this process's lanes since the segment began."""
-        return self._fleet.agent_steps_of_games
+        return self._fleet.agent_steps_since_reset
 
     @property
     def may_end(self) -> bool:
@@ -123,11 +123,11 @@ class Segments:
         """
         idle = np.concatenate([queue.playing for queue in self._queues]) == IDLE if self._queues else False
         longest_game_is_over = self.agent_steps > self._config.env.max_episode_agent_steps
-        return longest_game_is_over or bool((self._fleet.first_games_are_over | idle).all())
+        return longest_game_is_over or bool((self._fleet.first_episodes_are_over | idle).all())
 
     def end(self) -> None:
         """Drops the unfinished games."""
-        self._fleet.end_games()
+        self._fleet.drop_episodes()
         self._queues, self._snapshot = [], None
 
     def unfinished(self) -> Games | None:
@@ -170,7 +170,10 @@ class Segments:
             actions = games.unpacked()
             if not ((actions < self._num_actions) | (actions == NOT_SENT)).all():
                 raise ValueError("its games have actions that this game has not")
-            wanted, queue = self._learner.games(state) if self._learner.games else None, games.queue
+            wanted, queue = (
+                self._learner.episodes_to_play(state) if self._learner.episodes_to_play else None,
+                games.queue,
+            )
             if (wanted is None) != (queue is None) or (wanted is not None and queue and not queue.is_of(wanted)):
                 raise ValueError("its games are others than the learner asks for")
             if queue and (len(queue.waiting) != self._lane_groups or len(queue.playing) != actions.shape[1]):

@@ -218,7 +218,7 @@ class Training:
         )
         signals = [one["signal"] for one in said if one["signal"] is not None]
         all_played = not any(one["games"] for one in said)
-        has_rounds = self.experiment.learner.games is not None
+        has_rounds = self.experiment.learner.episodes_to_play is not None
         longest = segment_agent_steps(self.config, self.progress, has_rounds=has_rounds)
         is_long = max(one["agent_steps"] for one in said) >= longest
         if signals:
@@ -271,7 +271,7 @@ class Training:
             mean = progress.return_mean_100
             if mean is not None and mean >= run.target_return:
                 return "target return reached"
-        games = self.experiment.learner.games
+        games = self.experiment.learner.episodes_to_play
         if games and agreed.all_played and not games(self.state).size:
             return "all games played"
         if progress.agent_steps >= run.budget_agent_steps:
@@ -298,7 +298,7 @@ class Training:
         t2 = time.perf_counter()
         agent_steps_before = progress.agent_steps
         self._segments.note()
-        if experiment.learner.games:
+        if experiment.learner.episodes_to_play:
             metrics["lane_utilisation"] = played.acted / max(played.agent_steps, 1)
         progress.metrics |= metrics
         progress.iteration += 1

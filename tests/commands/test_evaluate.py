@@ -15,7 +15,7 @@ from jaxpg.config import load_run
 from jaxpg.core.errors import UserError
 from jaxpg.evaluate import EvaluateArguments, main
 from jaxpg.experiment import Player, build
-from jaxpg.kernel.rollout import play_games
+from jaxpg.kernel.rollout import play_episodes
 from jaxpg.run.saved_run import restore_params
 from tests.runs import games, nobody_reads_stdout
 
@@ -114,7 +114,7 @@ def test_games_are_reported_as_they_end(folder: Path) -> None:
     params, _ = restore_params(folder, experiment, "latest")
     experiment.rollout.reset(np.arange(4))
     told: list[int] = []
-    episodes = play_games(experiment.rollout, params, 12, jax.random.key(0), told.append)
+    episodes = play_episodes(experiment.rollout, params, 12, jax.random.key(0), told.append)
     experiment.rollout.close()
     assert sum(told) == episodes.lane.size == 12
 
@@ -180,7 +180,7 @@ def test_games_that_repeat_and_games_that_are_cut_are_counted_and_named(
 def test_a_folder_that_cannot_be_written_is_noticed_before_the_games(
     folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
 ) -> None:
-    monkeypatch.setattr(evaluate_module, "play_games", None)
+    monkeypatch.setattr(evaluate_module, "play_episodes", None)
     (folder / "evaluation.json.lock").mkdir()
     _evaluate(folder, code=2)
     assert "evaluation.json: cannot be written: Is a directory" in capsys.readouterr().err

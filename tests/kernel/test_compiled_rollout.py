@@ -16,7 +16,7 @@ from jaxpg.envs.config import EnvConfig
 from jaxpg.envs.envpool import EnvPool
 from jaxpg.envs.seeds import lane_seeds
 from jaxpg.experiment import build
-from jaxpg.kernel.compiled_rollout import Program
+from jaxpg.kernel.compiled_rollout import CompiledRollout
 from jaxpg.kernel.players import FixedPopulation
 from jaxpg.kernel.rollout import Rollout
 from jaxpg.learners.reinforce_config import ReinforceConfig
@@ -65,7 +65,7 @@ def test_what_is_played_is_equal_to_the_bit(env: EnvConfig, greedy: bool, monkey
             played = _assert_equal(compiled, plain, population, num_agent_steps, number)
             ended += len(played.episodes.lane)
             lives_lost += played.life_lost.sum()
-        assert isinstance(compiled._program, Program), "the one plays as a program"
+        assert isinstance(compiled._program, CompiledRollout), "one of them is compiled"
         assert plain._program is None, "and the other does not"
     assert lives_lost if env is BREAKOUT else ended
     for rollout in (compiled, plain):

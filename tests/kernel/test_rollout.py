@@ -12,7 +12,7 @@ from jaxpg.envs.config import EnvConfig
 from jaxpg.envs.seeds import lane_seeds
 from jaxpg.kernel.act import gumbel_noise, make_act
 from jaxpg.kernel.players import FixedPopulation
-from jaxpg.kernel.rollout import NOT_SENT, Rollout, play_games
+from jaxpg.kernel.rollout import NOT_SENT, Rollout, play_episodes
 from jaxpg.policies.observations import ObservationConfig, make_observation
 from tests.helpers import SMALL, counted_compilations, make_rollout
 
@@ -212,7 +212,7 @@ def test_playing_games_counts_the_first_of_every_lane() -> None:
     config = replace(EnvConfig(), game="CartPole-v1")
     rollout, policy = make_rollout(config, 4, keeps_tape=False, greedy=True)
     rollout.reset(lane_seeds(0, 0, 4))
-    episodes = play_games(rollout, policy.init(jax.random.key(0)), 12, jax.random.key(0))
+    episodes = play_episodes(rollout, policy.init(jax.random.key(0)), 12, jax.random.key(0))
     rollout.close()
     assert sorted(episodes.lane.tolist()) == sorted([0, 1, 2, 3] * 3)
     assert np.array_equal(episodes.episode_return, episodes.length_agent_steps), "CartPole pays 1 a step"
@@ -233,7 +233,7 @@ def test_a_pool_rests_when_nobody_will_play_in_it_any_more() -> None:
 
         pool.send = send
     rollout.reset(lane_seeds(0, 0, 4))
-    episodes = play_games(rollout, policy.init(jax.random.key(0)), 6, jax.random.key(0))
+    episodes = play_episodes(rollout, policy.init(jax.random.key(0)), 6, jax.random.key(0))
     assert sorted(episodes.lane.tolist()) == [0, 0, 1, 1, 2, 3]
     assert episodes.episode_return.tolist() == [15.0] * 6
     assert sent == [11, 5], "two games of five agent steps with an autoreset between them, and one game"
@@ -243,14 +243,14 @@ def test_games_whose_pools_came_to_rest_are_replayed_in_other_pools() -> None:
     rests, policy = make_rollout(PROBE, 4, num_pools=2, keeps_tape=False)
     seeds = lane_seeds(0, 0, 4)
     rests.reset(seeds)
-    play_games(rests, policy.init(jax.random.key(0)), 5, jax.random.key(0))
+    play_episodes(rests, policy.init(jax.random.key(0)), 5, jax.random.key(0))
     actions = rests.actions
     assert (actions[5:, 2:] == NOT_SENT).all()
     assert (actions[:11, :2] != NOT_SENT).all()
     for num_pools in (1, 4):
         other, _ = make_rollout(PROBE, 4, num_pools=num_pools, keeps_tape=False)
         assert sum(other.replay(seeds, actions)) == actions.size
-        assert other.first_games_are_over.all()
+        assert other.first_episodes_are_over.all()
         assert np.array_equal(other.actions, actions)
 
 
@@ -275,7 +275,7 @@ def test_replayed_games_go_on_as_if_they_had_not_been_interrupted(env: EnvConfig
     rollout.collect(FixedPopulation(population, rollout.num_lanes), 20, jax.random.key(1))
     actions = rollout.actions
     assert actions.shape == (20, 4)
-    assert rollout.agent_steps_of_games == 20
+    assert rollout.agent_steps_since_reset == 20
     expected = jax.device_get(rollout.collect(FixedPopulation(population, rollout.num_lanes), 15, jax.random.key(2))[0])
     rollout.close()
     other, _ = make_rollout(env, 4, num_pools=num_pools)

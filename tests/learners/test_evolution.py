@@ -17,7 +17,7 @@ from jaxpg.envs.config import EnvConfig
 from jaxpg.envs.probes import PROBLEMS
 from jaxpg.envs.seeds import lane_seeds
 from jaxpg.experiment import build
-from jaxpg.kernel.rollout import play_games
+from jaxpg.kernel.rollout import play_episodes
 from jaxpg.learners.evolution import EvolutionConfig, centred_ranks, make_evolution, weights_of_pairs
 from jaxpg.learners.optimizers import OptimizerConfig
 from jaxpg.parallel.team import Team
@@ -58,7 +58,7 @@ def _generation(config: EvolutionConfig, score):
 
 
 def _next_generation(learner, state, score):
-    ids = learner.games(state)
+    ids = learner.episodes_to_play(state)
     population = _flat_population(learner, state, ids)
     returns = score(population)
     after, metrics = learner.tell(state, *_told(ids, returns), 0.0)
@@ -133,7 +133,7 @@ def test_evolution_climbs_a_quadratic() -> None:
 def test_pairs_are_antithetic_and_their_noise_has_the_chosen_size() -> None:
     learner = _learner(EvolutionConfig(pairs=2000, noise_std=0.3))
     state = learner.init(jax.random.key(0), WEIGHTS)
-    noise = _flat_population(learner, state, learner.games(state)) - _flat(WEIGHTS)
+    noise = _flat_population(learner, state, learner.episodes_to_play(state)) - _flat(WEIGHTS)
     np.testing.assert_allclose(noise[0::2], -noise[1::2], atol=1e-6)
     assert noise[0::2].std(axis=0) == pytest.approx(0.3, rel=0.1)
     assert np.abs(noise[0::2].mean(axis=0)).max() < 0.03
@@ -147,7 +147,7 @@ def test_candidates_are_functions_of_their_id_and_every_generation_has_new_noise
     together = _flat_population(learner, state, [0, 1, 2, 3, 4, 5])
     assert np.array_equal(_flat_population(learner, state, [4]), together[4:5])
     later, _ = learner.tell(state, *_told([*range(6)], np.zeros(6)), 0.0)
-    assert learner.games(later).tolist() == [*range(6, 12)]
+    assert learner.episodes_to_play(later).tolist() == [*range(6, 12)]
     fresh = _flat_population(learner, later, [*range(6, 12)]) - _flat(later.params)
     assert not np.isclose(fresh, together - _flat(WEIGHTS)).any()
 
@@ -181,13 +181,13 @@ def test_a_generation_ends_with_its_last_game_and_scores_are_means() -> None:
     config = EvolutionConfig(pairs=1, episodes_per_candidate=2, noise_std=1.0)
     learner = _learner(config)
     state = learner.init(jax.random.key(0), jax.tree.map(jnp.copy, WEIGHTS))
-    assert learner.games(state).tolist() == [0, 0, 1, 1]
+    assert learner.episodes_to_play(state).tolist() == [0, 0, 1, 1]
     state, metrics = learner.tell(state, *_told([0, 1, 0], [1.0, 5.0, 2.0]), 0.0)
-    assert learner.games(state).tolist() == [1]
+    assert learner.episodes_to_play(state).tolist() == [1]
     assert metrics["scored"] == 0.5
     assert "generation_return_mean" not in metrics
     state, metrics = learner.tell(state, *_told([1], [6.0]), 0.0)
-    assert learner.games(state).tolist() == [2, 2, 3, 3]
+    assert learner.episodes_to_play(state).tolist() == [2, 2, 3, 3]
     assert (metrics["generation_return_mean"], metrics["generation_return_max"]) == (3.5, 5.5)
 
 
@@ -195,7 +195,7 @@ def test_the_last_generation_is_the_last() -> None:
     learner = _learner(EvolutionConfig(pairs=1, generations=1))
     state = learner.init(jax.random.key(0), jax.tree.map(jnp.copy, WEIGHTS))
     state, _ = learner.tell(state, *_told([0, 1], [1.0, 2.0]), 0.0)
-    assert learner.games(state).size == 0
+    assert learner.episodes_to_play(state).size == 0
 
 
 def test_observations_are_standardised_by_all_that_was_seen() -> None:
@@ -238,7 +238,7 @@ def _evolve(env: EnvConfig, evolution: EvolutionConfig, learning_rate: float, op
     experiment = build(config)
     state = play_rounds(experiment, config, 100, enough=optimum)
     experiment.rollout.reset(lane_seeds(99, 0, 16))
-    games = play_games(experiment.rollout, state.params, 20, jax.random.key(0))
+    games = play_episodes(experiment.rollout, state.params, 20, jax.random.key(0))
     experiment.rollout.close()
     return games.episode_return.tolist()
 

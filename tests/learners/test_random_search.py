@@ -74,23 +74,23 @@ def test_the_best_play_again_and_the_last_word_is_theirs() -> None:
     config = RandomSearchConfig(candidates=6, finalists=3, finalist_episodes=2, winner_episodes=2)
     learner = make_random_search(config)
     state = learner.init(jax.random.key(0), LIKE)
-    assert learner.games(state).tolist() == [0, 1, 2, 3, 4, 5]
+    assert learner.episodes_to_play(state).tolist() == [0, 1, 2, 3, 4, 5]
     state, metrics = learner.tell(state, [], _told([5, 0, 3], [10.0, 1.0, 7.0]), 0.0)
-    assert learner.games(state).tolist() == [1, 2, 4], "a game that was played is not asked for again"
+    assert learner.episodes_to_play(state).tolist() == [1, 2, 4], "a game that was played is not asked for again"
     assert (metrics["scored"], metrics["round"]) == (0.5, 0)
     assert "best_return" not in metrics
     state, metrics = learner.tell(state, [], _told([1, 2, 4], [7.0, 0.0, 90.0]), 0.0)  # 4 was lucky
     assert (metrics["best_candidate"], metrics["best_search_return"], metrics["best_return"]) == (4, 90, 90)
-    assert learner.games(state).tolist() == [4, 4, 5, 5, 1, 1], "of equals the first"
+    assert learner.episodes_to_play(state).tolist() == [4, 4, 5, 5, 1, 1], "of equals the first"
     state, metrics = learner.tell(state, [], _told([4, 4, 5, 5, 1, 1], [3.0, 5.0, 20.0, 12.0, 6.0, 6.0]), 0.0)
     assert (metrics["best_candidate"], metrics["best_search_return"], metrics["best_return"]) == (5, 10, 16)
     assert np.array_equal(
         _flat(jax.tree.map(lambda x: x[None], state.params)), _flat(learner.ask(state, jnp.array([5])))
     )
-    assert learner.games(state).tolist() == [5, 5]
+    assert learner.episodes_to_play(state).tolist() == [5, 5]
     state, metrics = learner.tell(state, [], _told([5, 5], [8.0, 9.0]), 0.0)
     assert (metrics["best_candidate"], metrics["best_search_return"], metrics["best_return"]) == (5, 10, 8.5)
-    assert learner.games(state).size == 0
+    assert learner.episodes_to_play(state).size == 0
     np.testing.assert_allclose(state.search_returns, [1, 7, 0, 7, 90, 10])
 
 
@@ -128,7 +128,7 @@ def test_a_candidate_replays_its_return_from_its_id_and_its_lanes_seed(num_pools
         assert queue.finished
         return experience.episodes
 
-    searched, again = play(learner.games(state)), play(learner.games(state))
+    searched, again = play(learner.episodes_to_play(state)), play(learner.episodes_to_play(state))
     assert all(np.array_equal(a, b) for a, b in zip(searched, again, strict=True)), "same seed, same returns"
     assert sorted(searched.candidate.tolist()) == list(range(12))
     assert len(set(searched.episode_return.tolist())) > 4

@@ -167,7 +167,7 @@ def test_a_segment_that_is_shorter_than_games_lasts_until_the_first_game_of_each
     short = ("--checkpoint.segment-agent-steps", "1")
     segments = []
     end = Segments.end
-    note_end = lambda own: (segments.append(own._fleet.first_games_are_over), end(own))  # noqa: E731
+    note_end = lambda own: (segments.append(own._fleet.first_episodes_are_over), end(own))  # noqa: E731
     with monkeypatch.context() as patch:
         patch.setattr(Segments, "end", note_end)
         whole = cartpole(tmp_path / "whole", *short, iterations=15)

@@ -9,7 +9,7 @@ from jaxpg.config import load_recipe
 from jaxpg.envs import make_env
 from jaxpg.envs.seeds import lane_seeds
 from jaxpg.experiment import build
-from jaxpg.kernel.rollout import Rollout, play_games
+from jaxpg.kernel.rollout import Rollout, play_episodes
 from jaxpg.policies.observations import make_observation
 from jaxpg.run.checkpoints import Checkpoints
 from jaxpg.train import main
@@ -37,7 +37,7 @@ def test_the_cartpole_recipe_solves_it(tmp_path):
     lanes = make_env(config.env, observation.needs, GAMES)
     rollout = Rollout([lanes], experiment.policy, observation, keeps_tape=False, greedy=True)
     rollout.reset(lane_seeds(1234, 0, GAMES))  # games that training has not seen
-    games = play_games(rollout, state.params, GAMES, jax.random.key(0))
+    games = play_episodes(rollout, state.params, GAMES, jax.random.key(0))
     rollout.close()
     assert sorted(games.lane.tolist()) == list(range(GAMES))
     assert games.episode_return.mean() >= 475
