@@ -28,7 +28,7 @@ from jaxpg.machine.waiting import count_up
 from jaxpg.run.saved_run import restore_params
 from jaxpg.viewing.grid import Grid, Shot, pictures
 from jaxpg.viewing.panel import GAME_SIZE, SIZE, Moment, Panel, scale_game
-from jaxpg.viewing.replayed_episode import COLORS, Moves, Played, frame_by_frame, frames_of_agent_steps, play
+from jaxpg.viewing.replayed_episode import COLORS, Moves, PlayedEpisode, frame_by_frame, frames_of_agent_steps, play
 from jaxpg.viewing.trace import about_video, trace_of_game, trace_path, write_trace
 from jaxpg.viewing.video import FRAMES_PER_SECOND, VideoWriter, video_place, write_video
 
@@ -201,7 +201,7 @@ def _shots(games: dict[str, Moves], display: VectorEnv, frame_skip: int) -> Iter
 
 
 def _film(
-    played: Played,
+    played: PlayedEpisode,
     experiment: Experiment,
     shown: Iterator[list[np.ndarray]],
     panel: Panel,

@@ -16,7 +16,7 @@ import jaxpg.train as train_module
 from jaxpg.config import load_recipe
 from jaxpg.experiment import build
 from jaxpg.run.checkpoints import Checkpoints
-from jaxpg.run.counters import Progress
+from jaxpg.run.run_progress import RunProgress
 from jaxpg.run.writers import JsonLines
 from jaxpg.train import main
 
@@ -89,7 +89,7 @@ def summary(folder: Path) -> dict:
     return json.loads((folder / "summary.json").read_text())
 
 
-def saved(folder: Path) -> tuple[list[int], bytes, Progress]:
+def saved(folder: Path) -> tuple[list[int], bytes, RunProgress]:
     """The checkpointed iterations, and the newest one's state as bytes and its progress."""
     experiment = build(load_recipe(folder / "config.yaml"))
     key = jax.random.key(0)

@@ -1,6 +1,6 @@
-"""One training run: its loop, its files, its checkpoints, and its end."""
+"""One training run: the training loop, the files in the run folder, the checkpoints, and how the run ends."""
 
 from jaxpg.run.writers import WRITERS
 
 register_writer = WRITERS.register
-"""Decorator ``register_writer(name)`` for ``(run folder, agent steps so far) -> Writer``."""
+"""Decorator ``register_writer(name)`` for a function ``(run folder, agent steps so far) -> Writer``."""

@@ -1,4 +1,4 @@
-"""What a checkpoint says besides its arrays: how far the run is, and the games that it was in the middle of."""
+"""What a checkpoint stores besides its arrays: how far the run is, and the episodes that are not over yet."""
 
 import base64
 import binascii
@@ -15,32 +15,38 @@ from jaxpg.core.validation import STRICT, NonNegativeInt, PositiveInt
 from jaxpg.envs.config import EnvConfig
 from jaxpg.kernel.players import QueueSnapshot
 from jaxpg.kernel.task import Task
-from jaxpg.run.counters import Progress
+from jaxpg.run.run_progress import RunProgress
 
 WITHOUT_INFLUENCE = ("num_pools", "num_threads", "timeout_seconds")
-"""Settings of the emulators that games do not depend on."""
+"""Emulator settings that do not change what happens in an episode."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Games:
-    """Unfinished games: played again from the segment's seeds, the actions bring the emulators to the same state."""
+class UnfinishedEpisodes:
+    """The actions of a segment so far, which bring the emulators back into the middle of their unfinished episodes.
+
+    Emulators that start from the segment's seeds and play these actions again reach the same state.
+    """
 
     __pydantic_config__ = STRICT
 
     depend_on: str
-    """What else the games depend on, as ``games_depend_on`` says it."""
+    """What the episodes depend on besides the actions, as ``episodes_depend_on`` returns it."""
     agent_steps: PositiveInt
-    """Of each lane since the segment began (K)."""
+    """Agent steps of each lane since the segment began (K)."""
     lanes: PositiveInt
     actions: str
-    """``u8[K, N]``, compressed, in base 85."""
+    """The actions ``u8[K, N]``, compressed with zlib and written in base 85."""
     playing: list[Annotated[int, Field(ge=-1, lt=2**31)]] | None = None
-    """Of the queue where there is one, as in QueueSnapshot."""
+    """``QueueSnapshot.playing`` of the candidate queue. None where the learner has no queue, as for the next two."""
     waiting: list[list[NonNegativeInt]] | None = None
+    """``QueueSnapshot.waiting`` of the candidate queue."""
     is_one: bool | None = None
+    """``QueueSnapshot.is_one`` of the candidate queue."""
 
     @classmethod
-    def of(cls, depend_on: str, actions: np.ndarray, queue: QueueSnapshot | None) -> "Games":
+    def of(cls, depend_on: str, actions: np.ndarray, queue: QueueSnapshot | None) -> "UnfinishedEpisodes":
+        """Packs ``actions``, ``u8[K, N]``, and the candidate queue where there is one."""
         agent_steps, lanes = actions.shape
         text = base64.b85encode(zlib.compress(actions.tobytes(), 1)).decode("ascii")
         return cls(
@@ -53,12 +59,20 @@ class Games:
 
     @property
     def queue(self) -> QueueSnapshot | None:
+        """The candidate queue; None where the learner has none."""
         if self.playing is None or self.waiting is None or self.is_one is None:
             return None
         return queue_from_json({"playing": self.playing, "waiting": self.waiting, "is_one": self.is_one})
 
     def unpacked(self) -> np.ndarray:
-        """The actions, ``u8[K, N]``; ValueError where they are damaged. Never makes more than is promised."""
+        """Decompresses the actions, ``u8[K, N]``.
+
+        The result never takes more memory than ``agent_steps`` and ``lanes`` announce, so a hostile file cannot fill
+        the memory.
+
+        Raises:
+          ValueError: the actions are damaged.
+        """
         try:
             packed = base64.b85decode(self.actions)
             plain = zlib.decompressobj().decompress(packed, self.agent_steps * self.lanes + 1)
@@ -69,24 +83,29 @@ class Games:
 
 @dataclass(frozen=True, kw_only=True)
 class Metadata:
-    """All of it."""
+    """Everything a checkpoint stores besides arrays."""
 
     __pydantic_config__ = STRICT
 
-    progress: Progress
-    games: Games | None
-    """None between two segments."""
+    progress: RunProgress
+    games: UnfinishedEpisodes | None
+    """The episodes that are not over yet; None between two segments."""
     task: Task | None = None
-    """What the positions of inputs and actions mean; None in checkpoints of older versions."""
+    """What each input and each action of the policy means; None in checkpoints of older versions."""
 
     def to_json(self) -> bytes:
+        """Writes the metadata as JSON."""
         games, task = (dataclasses.asdict(x) if x else None for x in (self.games, self.task))
         content = {"progress": self.progress.to_json(), "games": games, "task": task}
         return json.dumps(content, allow_nan=False).encode()
 
     @classmethod
     def from_json(cls, text: bytes) -> "Metadata":
-        """Reads it back; ValueError with one line where it is damaged."""
+        """Reads what ``to_json`` wrote.
+
+        Raises:
+          ValueError: the text is damaged; the message is one line and names the first damaged key.
+        """
         try:
             return _ADAPTER.validate_json(text)
         except ValidationError as error:
@@ -99,7 +118,7 @@ _ADAPTER = TypeAdapter(Metadata)
 
 
 def queue_to_json(queue: QueueSnapshot) -> dict[str, Any]:
-    """Plain lists and numbers."""
+    """Converts a queue's snapshot into lists and numbers that JSON can hold."""
     return {
         "playing": queue.playing.tolist(),
         "waiting": [games.tolist() for games in queue.waiting],
@@ -108,18 +127,20 @@ def queue_to_json(queue: QueueSnapshot) -> dict[str, Any]:
 
 
 def queue_from_json(data: dict[str, Any]) -> QueueSnapshot:
-    """What ``queue_to_json`` was made of."""
+    """Converts what ``queue_to_json`` returned into the same snapshot."""
     waiting = tuple(np.array(games, np.int64) for games in data["waiting"])
     return QueueSnapshot(np.array(data["playing"], np.int64), waiting, data["is_one"])
 
 
-def games_depend_on(env: EnvConfig, seed: int, lane_groups: int) -> str:
-    """All that games depend on besides actions and the number of the segment.
+def episodes_depend_on(env: EnvConfig, seed: int, lane_groups: int) -> str:
+    """Describes everything that episodes depend on besides the actions and the number of the segment.
+
+    Two runs with the same description can continue each other's episodes.
 
     Args:
-      env: the emulators.
-      seed: of the run.
-      lane_groups: into how many groups the candidates are divided; 0 where there are none.
+      env: the configuration of the emulators.
+      seed: the seed of the run.
+      lane_groups: how many groups the candidates are divided into; 0 where the learner has no candidates.
     """
     settings = {name: x for name, x in dataclasses.asdict(env).items() if name not in WITHOUT_INFLUENCE}
     return json.dumps({"seed": seed, "lane_groups": lane_groups, **settings}, sort_keys=True)

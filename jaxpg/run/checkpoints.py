@@ -1,7 +1,8 @@
-"""Saving and restoring a run with Orbax: one pytree of arrays, and JSON for what is no array.
+"""Saves and restores a run with Orbax: one pytree of arrays, and a JSON file for everything else.
 
-The only file that imports Orbax. Nothing here pickles, so that a stranger's checkpoint cannot run code. Orbax neither
-waits until bytes are on the disk nor notices later that they changed, hence the manifest.
+This is the only file that imports Orbax. Nothing here uses pickle, so a stranger's checkpoint cannot run code. Orbax
+does not wait until its bytes are on the disk, and it does not notice when they change later. Therefore each checkpoint
+gets a manifest of its files.
 """
 
 import errno
@@ -31,7 +32,7 @@ from jaxpg.run.checkpoint_metadata import Metadata
 METADATA = "metadata.json"
 MAX_METADATA_BYTES = 1_000_000_000
 ROOM_BYTES = 1_000_000
-"""What a checkpoint takes at most besides its numbers."""
+"""Disk space that a checkpoint takes at most besides its arrays and its metadata."""
 LOGGERS = ("absl", "asyncio")
 ORBAX = f"{os.sep}orbax{os.sep}"
 LOOP_CLOSED, NOT_RETRIEVED = "Event loop is closed", "exception was never retrieved"
@@ -40,14 +41,15 @@ LOOP_CLOSED, NOT_RETRIEVED = "Event loop is closed", "exception was never retrie
 class Checkpoints:
     """The checkpoints of one run, each in a folder named by its iteration.
 
-    A checkpoint is written beside its place and moved there when all of it is on the disk, so that it is whole or not
-    there. Its manifest tells whether it was damaged since.
+    A checkpoint is written into a temporary folder, which is renamed once all bytes are on the disk. So a checkpoint is
+    either complete or absent. The manifest in a checkpoint shows whether its files were damaged later.
 
     Args:
-      folder: made by the first save.
-      team: whose processes save and restore together; None for one device.
-      keep_newest: how many of the newest are kept, besides the best one, which a save's progress names.
-      keep_every: iterations that are a multiple of one of these are kept for good; 0 stands for none.
+      folder: the folder that holds the checkpoints; the first save creates it.
+      team: the processes that save and restore together; None for a single device.
+      keep_newest: how many of the newest checkpoints are kept. The best one, which the saved progress names, is kept
+        besides.
+      keep_every: a checkpoint is kept for good where its iteration is a multiple of one of these; 0 is ignored.
     """
 
     def __init__(self, folder: Path, team: Team | None = None, *, keep_newest: int = 1, keep_every: Sequence[int] = ()):
@@ -56,11 +58,11 @@ class Checkpoints:
         self._keep_newest, self._keep_every = keep_newest, [every for every in keep_every if every]
         self._orbax = ocp.StandardCheckpointer()
         self._failed: list[Path] = []
-        """Of saves that failed; Orbax's threads may go on for a moment and make such a folder anew."""
+        """Folders of saves that failed. Orbax's threads may still run for a moment and create such a folder again."""
 
     @property
     def _team(self) -> Team:
-        return self._given_team or Team.alone()  # made late: who only looks at the names needs no device
+        return self._given_team or Team.alone()  # made on first use, because listing checkpoints needs no device
 
     def iterations(self) -> list[int]:
         """The iterations that have a checkpoint, oldest first."""
@@ -72,8 +74,8 @@ class Checkpoints:
         """Writes ``state`` (a pytree of arrays) and ``metadata``; returns when both are on the disk.
 
         Raises:
-          OSError: it cannot be written; then nothing is left of it, and the older checkpoints are as they were.
-          FaultError: one of several processes cannot write its part, while the others wait for it.
+          OSError: the checkpoint cannot be written. Nothing is left of it, and the older checkpoints stay.
+          FaultError: one of several processes cannot write its part, while the other processes wait for it.
         """
         unfinished = self.folder / f"{iteration}.unfinished"
         text = metadata.to_json()
@@ -86,7 +88,7 @@ class Checkpoints:
             with _without_orbax_log():
                 self._orbax.save(unfinished / "state", state)
                 self._orbax.wait_until_finished()
-        except (OSError, ValueError) as error:  # a full disk is a ValueError of TensorStore's
+        except (OSError, ValueError) as error:  # TensorStore raises ValueError when the disk is full
             if team.num_processes > 1:
                 raise FaultError(f"iteration {iteration} cannot be saved: {first_line(error)}") from error
             self._failed.append(unfinished)
@@ -116,15 +118,23 @@ class Checkpoints:
     def restore(
         self, iteration: int, like: Any, check: Callable[[Metadata], None] | None = None
     ) -> tuple[Any, Metadata]:
-        """Reads the checkpoint of ``iteration`` into the structure of ``like`` (arrays or their shapes).
+        """Reads the checkpoint of ``iteration``.
 
-        The arrays come onto this process's first device, whatever devices they were saved from: a run on an
-        accelerator can be looked at on a CPU.
+        The arrays are placed on this process's first device, whatever devices they were saved from. So a run that was
+        trained on an accelerator can be evaluated on a CPU.
 
-        ``check`` raises UserError where the checkpoint is of no use; it is asked before the arrays' shapes are.
+        Args:
+          iteration: the iteration of the checkpoint.
+          like: a pytree of arrays or of their shapes, with the structure that the state must have.
+          check: raises UserError where the metadata shows that the checkpoint is of no use. It is called before the
+            shapes of the arrays are compared.
+
+        Returns:
+          The state, and the metadata.
 
         Raises:
-          UserError: there is none, it is damaged, or it holds arrays of another architecture, optimizer or learner.
+          UserError: the checkpoint does not exist, is damaged, or belongs to another architecture, optimizer or
+            learner.
         """
         self._check_damage(iteration, damage)
         return self._restore(iteration, like, check)
@@ -142,16 +152,16 @@ class Checkpoints:
             raise _unreadable(path, error) from error
 
     def metadata(self, iteration: int) -> Metadata:
-        """What was saved with ``iteration`` besides the arrays, which are not looked at.
+        """Reads only the metadata of the checkpoint of ``iteration``; the arrays are neither read nor checked.
 
         Raises:
-          UserError: there is no such checkpoint, or this part of it is damaged.
+          UserError: the checkpoint does not exist, or its metadata is damaged.
         """
         self._check_damage(iteration, partial(damage_of_file, name=METADATA))
         return self._read_metadata(iteration)
 
     def _check_damage(self, iteration: int, find: Callable[[Path], str | None]) -> None:
-        """UserError where there is no such checkpoint, or ``find`` says what is wrong with its folder."""
+        """Raises UserError where the checkpoint does not exist or ``find`` returns a damage of its folder."""
         known = self.iterations()
         if iteration not in known:
             have = f"there are {', '.join(map(str, known))}" if known else "there is none yet"
@@ -169,20 +179,21 @@ class Checkpoints:
             raise _unreadable(path, error) from error
 
     def newest_whole(self, like: Any, check: Callable[[Metadata], None] | None = None) -> tuple[Any, Metadata] | None:
-        """The newest checkpoint that is not damaged, as ``restore`` has it; None where there is none at all.
+        """Reads the newest checkpoint that is not damaged, as ``restore`` does; None where there is no checkpoint.
 
-        The damaged ones after it, and what a save that was broken off left, are named on stderr and set aside.
+        Newer checkpoints that are damaged are renamed, and the remains of an interrupted save are removed. A sentence
+        on stderr names each of them.
 
         Raises:
-          UserError: all are damaged, or the newest whole one is of another architecture.
+          UserError: all checkpoints are damaged, or the newest undamaged one belongs to another architecture.
         """
         iteration = self._team.lead(self._set_damaged_aside)
-        return None if iteration is None else self._restore(iteration, like, check)  # looked at just now
+        return None if iteration is None else self._restore(iteration, like, check)  # its files were just checked
 
     def _set_damaged_aside(self) -> int | None:
-        """The newest whole checkpoint's iteration."""
+        """Returns the iteration of the newest undamaged checkpoint, and renames the damaged ones after it."""
         for path in self.folder.glob("*.unfinished"):
-            _say(f"{path}: this save was not finished; it is taken away")
+            _say(f"{path}: this save was interrupted; its folder is removed")
             self._remove(path)
         for path in self.folder.glob("*.removed"):
             self._remove(path)
@@ -200,7 +211,7 @@ class Checkpoints:
         return None
 
     def close(self) -> None:
-        """Releases Orbax's threads."""
+        """Ends Orbax's threads."""
         self._orbax.close()
         self._remove_failed()
 
@@ -214,7 +225,7 @@ class Checkpoints:
                 self._remove(self.folder / str(iteration))
 
     def _remove(self, path: Path) -> None:
-        """Takes a folder away; one that is taken away half is no checkpoint any more."""
+        """Renames a folder before removing it, so that a half-removed folder is not taken for a checkpoint."""
         if path.is_dir():
             removed = path.with_suffix(".removed")
             path.rename(removed)
@@ -233,19 +244,21 @@ class Checkpoints:
 
 _OWNERS = {"params": "architecture", "optimizer": "optimizer"}
 _OTHERS = "learner, or of another version of jaxpg"
-"""Whose choice the parts of a learner's state are, where they differ."""
+"""What the user changed where a part of the learner's state, named by its first key, does not fit the checkpoint."""
 
 
 def _check_room(folder: Path, num_bytes: int) -> None:
-    """Raises OSError before a save that would fill the disk: TensorStore's threads do not end in order from one."""
+    """Raises OSError before a save that would fill the disk, because TensorStore's threads do not end cleanly then."""
     if shutil.disk_usage(folder).free < num_bytes + ROOM_BYTES:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
 @contextmanager
 def _without_orbax_log() -> Iterator[None]:
-    """A failed save raises one error; Orbax logs its traceback besides, and asyncio those of Orbax's other writes, when
-    they are thrown away.
+    """Silences Orbax and asyncio during a save, because the save itself raises its error.
+
+    When a save fails, Orbax logs the traceback of that error as well. Later, asyncio logs the tracebacks of Orbax's
+    other writes when those are discarded.
     """
     loggers = [logging.getLogger(name) for name in LOGGERS]
     before = [logger.disabled for logger in loggers]
@@ -255,7 +268,7 @@ def _without_orbax_log() -> Iterator[None]:
         yield
     except (OSError, ValueError):
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", RuntimeWarning)  # of writes that had not begun
+            warnings.simplefilter("ignore", RuntimeWarning)  # about coroutines of writes that never started
             gc.collect()
         raise
     finally:
@@ -265,8 +278,10 @@ def _without_orbax_log() -> Iterator[None]:
 
 @cache
 def _expect_late_writes() -> None:
-    """Writes of a save that has failed may end any time later, in TensorStore's threads, and find asyncio's loop closed
-    or that nobody waits for them. The save has raised its error, and what they say would be tracebacks.
+    """Hides the tracebacks of writes that end after their save has failed.
+
+    Such writes run in TensorStore's threads and may end at any time. They find that asyncio's loop is closed or that no
+    task waits for them, and report a traceback. The save has already raised its error, so the traceback adds nothing.
     """
     hook = sys.unraisablehook
 
@@ -300,7 +315,7 @@ def _shapes(tree: Any) -> dict[str, tuple[int, ...]]:
 
 
 def _stored_shape(leaf: Any) -> tuple[int, ...]:
-    """The shape on disk, where a typed PRNG key is its plain numbers."""
+    """The shape of a leaf on disk, where a typed PRNG key is stored as its key data."""
     if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
         leaf = jax.eval_shape(jax.random.key_data, leaf)
     return tuple(leaf.shape)

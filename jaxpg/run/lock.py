@@ -1,4 +1,4 @@
-"""One trainer at a time in a run folder."""
+"""The lock of a run folder, which lets only one process train there at a time."""
 
 import json
 import os
@@ -13,15 +13,17 @@ from jaxpg.core.errors import UserError
 from jaxpg.machine.durable_files import refuse_links, write_json
 
 LOCK, TRAINER = "lock", "trainer.json"
-"""The lock itself, which the system takes back when a process ends, however it ends; and who holds it."""
+"""The lock file, and the file that names the process that holds it. The system releases the lock when that process
+ends, however it ends.
+"""
 
 
 @contextmanager
 def only_trainer(folder: Path) -> Iterator[None]:
-    """Holds the lock of a run folder, which is made when missing.
+    """Holds the lock of a run folder; creates the folder if it does not exist.
 
     Raises:
-      UserError: another process trains there, or the folder cannot be written.
+      UserError: another process trains in the folder, or the folder cannot be written.
     """
     refuse_links(folder)
     try:
@@ -34,7 +36,7 @@ def only_trainer(folder: Path) -> Iterator[None]:
         ) from error
     except OSError as error:
         raise UserError(f"run.dir: cannot write {folder}: {error.strerror or error}") from error
-    except ValueError as error:  # a NUL in the name
+    except ValueError as error:  # the name contains a NUL byte
         raise UserError(f"run.dir: {str(folder)!r} is no name of a folder") from error
     try:
         write_json(folder / TRAINER, {"process": os.getpid(), "host": socket.gethostname()})
@@ -47,5 +49,5 @@ def _trainer(folder: Path) -> str:
     try:
         trainer = json.loads((folder / TRAINER).read_bytes())
         return f"process {trainer['process']} on {trainer['host']}"
-    except (OSError, ValueError, KeyError, TypeError):  # it has just begun
+    except (OSError, ValueError, KeyError, TypeError):  # the other process has not written the file yet
         return "another process"

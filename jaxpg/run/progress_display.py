@@ -1,4 +1,4 @@
-"""What a person sees of a run: a live display on a terminal, plain lines elsewhere."""
+"""What a person sees of a run: a progress bar on a terminal, plain lines elsewhere."""
 
 import sys
 import time
@@ -14,10 +14,10 @@ from jaxpg.run.writers import EpisodeRow, Record
 
 
 class PlainProgress:
-    """``key=value`` lines on stdout, at most one every ten seconds besides the first and the last.
+    """Prints ``key=value`` lines on stdout, at most one every ten seconds besides the first and the last.
 
     Args:
-      stage: the metrics that say where the learner stands.
+      stage: names of the metrics that say where the learner stands, such as a search's round.
     """
 
     def __init__(self, stage: Sequence[str] = ()) -> None:
@@ -44,13 +44,13 @@ class PlainProgress:
 
 
 class LiveProgress:
-    """One line within 80 columns: the time left, the mean return of the last 100 games, speed, and the budget.
+    """Draws one line of at most 80 columns: time left, share of the budget, mean return of 100 episodes, and speed.
 
     Args:
-      console: where the line is shown.
-      budget_agent_steps: of the run.
-      done_agent_steps: of them.
-      stage: the metrics that say where the learner stands.
+      console: where the line is drawn.
+      budget_agent_steps: the run's budget of agent steps.
+      done_agent_steps: how many of these agent steps are done.
+      stage: names of the metrics that say where the learner stands, such as a search's round.
     """
 
     def __init__(
@@ -91,12 +91,12 @@ class LiveProgress:
 
 
 def _whole() -> Column:
-    """A column that is not broken into lines."""
+    """A column whose text is never wrapped."""
     return Column(no_wrap=True)
 
 
 def _with_unit(number: int) -> str:
-    """A large number in a few letters.
+    """Shortens a large number to three digits and a unit.
 
     >>> _with_unit(3_500_000), _with_unit(640), _with_unit(20_000_000_000)
     ('3.5M', '640', '20B')
@@ -110,7 +110,10 @@ def _with_unit(number: int) -> str:
 def make_display(
     budget_agent_steps: int, done_agent_steps: int, stage: Sequence[str] = (), *, bar: bool
 ) -> PlainProgress | LiveProgress:
-    """A bar where it is asked for and stdout is a terminal, lines otherwise; ``stage`` as these have it."""
+    """Chooses the bar if it is asked for and stdout is a terminal, and plain lines otherwise.
+
+    The arguments are those of ``LiveProgress``.
+    """
     if bar and Forgiving(sys.stdout).isatty():
         return LiveProgress(terminal(), budget_agent_steps, done_agent_steps, stage)
     return PlainProgress(stage)

@@ -1,4 +1,4 @@
-"""Videos of a run while it is trained, made by processes that the training never waits for."""
+"""Records videos of a run during training, in separate processes that the training never waits for."""
 
 import os
 import shlex
@@ -17,11 +17,15 @@ from jaxpg.machine.console import say
 from jaxpg.machine.durable_files import unfinished_path
 
 SECONDS_TO_END = 5.0
-"""How long a process that was asked to end may take."""
+"""How long a recording process may take to end once it is asked to."""
 
 
 def check_recordable(env: EnvConfig) -> None:
-    """Raises UserError where the game has no picture."""
+    """Checks before a run that its videos can be recorded.
+
+    Raises:
+      UserError: the game has no picture.
+    """
     try:
         action_names(env)
     except UserError as error:
@@ -29,12 +33,12 @@ def check_recordable(env: EnvConfig) -> None:
 
 
 class Recorder:
-    """Records checkpoints one after another, each in a process of its own of the lowest priority, on the CPU.
+    """Records checkpoints one after another, each in its own process on the CPU at the lowest priority.
 
-    A recording that fails is a line on stderr and no more.
+    A recording that fails costs one sentence on stderr; the training goes on.
 
     Args:
-      run: folder of the run; the processes write to videos/record.log there.
+      run: the run folder. The recording processes write their output to ``videos/record.log`` in it.
     """
 
     def __init__(self, run: Path):
@@ -42,34 +46,34 @@ class Recorder:
         self._log = run / "videos" / "record.log"
         self._waiting: deque[int] = deque()
         self._process: subprocess.Popen[bytes] | None = None
-        self._recording = 0  # the iteration that the process records
-        self._log_start = 0  # byte of the log with which its words begin
+        self._recording = 0  # iteration of the checkpoint that the process records
+        self._log_start = 0  # byte of the log where the output of the process begins
 
     @property
     def unrecorded(self) -> list[int]:
-        """Iterations whose video is not there yet, the one that is being made first."""
+        """Iterations of the checkpoints whose video is not finished, led by the one that is being recorded."""
         return [*([self._recording] if self._process else []), *self._waiting]
 
     def add(self, iteration: int) -> None:
-        """Asks for a video of a checkpoint that is on disk."""
+        """Asks for a video of a checkpoint, which must already be on disk."""
         self._waiting.append(iteration)
         self.poll()
 
     def poll(self) -> None:
-        """Starts the next recording if the last one has ended; takes no time."""
+        """Starts the next recording if the last one has ended; returns at once."""
         self._notice_end()
         while self._waiting and self._process is None:
             self._start(self._waiting.popleft())
 
     def wait(self, seconds: float) -> None:
-        """Waits for the recording to end, but not longer than so many seconds, and starts the next one."""
+        """Waits at most ``seconds`` for the current recording to end; starts the next one if it has ended."""
         if self._process:
             with suppress(subprocess.TimeoutExpired):
                 self._process.wait(seconds)
         self.poll()
 
     def close(self) -> None:
-        """Ends the recording and names the checkpoints that have no video."""
+        """Stops the current recording and names the checkpoints that have no video."""
         self._notice_end()
         iterations = ", ".join(map(str, self.unrecorded))
         if iterations:
@@ -89,7 +93,7 @@ class Recorder:
     def _start(self, iteration: int) -> None:
         self._recording = iteration
         command = [sys.executable, "-m", "jaxpg.record", str(self._run), "--checkpoint", str(iteration)]
-        command.append("--trust-imports")  # what this process runs already
+        command.append("--trust-imports")  # the training has already imported the same modules
         try:
             self._log.parent.mkdir(exist_ok=True)
             with self._log.open("ab") as log:
@@ -100,13 +104,13 @@ class Recorder:
                     stdout=log,
                     stderr=log,
                     env={**os.environ, "JAX_PLATFORMS": "cpu", PARENT: str(os.getpid())},
-                    process_group=0,  # Ctrl-C is for the training, which then ends the recording
+                    process_group=0,  # so that Ctrl-C reaches only the training, which then stops the recording
                 )
         except OSError as error:
             self._warn(f"{error.filename}: {error.strerror}")
 
     def _end(self) -> None:
-        """Ends the process, if there is one, and takes its unfinished video away."""
+        """Ends the recording process, if there is one, and removes its unfinished video."""
         if self._process is None:
             return
         self._process.send_signal(signal.SIGINT)

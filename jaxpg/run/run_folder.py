@@ -1,4 +1,4 @@
-"""The folder of one run: what is in it, and that it can be written."""
+"""The run folder: chooses and checks it, and writes its ``config.yaml``."""
 
 import os
 import time
@@ -13,22 +13,22 @@ from jaxpg.machine.durable_files import write_text
 from jaxpg.run.lock import LOCK, TRAINER
 
 MAX_CHANGES = 100
-"""Changes on resume that are kept, the newest ones; a recipe has a size beyond which it is not read."""
+"""How many of the newest changes on resume ``config.yaml`` keeps, because a recipe that is too large is not read."""
 SUMMARY = "summary.json"
-"""How a run ended; it is there only while nobody trains in the folder."""
+"""File that says how a run ended; it exists only while no process trains in the folder."""
 
 
 def new_run_folder(config: Config) -> Path:
-    """The folder that a new run will use; nothing is made yet.
+    """Returns the folder that a new run will use, without creating it.
 
     Raises:
-      UserError: the folder holds something already or cannot be read.
+      UserError: the folder is not empty or cannot be read.
     """
     if not config.run.dir:
         name = f"{config.env.game}-seed{config.run.seed}-{time.strftime('%Y%m%d-%H%M%S')}"
         folder = Path("runs") / name
         numbers = count(2)
-        while os.path.lexists(folder):  # of a run begun in the same second
+        while os.path.lexists(folder):  # another run began in the same second
             folder = Path("runs") / f"{name}-{next(numbers)}"
     else:
         folder = Path(os.path.expanduser(config.run.dir))
@@ -36,22 +36,22 @@ def new_run_folder(config: Config) -> Path:
         there = {path.name for path in folder.iterdir()} if folder.is_dir() else set()
     except OSError as error:
         raise UserError(f"run.dir: cannot read {folder}: {error.strerror}") from error
-    except ValueError as error:  # a NUL in the name
+    except ValueError as error:  # the name contains a NUL byte
         raise UserError(f"run.dir: {str(folder)!r} is no name of a folder") from error
     if "config.yaml" in there:
         raise UserError(f"run.dir: {folder} holds a run already; go on with --resume {folder} or choose another folder")
-    if there - {LOCK, TRAINER}:  # which a start that was broken off leaves
+    if there - {LOCK, TRAINER}:  # a start that was interrupted leaves these two files
         raise UserError(f"run.dir: {folder} is not empty; choose another folder")
     return folder
 
 
 def take_end_away(folder: Path) -> None:
-    """Takes away what says how the run ended, because it goes on."""
+    """Removes the summary of how the run ended, because the run goes on."""
     (folder / SUMMARY).unlink(missing_ok=True)
 
 
 def write_config(folder: Path, config: Config, history: Sequence[Change] = ()) -> None:
-    """Writes the resolved configuration, ``config.yaml``, into the folder, and what was changed on resume.
+    """Writes ``config.yaml`` into the folder: the resolved configuration, and what was changed whenever it was resumed.
 
     Raises:
       UserError: the folder cannot be written.
@@ -63,11 +63,16 @@ def write_config(folder: Path, config: Config, history: Sequence[Change] = ()) -
 
 
 def write_resumed_config(folder: Path, config: Config, agent_steps: int) -> None:
-    """Writes the configuration with which a run goes on after so many agent steps; what it changes joins the history.
+    """Writes the configuration of a resumed run, and adds what differs from the old configuration to the history.
+
+    Args:
+      folder: the run folder.
+      config: the configuration with which the run goes on.
+      agent_steps: how many agent steps the run has done so far.
 
     Raises:
       UserError: the folder cannot be written.
     """
     path = folder / "config.yaml"
-    before = load_recipe(path, Trust(everything=True))  # it was trusted when the run was opened
+    before = load_recipe(path, Trust(everything=True))  # its imports were trusted when the run was opened
     write_config(folder, config, [*load_history(path), *changes(before, config, agent_steps)])

@@ -1,9 +1,9 @@
-"""All writers of one run together, whose failures cost a sentence and never the training."""
+"""All writers of one run together. A writer that fails costs a warning and never ends the training."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from jaxpg.run.counters import Progress
+from jaxpg.run.run_progress import RunProgress
 from jaxpg.run.writers import EpisodeRow, EpisodesCsv, JsonLines, Record, Writer
 
 
@@ -11,13 +11,13 @@ class RunWriters:
     """``metrics.jsonl``, ``episodes.csv`` and any further writers.
 
     Args:
-      folder: of the run.
-      progress: how far the run is; what the two files say beyond it is dropped, because it is written again.
+      folder: the run folder.
+      progress: how far the run is. Lines of the two files beyond it are dropped, because the run writes them again.
       others: further writers.
-      warn: told a sentence when writing begins to fail.
+      warn: receives one sentence when writing begins to fail.
     """
 
-    def __init__(self, folder: Path, progress: Progress, others: Sequence[Writer], warn: Callable[[str], None]):
+    def __init__(self, folder: Path, progress: RunProgress, others: Sequence[Writer], warn: Callable[[str], None]):
         self._logs: list[JsonLines | EpisodesCsv] = [
             JsonLines(folder / "metrics.jsonl", progress.iteration),
             EpisodesCsv(folder / "episodes.csv", progress.agent_steps),
@@ -27,24 +27,28 @@ class RunWriters:
         self._fail = False
 
     def sync(self) -> None:
-        """Returns when the two files are on the disk, which a checkpoint counts on; OSError where they cannot be."""
+        """Returns when the lines of the two files are on the disk, because a checkpoint must not be ahead of them.
+
+        Raises:
+          OSError: the lines cannot be written.
+        """
         for log in self._logs:
             log.sync()
 
     def write(self, record: Record, episodes: list[EpisodeRow]) -> None:
-        """Gives one iteration to every writer."""
+        """Passes the record and the episodes of one iteration to every writer."""
         troubles = []
         for writer in self._writers:
             try:
                 writer.write(record, episodes)
-            except Exception as error:  # of any kind, because a writer may be a user's own
+            except Exception as error:  # a writer may be the user's own code and raise anything
                 troubles.append(_words(writer, error))
         if troubles and not self._fail:
             self._warn(f"{', '.join(troubles)}; the training goes on, and what is missing is written later")
         self._fail = bool(troubles)
 
     def close(self) -> str | None:
-        """Closes every writer; returns what is lost of the two files, None where nothing is."""
+        """Closes every writer; returns a sentence where lines of the two files are lost, else None."""
         lost = None
         for writer in self._writers:
             try:

@@ -1,4 +1,4 @@
-"""Opening the folder of a run, finished or still being written, without touching it."""
+"""Reads the policy of a saved run, finished or still in training, without changing its folder."""
 
 import math
 from collections.abc import Sequence
@@ -14,23 +14,25 @@ from jaxpg.kernel.task import Task, check_player
 from jaxpg.machine.console import say
 from jaxpg.run.checkpoint_metadata import Metadata
 from jaxpg.run.checkpoints import Checkpoints
-from jaxpg.run.counters import WINDOW_EPISODES
+from jaxpg.run.run_progress import WINDOW_EPISODES
 
 
 def restore_params(folder: Path, experiment: Experiment, which: str) -> tuple[Params, int]:
-    """The policy of one checkpoint; says so where it is no result, such as that of a search that is not over.
+    """Reads the policy of one checkpoint.
+
+    Where the policy is no final result, for example because a search is not over, a printed sentence says so.
 
     Args:
-      folder: of the run.
-      experiment: the pieces that the checkpoint must fit.
-      which: an iteration, ``latest``, or ``best``: the highest score of all saves, which is the mean return of 100
-        games of training, a generation's mean, or how far a search was.
+      folder: the run folder.
+      experiment: the policy, learner and task that the checkpoint must fit.
+      which: an iteration, ``latest``, or ``best``, which is the checkpoint with the highest score. The score is the
+        mean return of 100 training episodes, the mean of a generation, or how far a search was.
 
     Returns:
-      The params, and the checkpoint's iteration.
+      The weights of the policy, and the checkpoint's iteration.
 
     Raises:
-      UserError: there is no such checkpoint, it is damaged or of another architecture, or nothing was found yet.
+      UserError: the checkpoint does not exist, is damaged, belongs to another architecture, or holds no policy yet.
     """
     if not (folder / "checkpoints").is_dir():
         raise UserError(f"{folder}: no checkpoint yet")
@@ -54,7 +56,7 @@ def restore_params(folder: Path, experiment: Experiment, which: str) -> tuple[Pa
 
 
 def _check_player(folder: Path, iteration: int, played: Task, metadata: Metadata) -> None:
-    """Refuses what the policy cannot play, and says what it sees otherwise than in training."""
+    """Raises UserError where the policy cannot play the task, and prints how the task differs from training."""
     for difference in check_player(metadata.task, played) if metadata.task else []:
         say(f"jaxpg: {folder}, checkpoint {iteration}: {difference}", error=True)
 
@@ -74,17 +76,17 @@ def _choose(checkpoints: Checkpoints, folder: Path, which: str, score: str) -> i
 
 
 def _best(checkpoints: Checkpoints, iterations: Sequence[int], folder: Path, score: str) -> int:
-    """The best save, as the newest one names it, because a run keeps it."""
+    """Returns the iteration of the best checkpoint, which the newest checkpoint names and the run keeps."""
     named = checkpoints.metadata(iterations[-1]).progress.best_iteration
     if named is not None and named in iterations:
         return named
     known = [checkpoints.metadata(iteration).progress for iteration in iterations]
     scores = {one.iteration: one.score(score) for one in known}
     rated = {iteration: number for iteration, number in scores.items() if number is not None}
-    if rated:  # of an older version, which did not keep the best
+    if rated:  # an older version of jaxpg saved the run and did not name the best checkpoint
         return max(rated, key=rated.__getitem__)
     if score:
-        return iterations[-1]  # no round is over, and the newest save has played most of it
+        return iterations[-1]  # no round is over, and the newest checkpoint has played most of the first one
     best = max(known, key=lambda one: -math.inf if one.return_mean_100 is None else one.return_mean_100)
     say(
         f"jaxpg: {folder}: no save had a mean return over {WINDOW_EPISODES} games yet; checkpoint {best.iteration} is "

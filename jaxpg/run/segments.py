@@ -1,4 +1,8 @@
-"""The games of a run: begun anew with seeds of their own in each segment, played again where it was interrupted."""
+"""The episodes of a run, segment by segment.
+
+Each segment restarts the emulators with new seeds. When a run is resumed, it plays the actions of its interrupted
+segment again, which brings the emulators back into the middle of their episodes.
+"""
 
 import math
 import zlib
@@ -21,26 +25,31 @@ from jaxpg.kernel.players import IDLE, CandidateQueue, FixedPopulation, Players,
 from jaxpg.kernel.rollout import NOT_SENT
 from jaxpg.machine.memory_estimate import Part, check_memory
 from jaxpg.parallel.team import Team
-from jaxpg.run.checkpoint_metadata import Games, games_depend_on, queue_from_json, queue_to_json
-from jaxpg.run.counters import Progress
+from jaxpg.run.checkpoint_metadata import UnfinishedEpisodes, episodes_depend_on, queue_from_json, queue_to_json
+from jaxpg.run.run_progress import RunProgress
 
 SHORTEST_AGENT_STEPS = 60 * 4_000
-"""Agent steps over all lanes that are always few enough to be played again: a minute's, at a modest speed."""
+"""Agent steps of all lanes in the shortest segment. Playing them again takes about a minute at a modest speed."""
 SHARE_OF_RUN = 0.1
-"""What may be played again of a run that has lasted so long that this is more."""
+"""Share of a run's agent steps that its next segment may take, where this is more than the shortest segment."""
 LEAST_GAMES, LEAST_GAMES_OF_ROUNDS = 4, 32
-"""Games of the mean length that fit into a segment, because the unfinished ones are dropped at its end. A learner that
-asks for games in rounds has to play those anew, where another has learned from what was played of them.
+"""How many episodes of mean length fit into a lane's segment at least, without and with rounds.
+
+The end of a segment drops the unfinished episodes. A learner with rounds must play the dropped episodes anew, so its
+segments are longer. A learner without rounds has already learned from their agent steps.
 """
 
 
-def segment_agent_steps(config: Config, progress: Progress, *, has_rounds: bool) -> int:
-    """Agent steps in each lane after which a segment ends: the user's number, or one that a clock has no part in.
+def segment_agent_steps(config: Config, progress: RunProgress, *, has_rounds: bool) -> int:
+    """Agent steps of each lane after which a segment ends.
+
+    The configuration may set the number. Otherwise the number follows from the run's progress. It never depends on a
+    clock, so that a seed always plays the same episodes.
 
     Args:
-      config: of the run.
-      progress: how far it is, and how long games last.
-      has_rounds: whether the learner asks for games in rounds.
+      config: the configuration of the run.
+      progress: how far the run is, and how long its episodes last.
+      has_rounds: whether the learner asks for episodes in rounds.
     """
     if config.checkpoint.segment_agent_steps:
         return config.checkpoint.segment_agent_steps
@@ -50,12 +59,12 @@ def segment_agent_steps(config: Config, progress: Progress, *, has_rounds: bool)
 
 
 class Segments:
-    """Who plays in this process's lanes, from which seeds, and what a checkpoint keeps of the unfinished games.
+    """Starts, continues and ends the episodes in this process's lanes, and says who plays in each lane.
 
     Args:
-      config: of the run.
-      experiment: its pieces.
-      team: who shares the lanes.
+      config: the configuration of the run.
+      experiment: the learner and the emulators of the run.
+      team: the devices and processes that share the lanes.
     """
 
     def __init__(self, config: Config, experiment: Experiment, team: Team):
@@ -64,29 +73,32 @@ class Segments:
         self._lane_groups = experiment.lane_groups
         first = team.process * self._fleet.num_lanes
         self._own_lanes = slice(first, first + self._fleet.num_lanes)
-        self._depends_on = games_depend_on(
+        self._depends_on = episodes_depend_on(
             config.env, config.run.seed, experiment.lane_groups if experiment.learner.episodes_to_play else 0
         )
-        self._states: list[Any] = []  # of the learner, one on each device
-        self._queues: list[CandidateQueue] = []  # likewise; none where there is one candidate
-        self._snapshot: QueueSnapshot | None = None  # of this process's queues after the newest iteration
+        self._states: list[Any] = []  # the learner's state on each device
+        self._queues: list[CandidateQueue] = []  # the queue of each device; empty where the learner has no candidates
+        self._snapshot: QueueSnapshot | None = None  # this process's queues after the newest iteration
 
     def begin(self, state: Any, segment: int) -> None:
-        """Starts new games in all lanes; a round of search or evolution begins or goes on."""
+        """Starts new episodes in all lanes; a round of a search or of evolution begins or goes on."""
         self._fleet.reset(self._seeds(segment))
         if self._learner.episodes_to_play:
             games = self._learner.episodes_to_play(state)
             self._set_queues(state, beginning(games, self._config.env.num_lanes, self._lane_groups))
 
-    def can_bring_back(self, games: Games) -> bool:
-        """Whether these are games of the same emulators."""
+    def can_bring_back(self, games: UnfinishedEpisodes) -> bool:
+        """Whether ``games`` depend on the same seed and the same emulator settings as this run."""
         return games.depend_on == self._depends_on
 
-    def bring_back(self, state: Any, progress: Progress, games: Games, folder: Path) -> Iterator[int]:
-        """Plays the unfinished games again; yields how many agent steps were played since it last did.
+    def bring_back(self, state: Any, progress: RunProgress, games: UnfinishedEpisodes, folder: Path) -> Iterator[int]:
+        """Plays the unfinished episodes again up to where they were.
+
+        Yields:
+          How many agent steps were played since the last yield.
 
         Raises:
-          UserError: they do not fit the run, as in a stranger's checkpoint in ``folder``.
+          UserError: the episodes do not fit the run. The sentence names ``folder``.
         """
         actions = self._checked_actions(state, progress, games, folder)
         yield from self._fleet.replay(self._seeds(progress.segment), actions[:, self._own_lanes])
@@ -94,7 +106,7 @@ class Segments:
             self._set_queues(state, games.queue)
 
     def players(self, state: Any) -> list[Players]:
-        """Who plays on each device of this process."""
+        """Returns the players of each device of this process."""
         if self._queues:
             self._states = [jax.device_put(state, device) for device in self._team.devices]
             return list(self._queues)
@@ -103,35 +115,36 @@ class Segments:
         return [FixedPopulation(jax.device_put(population, device), lanes) for device in self._team.devices]
 
     def note(self) -> None:
-        """An iteration is over: what a save keeps until the next one is."""
+        """Notes at the end of an iteration who plays and who waits, because a checkpoint stores this."""
         self._snapshot = joined([queue.snapshot() for queue in self._queues]) if self._queues else None
 
     @property
     def has_games(self) -> bool:
-        """Whether games are left in this process; always where the learner does not ask for certain games."""
+        """Whether this process has episodes left to play; always true for a learner that does not ask for rounds."""
         return self._learner.episodes_to_play is None or not all(queue.finished for queue in self._queues)
 
     @property
     def agent_steps(self) -> int:
-        """Of this process's lanes since the segment began."""
+        """Agent steps of each of this process's lanes since the segment began."""
         return self._fleet.agent_steps_since_reset
 
     @property
     def may_end(self) -> bool:
-        """Whether the games with which the segment began are over in this process's lanes, however short a segment is:
-        else games that last longer would never end.
+        """Whether the first episode of the segment is over in each of this process's lanes.
+
+        A segment never ends before that. Otherwise an episode that lasts longer than a segment would never end.
         """
         idle = np.concatenate([queue.playing for queue in self._queues]) == IDLE if self._queues else False
         longest_game_is_over = self.agent_steps > self._config.env.max_episode_agent_steps
         return longest_game_is_over or bool((self._fleet.first_episodes_are_over | idle).all())
 
     def end(self) -> None:
-        """Drops the unfinished games."""
+        """Ends the segment and drops its unfinished episodes."""
         self._fleet.drop_episodes()
         self._queues, self._snapshot = [], None
 
-    def unfinished(self) -> Games | None:
-        """What a checkpoint needs to bring the games of all processes back; None between two segments."""
+    def unfinished(self) -> UnfinishedEpisodes | None:
+        """Returns what a checkpoint needs to bring back the episodes of all processes; None between two segments."""
         own = {
             "actions": zlib.compress(self._fleet.actions.tobytes(), 1),
             "queue": queue_to_json(self._snapshot) if self._snapshot else None,
@@ -142,7 +155,7 @@ class Segments:
             return None
         rows = [actions.reshape(-1, self._fleet.num_lanes) for actions in plain]
         queue = joined([queue_from_json(one["queue"]) for one in everyones]) if self._snapshot else None
-        return Games.of(self._depends_on, side_by_side(rows), queue)
+        return UnfinishedEpisodes.of(self._depends_on, side_by_side(rows), queue)
 
     def _seeds(self, segment: int) -> np.ndarray:
         return lane_seeds(self._config.run.seed, segment, self._config.env.num_lanes)[self._own_lanes]
@@ -160,7 +173,9 @@ class Segments:
     def _ask(self, device: int, ids: jax.Array) -> Population:
         return self._learner.ask(self._states[device], ids)
 
-    def _checked_actions(self, state: Any, progress: Progress, games: Games, folder: Path) -> np.ndarray:
+    def _checked_actions(
+        self, state: Any, progress: RunProgress, games: UnfinishedEpisodes, folder: Path
+    ) -> np.ndarray:
         num_actions = games.agent_steps * games.lanes
         what = f"{num_actions} agent steps of unfinished games"
         check_memory([Part("checkpoint.segment_agent_steps", what, num_actions)])

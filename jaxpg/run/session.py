@@ -1,4 +1,4 @@
-"""One process's part in a run, from the pieces to the end: folder, lock, training, videos, summary."""
+"""What one process does for a run from its start to its end: folder, lock, training, videos and summary."""
 
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack, closing
@@ -14,11 +14,11 @@ from jaxpg.machine.durable_files import write_json
 from jaxpg.machine.signals import Stop
 from jaxpg.machine.waiting import said_while_waiting
 from jaxpg.parallel.team import Team
-from jaxpg.run.counters import Progress
 from jaxpg.run.lock import only_trainer
 from jaxpg.run.progress_display import make_display
 from jaxpg.run.recorder import Recorder, check_recordable
 from jaxpg.run.run_folder import SUMMARY, new_run_folder, take_end_away, write_config, write_resumed_config
+from jaxpg.run.run_progress import RunProgress
 from jaxpg.run.training import Callback, Training
 from jaxpg.run.watchdog import watched
 from jaxpg.run.writers import WRITERS, Writer
@@ -26,37 +26,40 @@ from jaxpg.run.writers import WRITERS, Writer
 
 @dataclass(frozen=True, kw_only=True)
 class Wishes:
-    """What a run is asked for besides its configuration."""
+    """What the caller asks of a run besides its configuration."""
 
     resume: str = ""
-    """Run folder to go on with; empty for a new run."""
+    """Run folder to resume; empty for a new run."""
     writers: Sequence[Writer] = ()
-    """Further writers, besides those that the configuration names."""
+    """Writers in addition to those that the configuration names."""
     callbacks: Sequence[Callback] = ()
-    """Called after each iteration."""
+    """Functions that are called after each iteration."""
     bar: bool = False
-    """Whether progress is drawn on the terminal; else it is lines of the log."""
+    """Whether a bar on the terminal shows the progress; otherwise lines of the log show it."""
     about: Sequence[str] = ("no recipe",)
-    """Which recipe was taken, and then what should be known about it, in sentences without their full stop."""
+    """Which recipe was chosen, followed by remarks about it, each a sentence without its full stop."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrainResult:
-    """How a run ended, and how far it is."""
+    """How a run ended, and how far it came."""
 
     folder: Path
+    """The run folder."""
     ended: str
-    """Why it ended, as in ``summary.json``."""
+    """Why the run ended, as in ``summary.json``."""
     signal: int | None
-    """Number of the signal that ended it."""
+    """Number of the signal that ended the run; None where no signal did."""
     fault: bool
     """Whether emulators failed."""
     unsaved: str | None
-    """Why the end of the run is not on the disk; None where it is."""
+    """Why the end of the run could not be saved; None where it is saved."""
     iterations: int
     agent_steps: int
+    """Agent steps of all lanes."""
     episodes: int
     wall_seconds: float
+    """Seconds of training, including those before the run was resumed."""
     return_mean_100: float | None
     """Mean return of the last 100 episodes."""
     metrics: dict[str, float]
@@ -64,17 +67,17 @@ class TrainResult:
 
 
 def run_session(config: Config, experiment: Experiment, team: Team, stop: Stop, wishes: Wishes) -> TrainResult:
-    """Trains until the budget, the target, a callback or a signal ends the run, and keeps all of it in its folder.
+    """Trains until the budget, the target, a callback or a signal ends the run, and writes the run folder.
 
     Args:
-      config: of the run.
-      experiment: its pieces.
-      team: who works on the run; all processes call this.
-      stop: notes signals.
-      wishes: what else is asked for.
+      config: the configuration of the run.
+      experiment: the policy, learner and emulators of the run.
+      team: the devices and processes that work on the run; every process calls this function.
+      stop: notes the signals that the process receives.
+      wishes: what else the caller asks for.
 
     Raises:
-      UserError: the folder cannot be used, or a checkpoint does not fit.
+      UserError: the folder cannot be used, the checkpoint does not fit, or a number became infinite or NaN.
       FaultError: emulators failed in one of several processes.
     """
     if config.run.record_every:
@@ -100,7 +103,7 @@ def run_session(config: Config, experiment: Experiment, team: Team, stop: Stop, 
                 callbacks=wishes.callbacks,
             )
         if wishes.resume:
-            agent_steps = training.progress.agent_steps  # the new flags fit the checkpoint
+            agent_steps = training.progress.agent_steps  # by now the new configuration is known to fit the checkpoint
             team.lead(lambda: write_resumed_config(folder, config, agent_steps))
             team.lead(lambda: take_end_away(folder))
         ended, fault = _train(training, stop)
@@ -113,7 +116,7 @@ def run_session(config: Config, experiment: Experiment, team: Team, stop: Stop, 
 
 
 def _train(training: Training, stop: Stop) -> tuple[str, bool]:
-    """Why the run ended, and whether its emulators failed."""
+    """Runs the training; returns why it ended, and whether its emulators failed."""
     team, folder, fault = training.team, training.folder, False
     save = training.save if team.num_processes == 1 else _cannot_save
     with closing(Recorder(folder)) as recorder:
@@ -123,7 +126,7 @@ def _train(training: Training, stop: Stop) -> tuple[str, bool]:
                 ended = training.run(stop, recorder)
             except FaultError as error:
                 if team.num_processes > 1:
-                    raise  # which ends this process, and so all
+                    raise  # this ends the process, and then the others end too
                 fault, ended = True, str(error)
                 say(f"jaxpg: {folder}: {ended}", error=True)
                 training.save()
@@ -134,8 +137,10 @@ def _train(training: Training, stop: Stop) -> tuple[str, bool]:
     return ended, fault
 
 
-def _writers(config: Config, folder: Path, stage: Sequence[str], wishes: Wishes) -> Callable[[Progress], list[Writer]]:
-    def make(progress: Progress) -> list[Writer]:
+def _writers(
+    config: Config, folder: Path, stage: Sequence[str], wishes: Wishes
+) -> Callable[[RunProgress], list[Writer]]:
+    def make(progress: RunProgress) -> list[Writer]:
         named = [WRITERS[name](folder, progress.agent_steps) for name in config.run.writers]
         display = make_display(config.run.budget_agent_steps, progress.agent_steps, stage, bar=wishes.bar)
         return [*named, *wishes.writers, display]
@@ -144,7 +149,7 @@ def _writers(config: Config, folder: Path, stage: Sequence[str], wishes: Wishes)
 
 
 def _cannot_save() -> bool:
-    """One of several processes alone has no whole state of the games."""
+    """Takes the place of saving where several processes train, because one alone does not know all episodes."""
     return False
 
 
@@ -161,7 +166,7 @@ def _introduction(config: Config, experiment: Experiment, team: Team, recipe: st
 
 
 def _say_end(training: Training, ended: str) -> None:
-    """The end of a run, for its summary.json and for who watches."""
+    """Writes ``summary.json`` and prints how the run ended."""
     progress, report = training.progress, training.experiment.learner.report
     try:
         write_json(training.folder / SUMMARY, {"ended": ended, **_without_returns(progress)})
@@ -184,7 +189,7 @@ def _wait_for_videos(recorder: Recorder, stop: Stop) -> None:
         recorder.wait(seconds=0.1)
 
 
-def _without_returns(progress: Progress) -> dict[str, Any]:
+def _without_returns(progress: RunProgress) -> dict[str, Any]:
     data = {name: x for name, x in progress.to_json().items() if name not in ("last_returns", "last_lengths")}
     return {**data, "return_mean_100": progress.return_mean_100}
 

@@ -1,4 +1,4 @@
-"""The training loop of one process: its state, its saves, and what is written on the way."""
+"""The training loop of one process, with the state that it trains, its checkpoints and its logs."""
 
 import itertools
 import math
@@ -23,52 +23,58 @@ from jaxpg.machine.console import say
 from jaxpg.machine.signals import Stop
 from jaxpg.machine.waiting import count_up, said_while_waiting
 from jaxpg.parallel.team import Team
-from jaxpg.run.checkpoint_metadata import Games, Metadata
+from jaxpg.run.checkpoint_metadata import Metadata, UnfinishedEpisodes
 from jaxpg.run.checkpoints import Checkpoints
-from jaxpg.run.counters import WINDOW_EPISODES, Progress
 from jaxpg.run.recorder import Recorder
+from jaxpg.run.run_progress import WINDOW_EPISODES, RunProgress
 from jaxpg.run.run_writers import RunWriters
 from jaxpg.run.segments import Segments, segment_agent_steps
 from jaxpg.run.writers import EpisodeRow, Record, Writer, episode_rows
 
 SECONDS_BETWEEN_BEST = 10.0
-"""Least seconds from a save to one that keeps a better policy; saves have no influence on the games."""
+"""Least seconds between a save and another that is due only because the policy became better.
+
+A clock may decide about saves, because a save does not change the episodes.
+"""
 
 
 Callback = Callable[[Record, list[EpisodeRow]], bool | None]
-"""``(record, episodes) -> whether to go on``, called after each iteration; only False ends the run."""
+"""Function ``(record, episodes) -> bool | None`` that is called after each iteration. False ends the run."""
 
 
 class _Agreed(NamedTuple):
-    """What all processes act on after an iteration."""
+    """What all processes have agreed on after an iteration."""
 
     signal: int | None
     late: bool  # whether a save is due by the clock
-    out_of_time: bool
-    called_off: bool  # by a callback
-    all_played: bool  # whether no game of the segment is left
+    out_of_time: bool  # whether the budget of seconds is used up
+    called_off: bool  # whether a callback has ended the run
+    all_played: bool  # whether no episode is left to play
     segment_ends: bool
 
 
-class _Played(NamedTuple):
-    """What all lanes of all processes did in an iteration."""
+class _IterationTotals(NamedTuple):
+    """What all lanes of all processes did in one iteration."""
 
-    episodes: Episodes
-    agent_steps: int
-    acted: int  # agent steps of them that belong to a game
+    episodes: Episodes  # the episodes that ended
+    agent_steps: int  # of all lanes
+    acted: int  # those of the agent steps that belong to an episode
 
 
 class Training:
-    """One process's work on a run: the state, the loop, and, where it leads, what is written on the way.
+    """One process's work on a run: it holds the state and runs the loop. The leading process also writes the logs.
 
     Args:
-      config: of the run.
+      config: the configuration of the run.
       folder: the run folder.
-      experiment: the pieces.
-      team: who works on the run; all processes call the same methods in the same order.
-      resume: whether to go on from the newest whole checkpoint.
-      make_writers: given how far the run is, makes the writers besides ``metrics.jsonl`` and ``episodes.csv``.
-      callbacks: called by the process that leads after each iteration.
+      experiment: the policy, learner and emulators of the run.
+      team: the devices and processes that work on the run. All processes call the same methods in the same order.
+      resume: whether to go on from the newest undamaged checkpoint.
+      make_writers: called with the run's progress; returns the writers besides ``metrics.jsonl`` and ``episodes.csv``.
+      callbacks: functions that the leading process calls after each iteration.
+
+    Raises:
+      UserError: the newest checkpoint does not fit, or a file of the run is damaged.
     """
 
     def __init__(
@@ -79,7 +85,7 @@ class Training:
         team: Team,
         *,
         resume: bool,
-        make_writers: Callable[[Progress], Sequence[Writer]] = lambda progress: (),
+        make_writers: Callable[[RunProgress], Sequence[Writer]] = lambda progress: (),
         callbacks: Sequence[Callback] = (),
     ):
         self.config, self.folder, self.experiment, self.team = config, folder, experiment, team
@@ -87,11 +93,11 @@ class Training:
         init_key, learner_key, self._act_key = jax.random.split(seed_key, 3)
         params = jax.jit(experiment.policy.init)(init_key)
         self.state = jax.device_put(jax.jit(experiment.learner.init)(learner_key, params), team.devices[0])
-        self.progress = Progress()
+        self.progress = RunProgress()
         self.unsaved: str | None = None
-        """Why the newest save failed; None where it did not."""
+        """Why the newest save failed; None where it succeeded."""
         self._callbacks = callbacks
-        self._called_off = False  # by a callback
+        self._called_off = False  # whether a callback has ended the run
         self._segments = Segments(config, experiment, team)
         self.checkpoints = Checkpoints(
             folder / "checkpoints",
@@ -99,17 +105,27 @@ class Training:
             keep_newest=config.checkpoint.keep_newest,
             keep_every=(config.checkpoint.keep_every, config.run.record_every),
         )
-        self._games: Games | None = None  # unfinished ones of the run that is resumed, until they are played again
+        self._to_replay: UnfinishedEpisodes | None = None
+        """Unfinished episodes of the checkpoint, until the emulators have played them again."""
         if restored := self.checkpoints.newest_whole(self.state, self._check_task) if resume else None:
             self.state, metadata = restored
-            self.progress, self._games = metadata.progress, metadata.games
+            self.progress, self._to_replay = metadata.progress, metadata.games
             if metadata.task and (changes := check_resumed(metadata.task, experiment.task)):
                 self._say(f"{'; '.join(changes)}; the mean return of the last 100 games begins anew")
                 self.progress.forget_returns()
         self._writers = team.together(lambda: self._open_writers(make_writers))
 
     def run(self, stop: Stop, recorder: Recorder) -> str:
-        """Trains until the budget, the target or a signal ends it; returns why it ended."""
+        """Trains until the budget, the target, a callback or a signal ends the run; returns why it ended.
+
+        Args:
+          stop: notes the signals that the process receives.
+          recorder: records videos of checkpoints meanwhile.
+
+        Raises:
+          UserError: a metric or a weight became infinite or NaN.
+          FaultError: emulators failed.
+        """
         progress, checkpoint = self.progress, self.config.checkpoint
         saved_iteration = max(self.checkpoints.iterations(), default=-1)
         saved_at, save_seconds = time.monotonic(), 0.0
@@ -146,19 +162,22 @@ class Training:
         return reason
 
     def _said(self, what: str | None) -> AbstractContextManager[None]:
-        """Says what takes more than two seconds, in the process that leads."""
+        """The leading process prints ``what`` if the block takes more than two seconds."""
         return said_while_waiting(what) if what and self.team.leads else nullcontext()
 
     def save(self) -> bool:
-        """Writes a checkpoint of the state, the progress and the games; says so and returns False where it cannot.
+        """Writes a checkpoint of the state, the progress and the unfinished episodes.
+
+        Returns:
+          Whether the checkpoint was written. Where it was not, a printed sentence says why.
 
         Raises:
-          UserError: a weight is infinite or NaN; such a state is of no use, and nothing is written.
+          UserError: a weight is infinite or NaN. Such a state is of no use, and nothing is written.
         """
         if not _all_finite(self.state):
             raise self._not_finite("a weight became infinite or NaN")
         self.team.check_alike(self.state, "learner's state")
-        progress, games = self.progress, self._games or self._segments.unfinished()
+        progress, games = self.progress, self._to_replay or self._segments.unfinished()
         best_before = progress.best_iteration, progress.best_score
         progress.note_best(self.experiment.learner.score)
         try:
@@ -174,11 +193,14 @@ class Training:
         return True
 
     def _is_late(self, seconds: float, save_seconds: float) -> bool:
-        """Whether a save is due by the clock: the last one is long ago, or the policy is notably better than at any.
+        """Whether a save is due by the clock.
+
+        A save is due when the last one is long ago, or when the policy is notably better than every saved one. Saves
+        of the second kind take at most a hundredth of the time.
 
         Args:
-          seconds: since the last save.
-          save_seconds: that it took; saves at better scores take a hundredth of the time at most.
+          seconds: seconds since the last save.
+          save_seconds: how many seconds the last save took.
         """
         every_seconds = self.config.checkpoint.every_seconds
         if not every_seconds:
@@ -196,14 +218,14 @@ class Training:
         if metadata.task:
             check_resumed(metadata.task, self.experiment.task)
 
-    def _open_writers(self, make_writers: Callable[[Progress], Sequence[Writer]]) -> RunWriters | None:
-        """All writers, in the process that leads; lines after the checkpoint go."""
+    def _open_writers(self, make_writers: Callable[[RunProgress], Sequence[Writer]]) -> RunWriters | None:
+        """Opens all writers in the leading process; lines of the logs after the checkpoint are dropped."""
         if not self.team.leads:
             return None
         return RunWriters(self.folder, self.progress, make_writers(self.progress), self._say)
 
     def _agreed(self, stop: Stop, *, late: bool = False) -> _Agreed:
-        """What one process notices and all must act on in the same iteration."""
+        """Exchanges what each process has noticed, so that all processes act on it in the same iteration."""
         over = self.config.run.budget_seconds and self.progress.wall_seconds >= self.config.run.budget_seconds
         said = self.team.gather(
             {
@@ -233,8 +255,8 @@ class Training:
         )
 
     def _go_on_with_games(self, stop: Stop) -> None:
-        """Begins a segment, or plays the games of an interrupted one again up to where they were."""
-        games = self._games
+        """Begins a segment, or plays the episodes of an interrupted segment again up to where they were."""
+        games = self._to_replay
         if games is None:
             self._segments.begin(self.state, self.progress.segment)
         elif not self.config.checkpoint.replay or not self._segments.can_bring_back(games):
@@ -250,10 +272,10 @@ class Training:
                     advance(agent_steps)
                     if stop.signal is not None:
                         return
-        self._games = None
+        self._to_replay = None
 
-    def _say_replay(self, games: Games) -> None:
-        """What going on costs, for who would rather begin new games."""
+    def _say_replay(self, games: UnfinishedEpisodes) -> None:
+        """Prints how long the replay takes, because the user may rather begin new episodes."""
         agent_steps, progress = games.agent_steps * games.lanes, self.progress
         seconds = agent_steps * progress.wall_seconds / max(progress.agent_steps, 1)
         time_text = f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.0f} min"
@@ -319,8 +341,8 @@ class Training:
             self._call_back(record, rows)
         progress.wall_seconds += time.perf_counter() - t2
 
-    def _everyones(self, experiences: Sequence[Experience]) -> _Played:
-        """The finished games of all processes, and how much they played."""
+    def _everyones(self, experiences: Sequence[Experience]) -> _IterationTotals:
+        """Gathers the finished episodes and the agent steps of all processes."""
         own = {
             "episodes": [
                 np.concatenate(columns).tolist() for columns in zip(*(e.episodes for e in experiences), strict=True)
@@ -336,14 +358,14 @@ class Training:
             )
         )
         in_order = np.lexsort((episodes.lane, episodes.step))
-        return _Played(
+        return _IterationTotals(
             Episodes(*(column[in_order] for column in episodes)),
             max(one["agent_steps"] for one in said) * self.config.env.num_lanes,
             sum(one["acted"] for one in said),
         )
 
     def _call_back(self, record: Record, rows: list[EpisodeRow]) -> None:
-        """Asks every callback whether the run goes on; saves before an error of one ends it."""
+        """Asks every callback whether the run goes on; saves a checkpoint before a callback's error ends the run."""
         try:
             self._called_off |= False in [callback(record, rows) for callback in self._callbacks]
         except BaseException:
@@ -388,7 +410,7 @@ class Training:
 
 
 def _is_multiple(iteration: int, every: int) -> bool:
-    """Whether it is this iteration's turn; 0 is never."""
+    """Whether ``iteration`` is a multiple of ``every``; never where ``every`` is 0."""
     return every > 0 and iteration % every == 0
 
 

@@ -1,4 +1,4 @@
-"""Emulators that do not answer any more end the run with a sentence, instead of a process that stands still."""
+"""Ends a run whose emulators no longer answer, so that the process does not hang for ever."""
 
 import os
 import threading
@@ -15,13 +15,14 @@ SECONDS_BETWEEN_LOOKS = 0.5
 def watched(fleet: Fleet, timeout_seconds: float, save: Callable[[], bool]) -> Iterator[None]:
     """Ends the process with exit code 1 when the emulators of ``fleet`` answer too late.
 
-    The thread that waits for them stands in C++ code and cannot be interrupted, so that another one saves the run as
-    the newest iteration left it, and ends the process.
+    The thread that waits for the emulators is inside C++ code and cannot be interrupted. Therefore a second thread
+    watches. It saves the run as the newest iteration left it, and ends the process.
 
     Args:
-      fleet: whose emulators are waited for.
-      timeout_seconds: besides a second for each lane, because the first answer holds the emulators' start.
-      save: saves the run; False where it cannot.
+      fleet: the emulators to watch.
+      timeout_seconds: how long an answer may take. One second for each lane is added, because the first answer
+        includes the start of the emulators.
+      save: saves the run; returns False where it cannot.
     """
     ended = threading.Event()
     limit = timeout_seconds + fleet.num_lanes
@@ -32,7 +33,7 @@ def watched(fleet: Fleet, timeout_seconds: float, save: Callable[[], bool]) -> I
             since = fleet.waiting_since
             looks = looks + 1 if since is not None and since == seen else 0
             seen = since
-            if looks * SECONDS_BETWEEN_LOOKS > limit:  # looks, not a clock: nobody looks while the process is stopped
+            if looks * SECONDS_BETWEEN_LOOKS > limit:  # counts looks, because a clock runs on in a suspended process
                 say(f"jaxpg: the emulators have not answered for {limit:.0f} seconds", error=True)
                 if save():
                     say("jaxpg: the run is saved; --resume goes on with it", error=True)

@@ -1,4 +1,4 @@
-"""What a run writes as it goes: ``metrics.jsonl``, ``episodes.csv``, TensorBoard files, all through one protocol."""
+"""Writers of ``metrics.jsonl``, ``episodes.csv`` and TensorBoard files, and the protocol that they share."""
 
 import json
 import os
@@ -18,14 +18,14 @@ from jaxpg.core.types import Episodes
 from jaxpg.machine.durable_files import write_parts
 
 Record = dict[str, float | int | None]
-"""One iteration's numbers; None where there is none yet (it becomes null in JSON)."""
+"""The numbers of one iteration by name. None stands for a number that does not exist yet; JSON writes it as null."""
 
 
 class EpisodeRow(NamedTuple):
-    """One finished game; the field names are the header of ``episodes.csv``."""
+    """One finished episode, a line of ``episodes.csv``."""
 
-    agent_steps: int  # of the whole run, when the game ended
-    wall_seconds: float
+    agent_steps: int  # agent steps of the whole run when the episode ended
+    wall_seconds: float  # seconds of training when the iteration ended
     lane: int
     candidate: int
     episode_return: float
@@ -33,7 +33,14 @@ class EpisodeRow(NamedTuple):
 
 
 def episode_rows(episodes: Episodes, agent_steps_before: int, num_lanes: int, wall_seconds: float) -> list[EpisodeRow]:
-    """A row for each episode that ended in a rollout, before which the run had so many agent steps."""
+    """Makes a row for each episode that ended in a rollout.
+
+    Args:
+      episodes: the episodes that ended; ``step`` counts the rollout's agent steps of one lane.
+      agent_steps_before: agent steps of all lanes before the rollout.
+      num_lanes: the number of lanes.
+      wall_seconds: seconds of training so far.
+    """
     return [
         EpisodeRow(agent_steps_before + (step + 1) * num_lanes, round(wall_seconds, 3), *episode)
         for step, *episode in zip(*(column.tolist() for column in episodes), strict=True)
@@ -44,21 +51,24 @@ EPISODE_HEADER = ["agent_steps", "wall_seconds", "lane", "candidate", "return", 
 
 
 class Writer(Protocol):
-    """Where an iteration's record and its finished games go."""
+    """Receives the record and the finished episodes of every iteration.
+
+    A writer may raise any error. The run then prints a warning and goes on.
+    """
 
     def write(self, record: Record, episodes: list[EpisodeRow]) -> None:
-        """Takes one iteration; OSError where it cannot write it now."""
+        """Writes one iteration; raises OSError where it cannot be written now."""
 
     def close(self) -> None:
-        """Flushes; OSError where something is lost."""
+        """Flushes and closes; raises OSError where something is lost."""
 
 
 class _Lines:
-    """A text file that grows by whole lines. What a full disk does not take waits for the next time.
+    """A text file that grows by whole lines. Lines that do not fit on a full disk wait for the next write.
 
     Args:
-      path: the file.
-      wanted: the lines of an older file that stay; the others are dropped, and a last one that was cut off.
+      path: the file, which may exist already.
+      wanted: says of each line that the file already has whether it stays. An incomplete last line is dropped.
     """
 
     def __init__(self, path: Path, wanted: Callable[[str], bool]):
@@ -70,7 +80,7 @@ class _Lines:
         self._waiting = b""
 
     def add(self, text: str) -> None:
-        """Writes whole lines; OSError where not all of them could be written, and then none is."""
+        """Writes whole lines. Where not all of them can be written, raises OSError and writes none."""
         self._waiting += text.encode()
         written = 0
         try:
@@ -83,12 +93,12 @@ class _Lines:
         self._waiting = b""
 
     def sync(self) -> None:
-        """Returns when all lines are on the disk; OSError where they cannot."""
+        """Returns when all lines are on the disk; raises OSError where they cannot be written."""
         self.add("")
         os.fsync(self._file.fileno())
 
     def close(self) -> None:
-        """Tries once more; OSError where lines are lost."""
+        """Writes the lines that wait, and closes the file; raises OSError where lines are lost."""
         try:
             self.sync()
         finally:
@@ -96,7 +106,7 @@ class _Lines:
 
 
 def _wanted_lines(path: Path, wanted: Callable[[str], bool]) -> Iterator[str]:
-    """The whole lines that are wanted, each with its end; UserError where one cannot be read."""
+    """Yields the complete lines that are wanted, with their newlines; raises UserError where one cannot be read."""
     with path.open("rb") as file:
         for number, content in enumerate(file, start=1):
             try:
@@ -105,14 +115,15 @@ def _wanted_lines(path: Path, wanted: Callable[[str], bool]) -> Iterator[str]:
                     yield line
             except (ValueError, LookupError, TypeError, RecursionError) as error:
                 if content.endswith(b"\n"):
-                    raise UserError(f"{path}:{number}: the line is damaged; correct it or take it out") from error
+                    raise UserError(f"{path}:{number}: the line is damaged; correct it or remove it") from error
 
 
 class JsonLines:
-    """``metrics.jsonl``: one JSON object a line, an iteration each.
+    """``metrics.jsonl``: one line for each iteration, which is a JSON object.
 
     Args:
-      path: the file; lines after ``last_iteration`` are dropped, because a resumed run writes them again.
+      path: the file.
+      last_iteration: later lines are dropped, because a resumed run writes them again.
     """
 
     def __init__(self, path: Path, last_iteration: int):
@@ -124,7 +135,12 @@ class JsonLines:
 
 
 class EpisodesCsv:
-    """``episodes.csv``: one finished game a line; lines after ``last_agent_steps`` are dropped."""
+    """``episodes.csv``: one line for each finished episode.
+
+    Args:
+      path: the file.
+      last_agent_steps: later lines are dropped, because a resumed run writes them again.
+    """
 
     def __init__(self, path: Path, last_agent_steps: int):
         header = ",".join(EPISODE_HEADER)
@@ -140,14 +156,19 @@ class EpisodesCsv:
 class TensorBoard:
     """Event files for TensorBoard; the horizontal axis is agent steps.
 
-    They repeat ``metrics.jsonl``: where the disk does not take them, they end there until the run is resumed. Written
-    at once, because tensorboardX's thread would stand still on a full disk, and the training with it.
+    The events repeat ``metrics.jsonl``. So when the disk is full, this writer stops until the run is resumed, and
+    nothing is lost. It writes in the calling thread, because tensorboardX's own thread would hang on a full disk, and
+    the training with it.
+
+    Args:
+      folder: the folder of the event files; its parent must exist.
+      last_agent_steps: agent steps so far. TensorBoard drops the later events of an earlier process.
     """
 
     def __init__(self, folder: Path, last_agent_steps: int):
         folder.mkdir(exist_ok=True)
         self._events: EventsWriter | None = EventsWriter(str(folder / "events"), f".{last_agent_steps}")
-        start = SessionLog(status=SessionLog.START)  # events after this step are of an older process
+        start = SessionLog(status=SessionLog.START)  # TensorBoard drops events of earlier processes after this step
         self._add(Event(wall_time=time.time(), step=last_agent_steps + 1, session_log=start))
 
     def write(self, record: Record, episodes: list[EpisodeRow]) -> None:
@@ -177,9 +198,9 @@ def _event(agent_steps: Any, values: dict[str, Any]) -> Event:
 
 
 WriterFactory = Callable[[Path, int], Writer]
-"""``(run folder, agent steps so far) -> writer``; agent steps are more than 0 where the run is resumed."""
+"""Function ``(run folder, agent steps so far) -> writer``. The agent steps are 0 for a new run."""
 
 WRITERS: Registry[WriterFactory] = Registry(
     "run.writers", {"tensorboard": lambda folder, agent_steps: TensorBoard(folder / "tensorboard", agent_steps)}
 )
-"""What ``run.writers`` can name, besides ``metrics.jsonl`` and ``episodes.csv``, which are always written."""
+"""Writers that ``run.writers`` can name. ``metrics.jsonl`` and ``episodes.csv`` are always written."""

@@ -22,7 +22,7 @@ SEGMENT = 2**31 + 1
 COLORS = EmulatorNeeds(kind="pixels", height=210, width=160, color="rgb")
 
 
-class Played(NamedTuple):
+class PlayedEpisode(NamedTuple):
     """A whole game, agent step by agent step (T of them)."""
 
     encoded: np.ndarray  # [T, ...], what the policy saw, as the tape keeps it
@@ -41,13 +41,13 @@ class Moves(NamedTuple):
     rewards: np.ndarray  # f32[T], to see that it is the same game
 
 
-def play(experiment: Experiment, params: Params, seed: int) -> Played:
+def play(experiment: Experiment, params: Params, seed: int) -> PlayedEpisode:
     """Plays one whole game through the kernel; it is a function of the policy and ``seed``."""
     key = jax.random.key(seed)
     one = jax.tree.map(lambda x: x[None], params)
     experiment.rollout.reset(lane_seeds(seed, SEGMENT, 1))
     queue = CandidateQueue(beginning(np.zeros(1, np.int64), 1, num_groups=1), lambda ids: one)
-    parts: list[Played] = []
+    parts: list[PlayedEpisode] = []
     with count_up("agent_steps_played") as stepped:
         while not queue.finished:
             part_key = jax.random.fold_in(key, len(parts))
@@ -58,11 +58,11 @@ def play(experiment: Experiment, params: Params, seed: int) -> Played:
             probabilities = jax.nn.softmax(tape.logits)
             columns = jax.device_get((tape.observation, probabilities, tape.value, tape.action))
             outcomes = (experience.reward[:, 0], experience.life_lost[:, 0])
-            parts.append(Played(*(column[acted] for column in (*columns, *outcomes))))
+            parts.append(PlayedEpisode(*(column[acted] for column in (*columns, *outcomes))))
             stepped(acted.size)
             steps, num_bytes = sum(part.actions.size for part in parts), sum(part.encoded.nbytes for part in parts)
             check_memory([Part("env.max_episode_agent_steps", f"{steps} agent steps of a game, joined", num_bytes)])
-    return Played(*(np.concatenate(column) for column in zip(*parts, strict=True)))
+    return PlayedEpisode(*(np.concatenate(column) for column in zip(*parts, strict=True)))
 
 
 def frame_by_frame(env: EnvConfig) -> EnvConfig:

@@ -13,7 +13,7 @@ from jaxpg.config import Change, Config, load_history, load_run
 from jaxpg.core.errors import UserError
 from jaxpg.core.user_modules import NOBODY, Trust
 from jaxpg.run.checkpoints import Checkpoints
-from jaxpg.run.counters import Progress
+from jaxpg.run.run_progress import RunProgress
 from jaxpg.run.writers import EPISODE_HEADER, EpisodeRow, Record
 from jaxpg.scores.evaluation_file import Evaluation, read_evaluations
 
@@ -44,7 +44,7 @@ class RunLog(NamedTuple):
     """What was changed on resume."""
     records: list[Record]
     games: list[EpisodeRow]
-    checkpoints: list[Progress]
+    checkpoints: list[RunProgress]
     evaluations: list[Evaluation]
     videos: list[Video]
     ended: str | None
@@ -137,7 +137,7 @@ def _read_lines(
     return kept, every
 
 
-def _read_checkpoints(path: Path, remarks: list[str]) -> list[Progress]:
+def _read_checkpoints(path: Path, remarks: list[str]) -> list[RunProgress]:
     if not path.is_dir():
         remarks.append("no checkpoint yet")
         return []

@@ -12,7 +12,7 @@ from jaxpg.core.errors import UserError
 from jaxpg.envs.config import EnvConfig
 from jaxpg.learners.registry import LEARNERS
 from jaxpg.machine.durable_files import write_json
-from jaxpg.viewing.replayed_episode import Played
+from jaxpg.viewing.replayed_episode import PlayedEpisode
 
 KEYS = {"checkpoint", "actions", "seed", "env", "action_names", "games"}
 
@@ -41,7 +41,7 @@ def write_trace(path: Path, about: dict[str, Any], games: list[dict[str, Any]]) 
         raise UserError(f"{path}: cannot be written: {error.strerror}") from error
 
 
-def trace_of_game(played: Played, config: Config, *, has_value: bool) -> dict[str, Any]:
+def trace_of_game(played: PlayedEpisode, config: Config, *, has_value: bool) -> dict[str, Any]:
     """One game's part of a trace: a number, or A probabilities, for each of its T agent steps."""
     return {
         "return": float(played.rewards.sum(dtype=np.float64)),

@@ -14,7 +14,7 @@ from jaxpg.envs.seeds import lane_seeds
 from jaxpg.kernel.rollout import Rollout
 from jaxpg.learners.optimizers import learning_rate_at
 from jaxpg.run.checkpoint_metadata import Metadata
-from jaxpg.run.counters import Progress
+from jaxpg.run.run_progress import RunProgress
 from tests.runs import (
     CARTPOLE,
     LANES,
@@ -258,7 +258,7 @@ def test_a_thread_can_train(tmp_path):
 
 
 def test_progress_survives_json():
-    progress = Progress(iteration=3, agent_steps=96, episodes=2, wall_seconds=0.1 + 0.2, segment=1)
+    progress = RunProgress(iteration=3, agent_steps=96, episodes=2, wall_seconds=0.1 + 0.2, segment=1)
     progress.last_returns.extend(float(i) for i in range(150))
     back = Metadata.from_json(Metadata(progress=progress, games=None).to_json()).progress
     assert back == progress

@@ -11,13 +11,14 @@ from hypothesis import strategies as st
 from jaxpg.core.errors import UserError
 from jaxpg.kernel.players import QueueSnapshot
 from jaxpg.machine.durable_files import MANIFEST, damage, seal
-from jaxpg.run.checkpoint_metadata import Games, Metadata
-from jaxpg.run.counters import Progress
+from jaxpg.run.checkpoint_metadata import Metadata, UnfinishedEpisodes
+from jaxpg.run.run_progress import RunProgress
 from jaxpg.run.writers import EpisodesCsv, JsonLines
 
 QUEUE = QueueSnapshot(np.array([3, -1]), (np.array([4, 5]),), is_one=False)
 METADATA = Metadata(
-    progress=Progress(iteration=7, metrics={"loss": 0.5}), games=Games.of("x", np.ones((3, 2), np.uint8), QUEUE)
+    progress=RunProgress(iteration=7, metrics={"loss": 0.5}),
+    games=UnfinishedEpisodes.of("x", np.ones((3, 2), np.uint8), QUEUE),
 ).to_json()
 METRICS = b"".join(json.dumps({"iteration": i, "loss": 0.5}).encode() + b"\n" for i in range(1, 6))
 EPISODES = b"agent_steps,wall_seconds,lane,candidate,return,length_agent_steps\n64,0.1,0,0,9.0,9\n96,0.2,1,0,7.0,7\n"

@@ -18,9 +18,9 @@ from jaxpg.core.errors import UserError
 from jaxpg.machine import durable_files as durable
 from jaxpg.machine.durable_files import seal
 from jaxpg.run import checkpoints as checkpoint
-from jaxpg.run.checkpoint_metadata import Games, Metadata
+from jaxpg.run.checkpoint_metadata import Metadata, UnfinishedEpisodes
 from jaxpg.run.checkpoints import Checkpoints
-from jaxpg.run.counters import Progress
+from jaxpg.run.run_progress import RunProgress
 
 
 class State(NamedTuple):
@@ -57,8 +57,8 @@ def checkpoints(tmp_path):
 
 
 METADATA = Metadata(
-    progress=Progress(iteration=7, wall_seconds=0.1 + 0.2, metrics={"πong": 1.5}, last_returns=deque([-21.0, 3.5])),
-    games=Games.of("πong", np.arange(12, dtype=np.uint8).reshape(3, 4), None),
+    progress=RunProgress(iteration=7, wall_seconds=0.1 + 0.2, metrics={"πong": 1.5}, last_returns=deque([-21.0, 3.5])),
+    games=UnfinishedEpisodes.of("πong", np.arange(12, dtype=np.uint8).reshape(3, 4), None),
 )
 
 
@@ -127,7 +127,7 @@ def test_the_best_one_is_kept_until_there_is_a_better_one(tmp_path):
     made = Checkpoints(tmp_path / "checkpoints", keep_newest=2)
     kept = []
     for iteration, best in enumerate([None, 2, 2, 2, 2, 6, 6, 6], start=1):
-        made.save(iteration, {"x": jnp.zeros(1)}, replace(METADATA, progress=Progress(best_iteration=best)))
+        made.save(iteration, {"x": jnp.zeros(1)}, replace(METADATA, progress=RunProgress(best_iteration=best)))
         kept.append(made.iterations())
     assert kept == [[1], [1, 2], [2, 3], [2, 3, 4], [2, 4, 5], [5, 6], [6, 7], [6, 7, 8]]
     made.close()
@@ -363,7 +363,7 @@ from pathlib import Path
 import jax
 
 from jaxpg.run.checkpoints import Checkpoints
-from jaxpg.run.counters import Progress
+from jaxpg.run.run_progress import RunProgress
 from jaxpg.run.checkpoint_metadata import Metadata
 
 checkpoints = Checkpoints(Path(sys.argv[1]))
@@ -372,7 +372,7 @@ _, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
 resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, hard))
 for iteration in range(10):
     try:
-        checkpoints.save(iteration, state, Metadata(progress=Progress(), games=None))
+        checkpoints.save(iteration, state, Metadata(progress=RunProgress(), games=None))
     except OSError:
         print("failed")
 checkpoints.close()

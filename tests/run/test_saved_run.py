@@ -15,7 +15,7 @@ from jaxpg.experiment import Player, build
 from jaxpg.kernel.pieces import Experiment
 from jaxpg.run.checkpoint_metadata import Metadata
 from jaxpg.run.checkpoints import Checkpoints
-from jaxpg.run.counters import Progress
+from jaxpg.run.run_progress import RunProgress
 from jaxpg.run.saved_run import restore_params
 from jaxpg.train import command as train
 from tests.run.test_population_runs import ENV, SEARCH
@@ -108,7 +108,7 @@ def test_without_a_full_window_the_highest_mean_is_taken_and_its_games_are_named
 
 
 def test_a_better_policy_asks_for_a_save_only_where_it_is_notably_better() -> None:
-    progress = Progress(iteration=5)
+    progress = RunProgress(iteration=5)
     progress.last_returns.extend([0.0, 10.0] * 49)
     assert not progress.is_notably_best(""), "not a full window"
     progress.last_returns.extend([0.0, 10.0])
@@ -145,7 +145,7 @@ def test_a_search_that_was_ended_early_is_never_evaluated_as_its_untrained_netwo
     for ours, theirs in zip(jax.tree.leaves(restored), jax.tree.leaves(drawn), strict=True):
         assert np.array_equal(ours, theirs[0])
     checkpoints = Checkpoints(folder / "checkpoints", keep_newest=2)
-    checkpoints.save(2, begun, Metadata(progress=Progress(iteration=2), games=None))
+    checkpoints.save(2, begun, Metadata(progress=RunProgress(iteration=2), games=None))
     checkpoints.close()
     with pytest.raises(UserError, match=r"search: checkpoint 2: the search is not over, and no candidate has played"):
         restore_params(folder, experiment, "best")
@@ -158,7 +158,7 @@ def test_a_run_that_has_learned_nothing_yet_says_so(
     checkpoints = Checkpoints(tmp_path / "checkpoints")
     key = jax.random.key(0)
     state = experiment.learner.init(key, experiment.policy.init(key))
-    checkpoints.save(0, state, Metadata(progress=Progress(), games=None))
+    checkpoints.save(0, state, Metadata(progress=RunProgress(), games=None))
     checkpoints.close()
     restore_params(tmp_path, experiment, "latest")
     assert "checkpoint 0: nothing was trained yet; this is the untrained network" in capsys.readouterr().out

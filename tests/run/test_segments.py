@@ -15,8 +15,8 @@ from jaxpg.experiment import build
 from jaxpg.learners.reinforce_config import ReinforceConfig
 from jaxpg.machine import memory_estimate as sizes
 from jaxpg.parallel.team import Team
-from jaxpg.run.checkpoint_metadata import Games
-from jaxpg.run.counters import Progress
+from jaxpg.run.checkpoint_metadata import UnfinishedEpisodes
+from jaxpg.run.run_progress import RunProgress
 from jaxpg.run.segments import Segments, segment_agent_steps
 from jaxpg.run.training import Training
 from tests.helpers import probe_config
@@ -37,7 +37,7 @@ THIRTY_TWO = Config(env=EnvConfig(num_lanes=32))
     ],
 )
 def test_a_segment_lasts_a_minute_or_a_tenth_of_the_run_or_some_games(learner, agent_steps, lengths, expected):
-    progress = Progress(agent_steps=agent_steps, wall_seconds=1e9)
+    progress = RunProgress(agent_steps=agent_steps, wall_seconds=1e9)
     progress.last_lengths.extend(lengths)
     has_rounds, config = learner != "reinforce", replace(THIRTY_TWO, run=RunConfig(learner=learner))
     assert segment_agent_steps(config, progress, has_rounds=has_rounds) == expected
@@ -47,7 +47,7 @@ def test_a_segment_lasts_a_minute_or_a_tenth_of_the_run_or_some_games(learner, a
 
 def test_the_default_never_exceeds_a_minute_and_a_tenth_of_a_run_by_more_than_games_take():
     """32 lanes and games of Pong, 1.47 million agent steps of which were all played again."""
-    progress = Progress(agent_steps=1_470_000)
+    progress = RunProgress(agent_steps=1_470_000)
     progress.last_lengths.extend([1_800] * 100)
     assert segment_agent_steps(THIRTY_TWO, progress, has_rounds=False) * 32 <= 240_000
 
@@ -63,10 +63,10 @@ def test_games_of_a_strangers_checkpoint_are_bounded(agent_steps, lanes, sentenc
     config = probe_config("Count", ReinforceConfig(rollout_agent_steps=8), num_lanes=4)
     experiment = build(config)
     segments = Segments(config, experiment, Team.alone())
-    games = replace(Games.of("", np.zeros((10, 4), np.uint8), None), agent_steps=agent_steps, lanes=lanes)
+    games = replace(UnfinishedEpisodes.of("", np.zeros((10, 4), np.uint8), None), agent_steps=agent_steps, lanes=lanes)
     monkeypatch.setattr(sizes, "usable_memory", lambda: 8 * 10**9)
     with pytest.raises(UserError, match=f"^{sentence}"):
-        next(segments.bring_back(None, Progress(agent_steps=40), games, Path("runs/a")))
+        next(segments.bring_back(None, RunProgress(agent_steps=40), games, Path("runs/a")))
     experiment.fleet.close()
 
 
@@ -80,17 +80,17 @@ def test_a_signal_ends_a_replay_at_once_and_the_games_stay_to_be_saved():
                 stop.signal = signal.SIGTERM
             yield 4
 
-    games = Games.of("", np.zeros((1000, 4), np.uint8), None)
+    games = UnfinishedEpisodes.of("", np.zeros((1000, 4), np.uint8), None)
     training = SimpleNamespace(
-        _games=games,
+        _to_replay=games,
         _segments=SimpleNamespace(can_bring_back=lambda games: True, bring_back=bring_back),
         _say_replay=lambda games: None,
         config=Config(),
         experiment=SimpleNamespace(fleet=SimpleNamespace(num_lanes=4)),
         state=None,
-        progress=Progress(),
+        progress=RunProgress(),
         folder=Path("runs/a"),
     )
     Training._go_on_with_games(training, stop)
     assert played == [0, 1, 2]
-    assert training._games is games
+    assert training._to_replay is games
