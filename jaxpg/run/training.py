@@ -260,7 +260,7 @@ class Training:
         if games is None:
             self._segments.begin(self.state, self.progress.segment)
         elif not self.config.checkpoint.replay or not self._segments.can_bring_back(games):
-            why = "the emulators are others" if self.config.checkpoint.replay else "checkpoint.replay is off"
+            why = "the emulator settings have changed" if self.config.checkpoint.replay else "checkpoint.replay is off"
             self._say(f"{why}: new games are begun, so that the run goes on differently than without interruption")
             self.progress.segment += 1
             self._segments.begin(self.state, self.progress.segment)
