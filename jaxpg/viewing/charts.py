@@ -102,7 +102,7 @@ class Drawing(NamedTuple):
 
 
 def draw_svg(chart: Chart) -> Drawing:
-    """Draws a chart for a page, whose style sheet defines the colours ``--ink``, ``--muted``, ``--grid`` and ``--s0``."""
+    """Draws a chart for a page, whose style sheet has the colours ``--ink``, ``--muted``, ``--grid`` and ``--s0``."""
     with mpl.rc_context(STYLE):
         figure, axes = _draw(chart)
         canvas = FigureCanvasSVG(figure)
