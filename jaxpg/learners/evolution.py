@@ -21,7 +21,7 @@ from jaxpg.core.validation import STRICT, NonNegativeFloat, NonNegativeInt, Posi
 from jaxpg.learners.base import Ingredients, Learner, LearnerKind, Metrics, Sizes
 from jaxpg.learners.episode_counts import add_episodes, best_scored, missing_episodes
 from jaxpg.learners.observation_statistics import add_seen, moments
-from jaxpg.learners.optimizers import OptimizerConfig, learning_rate_at, make_optimizer
+from jaxpg.learners.optimizers import learning_rate_at, make_optimizer
 from jaxpg.learners.statistics import Statistics, no_statistics
 from jaxpg.machine import memory_estimate
 from jaxpg.parallel.team import Team
@@ -322,14 +322,6 @@ def _make(ingredients: Ingredients[EvolutionConfig]) -> Learner:
     )
 
 
-def _check(config: EvolutionConfig, optimizer: OptimizerConfig) -> None:
-    if optimizer.schedule != "constant" and not config.generations:
-        raise UserError(
-            f"optimizer.schedule: {optimizer.schedule!r} needs evolution.generations, which is 0; "
-            "give a number of generations, or use the schedule 'constant'"
-        )
-
-
 def _memory(config: EvolutionConfig, sizes: Sizes) -> list[memory_estimate.Part]:
     games = 2 * config.pairs * config.episodes_per_candidate
     return [
@@ -342,7 +334,6 @@ EVOLUTION = LearnerKind(
     config=EvolutionConfig,
     make=_make,
     normalizes_observations=lambda config: config.normalize_observations,
-    check=_check,
     for_playing=lambda config: replace(config, top_pairs=min(config.top_pairs, config.pairs)),
     memory=_memory,
 )
