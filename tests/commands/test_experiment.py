@@ -27,7 +27,6 @@ REFUSED_TO_TRAIN = {
     "weighting": {"reinforce": ReinforceConfig(weighting="total_minus_step")},
     "normalised value": {"reinforce": ReinforceConfig(baseline="none", normalize_value=True)},
     "a rollout too large for memory": {"reinforce": ReinforceConfig(rollout_agent_steps=2**31 - 1)},
-    "schedule": {"run": RunConfig(learner="evolution")},
     "top pairs": {
         "run": RunConfig(learner="evolution"),
         "evolution": EvolutionConfig(pairs=2, top_pairs=3),
