@@ -1,13 +1,14 @@
 """Policy gradients, random search and evolution through one rollout kernel, in JAX.
 
-What a program needs is here, and is imported when it is first used, so that ``import jaxpg`` takes no time:
+This module is the public interface. Each name is imported when it is first used, so ``import jaxpg`` takes no time.
 
-- ``load_recipe`` makes a configuration and ``train`` a run; ``evaluate``, ``record`` and ``report`` show how good;
-- ``load_policy`` gives the trained policy as a function of observations;
+- ``load_recipe`` makes a configuration, and ``train`` trains a policy with it.
+- ``evaluate``, ``record`` and ``report`` measure and show how good the policy is.
+- ``load_policy`` returns the trained policy as a function of observations.
 - ``register_policy``, ``register_observation``, ``register_environment``, ``register_learner`` and ``register_writer``
-  are decorators that add your own, which every command then knows by name.
+  are decorators that add your own classes and functions. Every command then knows them by name.
 
-Nothing is printed: progress and remarks are records of the logger ``jaxpg``. Users' mistakes raise ``UserError``.
+The functions print nothing: progress and remarks go to the logger ``jaxpg``. A user's mistake raises ``UserError``.
 """
 
 import sys
@@ -18,14 +19,14 @@ __version__ = "0.1.0"
 
 
 def _is_command() -> bool:
-    """Whether this process is ``python -m jaxpg...`` or the script ``jaxpg``, and not a program that imports jaxpg."""
+    """Whether this process runs ``python -m jaxpg...`` or the script ``jaxpg``, not a program that imports jaxpg."""
     program = sys.argv[0] if sys.argv else ""
     if program == "-m":
         return any(word.removeprefix("-m").split(".")[0] == "jaxpg" for word in sys.orig_argv)
     return program.rpartition("/")[2] == "jaxpg"
 
 
-if _is_command():  # before anything that takes time is imported
+if _is_command():  # must come before the slow imports
     from jaxpg.machine.beginning import begin_command
 
     begin_command()
@@ -66,7 +67,7 @@ _PLACES = {
     "Evaluation": "jaxpg.scores.evaluation_file:Evaluation",
     "train": "jaxpg.train:train",
 }
-"""Where each public name is defined."""
+"""Module and attribute of each public name."""
 
 __all__ = [
     "Config",

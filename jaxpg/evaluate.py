@@ -1,4 +1,4 @@
-"""A trained policy: how good it is (``jaxpg.evaluate``, ``python -m jaxpg.evaluate``), and itself as a function."""
+"""Evaluates a trained policy (``jaxpg.evaluate``, ``python -m jaxpg.evaluate``) and loads it as a function."""
 
 import dataclasses
 import sys
@@ -31,7 +31,7 @@ from jaxpg.scores.human_scores import incomparable
 from jaxpg.scores.intervals import Summary, summarize
 
 SEGMENT = 2**31
-"""Where the seeds of evaluation games come from: a segment that no training reaches."""
+"""Number of the segment from which the seeds of evaluation episodes are made. No training reaches this segment."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,15 +44,15 @@ class EvaluateArguments:
     checkpoint: str = "latest"
     """Iteration of a checkpoint, latest, or best (highest mean return of the last 100 games of training)."""
     episodes: int = 100
-    """Whole games to play; every game that was begun counts, so that short ones have no advantage."""
+    """Whole games to play. Every game that was begun counts, so that short games have no advantage."""
     actions: Actions = "trained"
-    """Sampled from the policy, greedy for the most probable one, or as the learner took them."""
+    """How actions are chosen: sampled from the policy, greedy (the most probable one), or trained (as in training)."""
     seed: int = 0
     """The games are a function of this number, the policy, the number of lanes and the other settings of env."""
     imports: tuple[str, ...] = ()
     """Modules (mine) and files (./mine.py) to import first, because they register what the run uses."""
     trust_imports: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
-    """Whether the modules that the run folder names are imported, which runs their code."""
+    """Import the modules that the run folder names, which runs their code."""
     env: EnvConfig = dataclasses.field(default_factory=EnvConfig)
 
 
@@ -67,20 +67,27 @@ def evaluate(
     imports: Sequence[str] = (),
     trust_imports: bool = False,
 ) -> Evaluation:
-    """Plays whole episodes with a run's policy, adds their scores to the run's ``evaluation.json``, and returns them.
+    """Plays whole episodes with a run's policy and adds their scores to the run's ``evaluation.json``.
 
     Args:
       run: the run folder.
-      episodes: how many; every one that was begun counts, so that short ones have no advantage.
+      episodes: how many episodes to play. Every episode that was begun counts, so that short episodes have no
+        advantage.
       checkpoint: an iteration, ``"latest"``, or ``"best"``.
-      actions: sampled from the policy, greedy for the most probable one, or as the learner took them.
+      actions: how actions are chosen: ``"sampled"`` from the policy, ``"greedy"`` (the most probable one), or
+        ``"trained"`` (as in training).
       seed: the episodes are a function of this number, the policy, the number of lanes and the other settings of env.
-      env: settings of the environment that differ from the training's, such as ``{"sticky_action_probability": 0.25}``.
+      env: settings of the environment that differ from those in training, such as
+        ``{"sticky_action_probability": 0.25}``.
       imports: modules and files to import first, because they register what the run uses.
-      trust_imports: whether those that the run folder names are imported, which runs their code.
+      trust_imports: whether to import the modules that the run folder names, which runs their code.
+
+    Returns:
+      The scores of the episodes and their statistics.
 
     Raises:
-      UserError: there is no such run or checkpoint, or a setting does not fit.
+      UserError: the run or the checkpoint does not exist or is damaged, its imports are not trusted, or a setting does
+        not fit.
       FaultError: emulators failed.
     """
     config = open_run(run, imports, trust_imports=trust_imports)
@@ -102,10 +109,13 @@ def load_policy(
       run: the run folder.
       checkpoint: an iteration, ``"latest"``, or ``"best"``.
       imports: modules and files to import first, because they register what the run uses.
-      trust_imports: whether those that the run folder names are imported, which runs their code.
+      trust_imports: whether to import the modules that the run folder names, which runs their code.
+
+    Returns:
+      A function from one observation or a batch of them to actions, probabilities and values.
 
     Raises:
-      UserError: there is no such run or checkpoint, it is damaged, or its imports are not trusted.
+      UserError: the run or the checkpoint does not exist or is damaged, or the run's imports are not trusted.
     """
     config = open_run(run, imports, trust_imports=trust_imports)
     prepare_process()
@@ -132,7 +142,7 @@ def _evaluate(
     experiment = build(config, Player(env, GREEDY[actions]))
     params, iteration = restore_params(folder, experiment, checkpoint)
     results = folder / "evaluation.json"
-    with only_writer(results):  # damaged, or not to be written? then before the games
+    with only_writer(results):  # raises before the episodes are played if the file is damaged or cannot be written
         read_evaluations(results)
     chosen = "greedy" if experiment.rollout.greedy else "sampled"
     say(
@@ -163,13 +173,13 @@ def _evaluate(
     )
     try:
         add_evaluation(results, evaluation)
-    finally:  # the games were played, even where the disk is full
+    finally:  # a full disk must not hide the scores
         _say_summary(summary, env)
     return evaluation
 
 
 def _play(experiment: Experiment, params: Params, episodes: int, seed: int) -> tuple[Episodes, list[Game]]:
-    """The episodes, and a note about each of them."""
+    """Plays the episodes; returns them and a note about each of them."""
     rollout = experiment.rollout
     pools = [Fingerprinted(pool) for pool in rollout.pools]
     rollout.pools = pools
@@ -199,7 +209,7 @@ def _short(value: float | int | None) -> str:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """The command; ends the process."""
+    """Runs the command and ends the process."""
     run_command(command, argv)
 
 

@@ -1,4 +1,4 @@
-"""Videos of a policy at play: ``jaxpg.record(run)`` in Python, ``python -m jaxpg.record`` in a shell."""
+"""Records videos of a policy: ``jaxpg.record(run)`` in Python, ``python -m jaxpg.record`` in a shell."""
 
 import dataclasses
 import sys
@@ -35,29 +35,29 @@ from jaxpg.viewing.video import FRAMES_PER_SECOND, VideoWriter, video_place, wri
 
 @dataclasses.dataclass(frozen=True)
 class RecordArguments:
-    """Records whole games of a run's policy: the game in its own colours at true speed, beside it the actions'
-    probabilities, the value, the score, and what the policy sees. A JSON file beside the video has the numbers.
+    """Records videos of whole games that a run's policy plays. The game is in its own colours at true speed. Beside it
+    stand the actions' probabilities, the value, the score, and what the policy sees. A JSON file has the same numbers.
     """
 
     POSITIONAL: ClassVar[str] = "run folder"
     run: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="RUN_DIR")] = ""
     """Run folder."""
     checkpoint: tuple[str, ...] = ("latest",)
-    """Checkpoints, each in a video of its own: iterations, latest, or best."""
+    """Checkpoints to record, each in its own video: iterations, latest, or best."""
     grid: bool = False
-    """All checkpoints side by side in one video instead, with the games' scores only."""
+    """Show all checkpoints side by side in one video, with nothing but the games' scores."""
     episodes: int = 1
-    """Whole games in a video."""
+    """Number of whole games in a video."""
     out: str = ""
-    """MP4 file, with several videos the first part of its name; empty for videos/ in the run folder."""
+    """MP4 file. With several videos, their names begin with its name. Empty for videos/ in the run folder."""
     actions: Actions = "trained"
-    """Sampled from the policy, greedy for the most probable one, or as the learner took them."""
+    """How actions are chosen: sampled from the policy, greedy (the most probable one), or trained (as in training)."""
     seed: int = 0
     """The games are a function of this number, the policy and the settings of env."""
     imports: tuple[str, ...] = ()
     """Modules (mine) and files (./mine.py) to import first, because they register what the run uses."""
     trust_imports: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
-    """Whether the modules that the run folder names are imported, which runs their code."""
+    """Import the modules that the run folder names, which runs their code."""
     env: EnvConfig = dataclasses.field(default_factory=EnvConfig)
 
 
@@ -74,22 +74,27 @@ def record(
     imports: Sequence[str] = (),
     trust_imports: bool = False,
 ) -> list[Path]:
-    """Records whole games of a run's policy and returns the videos' paths.
+    """Records videos of whole episodes that a run's policy plays.
 
     Args:
       run: the run folder.
-      checkpoint: one or several of: an iteration, ``"latest"``, ``"best"``.
-      episodes: whole games in a video.
-      grid: whether all checkpoints stand side by side in one video.
-      out: an MP4 file, with several videos the first part of its name; empty for ``videos/`` in the run folder.
-      actions: sampled from the policy, greedy for the most probable one, or as the learner took them.
-      seed: the games are a function of this number, the policy and the settings of env.
-      env: settings of the environment that differ from the training's.
+      checkpoint: an iteration, ``"latest"`` or ``"best"``, or several of these. Each checkpoint gets its own video.
+      episodes: how many whole episodes a video shows.
+      grid: whether to show all checkpoints side by side in one video instead.
+      out: an MP4 file. With several videos, their names begin with its name. Empty for ``videos/`` in the run folder.
+      actions: how actions are chosen: ``"sampled"`` from the policy, ``"greedy"`` (the most probable one), or
+        ``"trained"`` (as in training).
+      seed: the episodes are a function of this number, the policy and the settings of env.
+      env: settings of the environment that differ from those in training.
       imports: modules and files to import first, because they register what the run uses.
-      trust_imports: whether those that the run folder names are imported, which runs their code.
+      trust_imports: whether to import the modules that the run folder names, which runs their code.
+
+    Returns:
+      The paths of the videos.
 
     Raises:
-      UserError: there is no such run or checkpoint, the game has no picture, or a place cannot be written.
+      UserError: the run or the checkpoint does not exist or is damaged, its imports are not trusted, the game has no
+        picture, or a video cannot be written.
       FaultError: emulators failed.
     """
     config = open_run(run, imports, trust_imports=trust_imports)
@@ -120,7 +125,7 @@ def _record(arguments: RecordArguments, config: Config) -> list[Path]:
     prepare_process()
     experiment = build(config, Player(arguments.env, GREEDY[arguments.actions], keeps_tape=True))
     chosen = [restore_params(Path(arguments.run), experiment, which) for which in arguments.checkpoint]
-    restored = {iteration: params for params, iteration in chosen}  # which may be the latest and the best
+    restored = {iteration: params for params, iteration in chosen}  # the latest and the best may be the same
     for remark in experiment.remarks:
         say(f"jaxpg: {remark}")
     with ExitStack() as places:
@@ -130,7 +135,7 @@ def _record(arguments: RecordArguments, config: Config) -> list[Path]:
             _record_grid(arguments, experiment, restored, paths[0])
         else:
             paths = [_path(arguments, str(one), alone=len(arguments.checkpoint) == 1) for one in restored]
-            for path in paths:  # all, before any game is played
+            for path in paths:  # checks all paths before any episode is played
                 places.enter_context(video_place(path))
                 trace_path(path)
             display = places.enter_context(closing(_display(arguments)))
@@ -150,7 +155,7 @@ def _record_checkpoint(
     iteration: int,
     path: Path,
 ) -> None:
-    """One checkpoint's video, and then the trace beside it."""
+    """Writes the video of one checkpoint, and then the trace beside it."""
     trace = trace_path(path)
     panel, games = Panel(names), []
     with write_video(path, SIZE) as video:
@@ -169,7 +174,7 @@ def _record_checkpoint(
 
 
 def _record_grid(arguments: RecordArguments, experiment: Experiment, restored: dict[int, Params], path: Path) -> None:
-    """One video of all checkpoints, each with an emulator of its own, so that no frame has to be kept."""
+    """Writes one video of all checkpoints. Each checkpoint has its own emulator, so that no frame is kept in memory."""
     grid = Grid(len(restored))
     with write_video(path, grid.size) as video, ExitStack() as opened:
         tiles = []
@@ -190,7 +195,7 @@ def _record_grid(arguments: RecordArguments, experiment: Experiment, restored: d
 
 
 def _shots(games: dict[str, Moves], display: VectorEnv, frame_skip: int) -> Iterator[Shot]:
-    """One tile's games by their titles, one after another, frame by frame."""
+    """Yields the shots of one tile, which shows ``games`` one after another; the keys of ``games`` are their titles."""
     for title, moves in games.items():
         score, frames_shown = 0.0, 0
         for t, frames in enumerate(frames_of_agent_steps(display, moves, frame_skip)):
@@ -208,7 +213,7 @@ def _film(
     video: VideoWriter,
     title: str,
 ) -> None:
-    """Writes a game, whose frames ``shown`` has agent step by agent step, with the panel."""
+    """Writes an episode with the panel beside it into the video; ``shown`` has the frames of each agent step."""
     decode = jax.jit(experiment.observation.decode)
     score, seconds = 0.0, 0.0
     with count_up("agent_steps_filmed", len(played.actions)) as filmed:
@@ -236,7 +241,11 @@ def _parse(argv: Sequence[str]) -> tuple[RecordArguments, Config]:
 
 
 def _for_one_lane(arguments: RecordArguments) -> RecordArguments:
-    """The arguments for games that are played one after another; UserError where the videos cannot be kept."""
+    """Reduces the arguments to one lane, because episodes are recorded one after another.
+
+    Raises:
+      UserError: ``out`` is no name of a video, or the run folder has links where the videos would go.
+    """
     if arguments.out and not arguments.out.endswith(".mp4"):
         raise UserError(f"out: the name of a video ends with .mp4, unlike {arguments.out!r}")
     if not arguments.out:
@@ -245,7 +254,7 @@ def _for_one_lane(arguments: RecordArguments) -> RecordArguments:
 
 
 def _path(arguments: RecordArguments, name: str, *, alone: bool) -> Path:
-    """Where the video ``name`` goes; ``alone`` where it is the only one."""
+    """Returns the path of the video ``name``; ``alone`` says whether it is the only video."""
     if not arguments.out:
         return Path(arguments.run) / "videos" / f"{name}.mp4"
     out = Path(arguments.out)
@@ -270,7 +279,7 @@ def _say_video(video: VideoWriter, path: Path) -> None:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """The command; ends the process."""
+    """Runs the command and ends the process."""
     run_command(command, argv)
 
 

@@ -1,4 +1,4 @@
-"""One page of what runs did: ``jaxpg.report(runs)`` in Python, ``python -m jaxpg.report`` in a shell."""
+"""Writes one page about runs: ``jaxpg.report(runs)`` in Python, ``python -m jaxpg.report`` in a shell."""
 
 import dataclasses
 import os
@@ -19,26 +19,24 @@ from jaxpg.machine.durable_files import try_to_write
 from jaxpg.machine.prepared import CallableModule
 from jaxpg.viewing.report_page import count, page_of, sections_of, videos_of, write_page, write_pngs
 from jaxpg.viewing.run_log import read_run
-from jaxpg.viewing.views import (
-    number_runs,
-)
+from jaxpg.viewing.views import number_runs
 
 
 @dataclasses.dataclass(frozen=True)
 class ReportArguments:
-    """Writes one page (HTML, in one file) that shows what runs did: curves, scores, time, settings and videos."""
+    """Writes one page (a single HTML file) about one run or several: curves, scores, time, settings and videos."""
 
     POSITIONAL: ClassVar[str] = "run folder or more"
     runs: Annotated[tyro.conf.Positional[tuple[str, ...]], tyro.conf.arg(metavar="RUN_DIR...")] = ()
-    """Run folders, finished or still being written."""
+    """Folders of runs, which may be finished or still in training."""
     out: str = "report.html"
     """HTML file to write."""
     png: str = ""
-    """Folder for the same charts as PNG files, for papers; empty for none."""
+    """Folder for the charts as PNG files, for papers; empty for no PNG files."""
     imports: tuple[str, ...] = ()
     """Modules (mine) and files (./mine.py) to import first, because they register what the run uses."""
     trust_imports: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
-    """Whether the modules that the run folder names are imported, which runs their code."""
+    """Import the modules that the run folders name, which runs their code."""
 
 
 def report(
@@ -49,17 +47,18 @@ def report(
     imports: Sequence[str] = (),
     trust_imports: bool = False,
 ) -> Path:
-    """Writes one page that shows what runs did, and returns its path.
+    """Writes one page about one run or several and returns its path.
 
     Args:
-      runs: a run folder or several, finished or still being written; what is no run is left out, and logged.
-      out: the HTML file.
-      png: a folder for the same charts as PNG files; empty for none.
+      runs: one run folder or several, finished or still in training. A folder that is not a run is left out, and the
+        logger ``jaxpg`` receives the reason.
+      out: the HTML file to write.
+      png: a folder for the charts as PNG files; empty for no PNG files.
       imports: modules and files to import first, because they register what the runs use.
-      trust_imports: whether those that the run folders name are imported, which runs their code.
+      trust_imports: whether to import the modules that the run folders name, which runs their code.
 
     Raises:
-      UserError: nothing is a run, or a place cannot be written.
+      UserError: no folder is a run, or the page or the charts cannot be written.
     """
     several = [runs] if isinstance(runs, str | Path) else runs
     trust = Trust(resolved(imports, Path.cwd()), trust_imports)
@@ -98,7 +97,7 @@ def _report(asked: Sequence[str], out: Path, charts_folder: Path | None, trust: 
 
 
 def _try_places(out: Path, charts_folder: Path | None) -> None:
-    """UserError where the page or its charts cannot be written, before they are made."""
+    """Raises UserError where the page or its charts cannot be written, before time is spent on making them."""
     if out.is_dir():
         raise UserError(f"{out}: cannot be written: a folder has this name")
     try_to_write(out.parent, out)
@@ -107,10 +106,13 @@ def _try_places(out: Path, charts_folder: Path | None) -> None:
 
 
 def _split(folders: Sequence[str], trust: Trust) -> tuple[list[str], list[str]]:
-    """The run folders among what ``runs/*`` stands for, and of each other one a sentence.
+    """Separates run folders from other folders and files, which ``runs/*`` may include.
+
+    Returns:
+      The run folders, and a sentence about each of the others.
 
     Raises:
-      UserError: none is a run.
+      UserError: none of the folders is a run.
     """
     runs, remarks = [], []
     for folder in folders:
@@ -125,7 +127,7 @@ def _split(folders: Sequence[str], trust: Trust) -> tuple[list[str], list[str]]:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """The command; ends the process."""
+    """Runs the command and ends the process."""
     run_command(command, argv)
 
 

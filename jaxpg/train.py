@@ -1,4 +1,4 @@
-"""Training: ``jaxpg.train(config)`` in Python, ``python -m jaxpg.train`` in a shell."""
+"""Trains a policy: ``jaxpg.train(config)`` in Python, ``python -m jaxpg.train`` in a shell."""
 
 import dataclasses
 import signal
@@ -36,26 +36,29 @@ def train(
     bar: bool = False,
     trust_imports: bool = False,
 ) -> TrainResult:
-    """Trains a policy and keeps the run in a folder.
+    """Trains a policy and writes a run folder.
 
-    Progress is logged by the logger ``jaxpg``. A signal that comes meanwhile in the main thread saves the run, ends it,
-    and is then raised again for the program's own handler, so that Ctrl-C is a KeyboardInterrupt after the save.
+    The logger ``jaxpg`` receives the progress. When the main thread receives a signal, the run is saved and ends. Then
+    the signal is raised again for the program's own handler, so Ctrl-C becomes a KeyboardInterrupt after the save.
 
     Args:
-      config: from ``jaxpg.load_recipe``; None for the default recipe, or with ``resume`` for the run's own.
-      folder: where the run is kept, in place of ``config.run.dir``; empty for a new folder under ``runs/``.
+      config: the configuration, as ``jaxpg.load_recipe`` returns it. None stands for the default recipe, or with
+        ``resume`` for the configuration of the run.
+      folder: the run folder, in place of ``config.run.dir``; empty for a new folder under ``runs/``.
       resume: whether to go on with the run in ``folder``.
-      writers: further writers, each told of every iteration and closed at the end.
-      callbacks: ``(record, episodes) -> whether to go on``, called after each iteration; only False ends the run.
-      bar: whether progress is drawn on the terminal.
-      trust_imports: with ``resume``, whether the modules that the run folder names are imported.
+      writers: further writers. Each receives every iteration and is closed at the end.
+      callbacks: functions ``(record, episodes) -> bool | None`` that are called after each iteration. False ends the
+        run.
+      bar: whether to draw a progress bar on the terminal.
+      trust_imports: with ``resume``, whether to import the modules that the run folder names, which runs their code.
 
     Returns:
-      Why the run ended, and how far it is.
+      Why the run ended, and how far it came.
 
     Raises:
-      UserError: settings contradict each other, or the folder or a checkpoint is of no use.
-      FaultError: emulators failed, or the end of the run is not on the disk; what is saved can be resumed.
+      UserError: settings contradict each other, the folder or a checkpoint cannot be used, or a number became infinite
+        or NaN.
+      FaultError: emulators failed, or the end of the run could not be saved. The newest checkpoint can be resumed.
     """
     if config is None:
         config = load_run(str(folder), Trust(everything=True) if trust_imports else NOBODY) if resume else open_recipe()
@@ -77,8 +80,8 @@ def train(
 def command(argv: Sequence[str]) -> int:
     """Runs the command and returns its exit code.
 
-    It is 0, 128 plus the number of the signal that ended it, or 1 where an emulator failed or the end of the run is not
-    on the disk.
+    The exit code is 0, or 128 plus the number of the signal that ended the run, or 1 where an emulator failed or the
+    end of the run could not be saved.
     """
     with signals_heard() as stop:
         arguments = parse_train(argv)
@@ -89,7 +92,7 @@ def command(argv: Sequence[str]) -> int:
 
 
 def wishes_of(arguments: TrainArguments) -> Wishes:
-    """What the command line asks for besides the configuration."""
+    """Returns what the command line asks for besides the configuration."""
     return Wishes(resume=arguments.resume, about=arguments.about or ("no recipe",), bar=True)
 
 
@@ -100,7 +103,7 @@ def _train(config: Config, distributed: DistributedConfig, stop: Stop, wishes: W
 
 
 def train_together(config: Config, team: Team, stop: Stop, wishes: Wishes) -> TrainResult:
-    """What one process of the team does in a run, from its pieces to its end."""
+    """Builds the experiment in one process of the team and runs it to its end."""
     team.check_same_settings(_common_settings(config, resumes=bool(wishes.resume)))
     with said_while_waiting("building the network and the emulators"):
         experiment = team.together(lambda: build(config, team=team))
@@ -108,18 +111,21 @@ def train_together(config: Config, team: Team, stop: Stop, wishes: Wishes) -> Tr
 
 
 MAY_DIFFER = {"run.dir", "env.num_threads", "imports"}
-"""Settings of which each process of a run may have its own: the folder counts in process 0, threads are a machine's."""
+"""Settings that may differ between the processes of a run.
+
+Only process 0 uses the run folder; the number of threads depends on the machine; imports are paths on each machine.
+"""
 
 
 def _common_settings(config: Config, *, resumes: bool) -> dict[str, Any]:
-    """What all processes of a run must have in common, by the names of the settings."""
+    """Returns the settings that must be equal in all processes of a run, by name."""
     settings = {"--resume": resumes, "jaxpg's version": __version__, "jax's version": jax.__version__}
     settings |= flatten(config)
     return {name: value for name, value in settings.items() if name not in MAY_DIFFER}
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """The command; ends the process."""
+    """Runs the command and ends the process."""
     run_command(command, argv)
 
 

@@ -1,4 +1,4 @@
-"""A policy of your own: a Flax module that acts on one observation, which the kernel batches.
+"""A policy of your own: a Flax module that acts on one observation. The kernel applies it to batches.
 
 jaxpg train pong --imports ./two_layers.py --policy.name two_layers
 jaxpg evaluate runs/mine --trust-imports
@@ -15,7 +15,7 @@ from jaxpg.policies.networks import Heads, PolicyConfig
 
 @jaxpg.register_policy("two_layers")
 class TwoLayers(nnx.Module):
-    """Two hidden layers, then logits and a value."""
+    """A network with two hidden layers, which returns logits and a value."""
 
     def __init__(self, shape: tuple[int, ...], num_actions: int, value: bool, config: PolicyConfig, rngs: nnx.Rngs):
         self.first = nnx.Linear(prod(shape), 128, rngs=rngs)

@@ -76,12 +76,12 @@ class Ale:
     def reset(self, seeds: np.ndarray) -> None:
         check_seeds(seeds, self.num_lanes)
         observation, info = self._env.reset(seed=np.asarray(seeds, np.int64))
-        none, no = np.zeros(self.num_lanes, np.float32), np.zeros(self.num_lanes, bool)
+        no_reward, no = np.zeros(self.num_lanes, np.float32), np.zeros(self.num_lanes, bool)
         self._ended[:] = False
         self._cut = np.zeros(self.num_lanes, bool)
         self._age[:] = 0
         self._lives = info["lives"]
-        self._first = TimeStep(_fill_stack(observation, self._age), none, no, no, no, acted=no)
+        self._first = TimeStep(_fill_stack(observation, self._age), no_reward, no, no, no, acted=no)
 
     def send(self, actions: np.ndarray) -> None:
         sent = self._actions.translate(actions)
@@ -94,8 +94,8 @@ class Ale:
             return first
         observation, reward, terminated, _, info = self._env.recv()
         if self._cut.any():
-            go_on = np.full(np.count_nonzero(self._cut), -1)  # -1 instead of a seed: the random numbers continue
-            observation, info = self._env.reset(seed=go_on, options={"reset_mask": self._cut})
+            no_seeds = np.full(np.count_nonzero(self._cut), -1)  # -1 instead of a seed: the random numbers continue
+            observation, info = self._env.reset(seed=no_seeds, options={"reset_mask": self._cut})
         acted = ~self._ended
         self._age = np.where(acted, self._age + 1, 0)
         terminated = terminated & acted

@@ -27,9 +27,10 @@ def emulators(env: EnvConfig, needs: EmulatorNeeds) -> Part:
 def too_many_threads(env: EnvConfig, num_pools: int, lanes_per_pool: int) -> str:
     """Sentence about the threads of all pools if they are more than a machine can use; otherwise empty."""
     cores = os.cpu_count() or 1
-    a_pool = min(env.num_threads or cores, lanes_per_pool)
-    most = max(MAX_THREADS, 8 * cores)  # by default, eight pools have one thread per core each
-    return f"{num_pools} pools of {a_pool} threads are more than {most} threads" if num_pools * a_pool > most else ""
+    threads_per_pool = min(env.num_threads or cores, lanes_per_pool)
+    max_threads = max(MAX_THREADS, 8 * cores)  # by default, eight pools have one thread per core each
+    what = f"{num_pools} pools of {threads_per_pool} threads are more than {max_threads} threads"
+    return what if num_pools * threads_per_pool > max_threads else ""
 
 
 def check_threads(env: EnvConfig, num_pools: int, lanes_per_pool: int) -> None:

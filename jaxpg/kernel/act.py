@@ -12,10 +12,7 @@ from jaxpg.policies.observations import Observation
 
 
 def make_act(
-    policy: PolicyFunctions,
-    observation: Observation,
-    axes: tuple[int, ...],
-    num_lanes: int,
+    policy: PolicyFunctions, observation: Observation, axes: tuple[int, ...], num_lanes: int
 ) -> Callable[..., tuple[jax.Array, Tape | None]]:
     """Builds the jitted ``act(population, raw, noise, tape, row, first_lane) -> (actions i32[n], tape)``.
 
@@ -66,15 +63,19 @@ def make_act(
         lanes_per_member = num_lanes // jax.tree.leaves(population)[0].shape[0]
         members = max(raw.shape[0] // lanes_per_member, 1)
         if raw.shape[0] < num_lanes and lanes_per_member < num_lanes:  # these lanes are one pool of several
-            population = jax.tree.map(
-                lambda x: jax.lax.dynamic_slice_in_dim(x, first_lane // lanes_per_member, members), population
-            )
+            population = _some_members(population, first_lane // lanes_per_member, members)
         by_member = partial(jax.tree.map, lambda x: x.reshape(members, -1, *x.shape[1:]))
-        results = act_members(population, by_member(raw), by_member(noise))
-        flat = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), results)
+        flat = jax.tree.map(
+            lambda x: x.reshape(-1, *x.shape[2:]), act_members(population, by_member(raw), by_member(noise))
+        )
         return flat.action, None if tape is None else _written(tape, flat, row, first_lane)
 
     return act
+
+
+def _some_members(population: Population, first: int, number: int) -> Population:
+    """The weights of ``number`` members, beginning with member ``first``."""
+    return jax.tree.map(lambda x: jax.lax.dynamic_slice_in_dim(x, first, number), population)
 
 
 def _written(tape: Tape, lanes: Tape, row: int, first_lane: int) -> Tape:

@@ -58,9 +58,9 @@ def local_devices() -> list[jax.Device]:
         if not wanted:
             raise
         jax.config.update("jax_platforms", "")  # use whatever exists
-        there = jax.local_devices()[0].platform
+        available = jax.local_devices()[0].platform
         raise UserError(
-            f"JAX_PLATFORMS={wanted}: JAX finds no such devices here; leave it out, or use {there}"
+            f"JAX_PLATFORMS={wanted}: JAX finds no such devices here; leave it out, or use {available}"
         ) from error
 
 

@@ -204,8 +204,8 @@ class Children:
                 (now + self._timeout_seconds, signal.SIGTERM),
                 (now + 2 * self._timeout_seconds, signal.SIGKILL),
             ]
-        is_said = code in self._codes and returned >= 0  # a user's mistake ends all children with the same code
-        if code and not is_said and code - 128 not in (*self._forwarded, *self._own):
+        is_repeated = code in self._codes and returned >= 0  # a user's mistake ends all children with the same code
+        if code and not is_repeated and code - 128 not in (*self._forwarded, *self._own):
             how = f"by {_name(-returned)}" if returned < 0 else f"with exit code {code}"
             others = "; the others end by themselves" if is_first and self._running else ""
             self._say(f"process {child.index} ended {how}{others}")

@@ -221,10 +221,10 @@ class Team:
             return results
         kind = type(error).__name__ if error else ""
         said = self.gather([kind, str(error) if error else results])
-        for kind, words in said:
+        for kind, outcome in said:
             if kind:
-                raise (UserError if kind == "UserError" else OSError)(words) from error
-        return [result for _, words in said for result in words]
+                raise (UserError if kind == "UserError" else OSError)(outcome) from error
+        return [result for _, outcome in said for result in outcome]
 
 
 @partial(jax.jit, static_argnames="impl")

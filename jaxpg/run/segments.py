@@ -184,15 +184,13 @@ class Segments:
                 raise ValueError("its games are longer than the run")
             actions = games.unpacked()
             if not ((actions < self._num_actions) | (actions == NOT_SENT)).all():
-                raise ValueError("its games have actions that this game has not")
-            wanted, queue = (
-                self._learner.episodes_to_play(state) if self._learner.episodes_to_play else None,
-                games.queue,
-            )
+                raise ValueError("its games contain actions that this game does not have")
+            asks = self._learner.episodes_to_play
+            wanted, queue = asks(state) if asks else None, games.queue
             if (wanted is None) != (queue is None) or (wanted is not None and queue and not queue.is_of(wanted)):
-                raise ValueError("its games are others than the learner asks for")
+                raise ValueError("its games are not those that the learner asks for")
             if queue and (len(queue.waiting) != self._lane_groups or len(queue.playing) != actions.shape[1]):
-                raise ValueError("its games are of other lanes")
+                raise ValueError("its games do not fit the number of lanes")
         except ValueError as error:
-            raise UserError(f"{folder}: the checkpoint cannot be played on: {error}") from error
+            raise UserError(f"{folder}: the run cannot go on from its checkpoint: {error}") from error
         return actions

@@ -1,6 +1,5 @@
 """The training loop of one process, with the state that it trains, its checkpoints and its logs."""
 
-import itertools
 import math
 import signal
 import time
@@ -15,7 +14,6 @@ import numpy as np
 
 from jaxpg.config import Config, schedule_progress
 from jaxpg.core.errors import UserError
-from jaxpg.core.types import Episodes, Experience
 from jaxpg.kernel.clock import Seconds
 from jaxpg.kernel.pieces import Experiment
 from jaxpg.kernel.task import check_resumed
@@ -25,6 +23,7 @@ from jaxpg.machine.waiting import count_up, said_while_waiting
 from jaxpg.parallel.team import Team
 from jaxpg.run.checkpoint_metadata import Metadata, UnfinishedEpisodes
 from jaxpg.run.checkpoints import Checkpoints
+from jaxpg.run.iteration_totals import totals_of_all
 from jaxpg.run.recorder import Recorder
 from jaxpg.run.run_progress import WINDOW_EPISODES, RunProgress
 from jaxpg.run.run_writers import RunWriters
@@ -51,14 +50,6 @@ class _Agreed(NamedTuple):
     called_off: bool  # whether a callback has ended the run
     all_played: bool  # whether no episode is left to play
     segment_ends: bool
-
-
-class _IterationTotals(NamedTuple):
-    """What all lanes of all processes did in one iteration."""
-
-    episodes: Episodes  # the episodes that ended
-    agent_steps: int  # of all lanes
-    acted: int  # those of the agent steps that belong to an episode
 
 
 class Training:
@@ -260,7 +251,7 @@ class Training:
         if games is None:
             self._segments.begin(self.state, self.progress.segment)
         elif not self.config.checkpoint.replay or not self._segments.can_bring_back(games):
-            why = "the emulators are others" if self.config.checkpoint.replay else "checkpoint.replay is off"
+            why = "the emulator settings have changed" if self.config.checkpoint.replay else "checkpoint.replay is off"
             self._say(f"{why}: new games are begun, so that the run goes on differently than without interruption")
             self.progress.segment += 1
             self._segments.begin(self.state, self.progress.segment)
@@ -312,7 +303,7 @@ class Training:
         players = self._segments.players(self.state)
         key = jax.random.fold_in(self._act_key, progress.iteration)
         experiences, seconds = fleet.collect(players, experiment.rollout_agent_steps, key)
-        played = self._everyones(experiences)
+        played = totals_of_all(self.team, experiences, self.config.env.num_lanes)
         t1 = time.perf_counter()
         scheduled = schedule_progress(self.config, progress.agent_steps)
         self.state, on_device = experiment.learner.tell(self.state, experiences, played.episodes, scheduled)
@@ -340,29 +331,6 @@ class Training:
             self._writers.write(record, rows)
             self._call_back(record, rows)
         progress.wall_seconds += time.perf_counter() - t2
-
-    def _everyones(self, experiences: Sequence[Experience]) -> _IterationTotals:
-        """Gathers the finished episodes and the agent steps of all processes."""
-        own = {
-            "episodes": [
-                np.concatenate(columns).tolist() for columns in zip(*(e.episodes for e in experiences), strict=True)
-            ],
-            "agent_steps": max(len(experience.reward) for experience in experiences),
-            "acted": sum(int(experience.acted.sum()) for experience in experiences),
-        }
-        said = self.team.gather(own)
-        episodes = Episodes(
-            *(
-                np.array(list(itertools.chain(*columns)), np.float64 if name == "episode_return" else np.int64)
-                for name, *columns in zip(Episodes._fields, *(one["episodes"] for one in said), strict=True)
-            )
-        )
-        in_order = np.lexsort((episodes.lane, episodes.step))
-        return _IterationTotals(
-            Episodes(*(column[in_order] for column in episodes)),
-            max(one["agent_steps"] for one in said) * self.config.env.num_lanes,
-            sum(one["acted"] for one in said),
-        )
 
     def _call_back(self, record: Record, rows: list[EpisodeRow]) -> None:
         """Asks every callback whether the run goes on; saves a checkpoint before a callback's error ends the run."""

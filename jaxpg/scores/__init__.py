@@ -1,1 +1,1 @@
-"""How good a policy is: statistics of evaluated episodes and the file that keeps them."""
+"""How good a policy is: statistics of evaluated episodes, and the file that stores them."""

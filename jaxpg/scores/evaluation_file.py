@@ -1,4 +1,4 @@
-"""``evaluation.json`` of a run folder: what its policies scored, a list with the oldest first."""
+"""Reads and writes ``evaluation.json`` in a run folder, the list of all evaluations of the run, oldest first."""
 
 import dataclasses
 import json
@@ -19,38 +19,49 @@ from jaxpg.scores.intervals import Summary, summarize
 
 @dataclass(frozen=True, kw_only=True, config=ConfigDict(strict=True, extra="forbid"))
 class Evaluation:
-    """Whole games of one policy in one protocol."""
+    """The scores of one policy over whole episodes, and the protocol in which they were played."""
 
     checkpoint: int
-    """The iteration."""
+    """Iteration of the checkpoint."""
     actions: str
-    """``greedy`` or ``sampled``."""
+    """How actions were chosen: ``greedy`` or ``sampled``."""
     seed: int
     env: dict[str, Any]
     """The settings of the emulators."""
     episodes: int
+    """How many episodes were played."""
     distinct: int | None = None
-    """Different games among them; None in files of older versions, which did not look."""
+    """How many different episodes are among them; None in files of older versions, which did not compare episodes."""
     cut: int | None = None
-    """Games that the time limit ended."""
+    """How many episodes the time limit ended; None in files of older versions."""
     mean: FiniteFloat
+    """Mean of the returns. All scores are unclipped."""
     mean_low: FiniteFloat | None
-    """Of the 95 % interval of the mean; None where there are too few different games."""
+    """Lower end of the mean's 95 % interval; None where too few episodes are different."""
     mean_high: FiniteFloat | None
+    """Upper end of the mean's 95 % interval; None where too few episodes are different."""
     median: FiniteFloat
     iqm: FiniteFloat
-    """Mean of the middle half."""
+    """Interquartile mean: the mean of the middle half of the returns."""
     min: FiniteFloat
     max: FiniteFloat
     human_normalized: FiniteFloat | None
+    """The mean on a scale from 0 for a random player to 1 for a human; None where they cannot be compared."""
     seconds: FiniteFloat
+    """How long the evaluation took."""
     agent_steps: int
+    """Agent steps of all episodes."""
     returns: Annotated[list[FiniteFloat], Field(min_length=1)]
+    """Return of each episode."""
     lengths_agent_steps: list[int]
+    """Agent steps of each episode."""
 
     @property
     def protocol(self) -> tuple[Any, ...]:
-        """A newer evaluation with the same one replaces this one; one of fewer games does not."""
+        """Key of the evaluation. A newer evaluation with the same key replaces this one.
+
+        The number of episodes is part of the key, so that an evaluation of fewer episodes does not replace this one.
+        """
         return self.checkpoint, self.actions, self.seed, self.episodes, json.dumps(self.env, sort_keys=True)
 
 
@@ -58,7 +69,9 @@ _LIST = TypeAdapter(list[Evaluation])
 
 
 def read_evaluations(path: Path) -> list[Evaluation]:
-    """The evaluations in the file; none where it is missing. Intervals of older versions are computed anew.
+    """Reads the evaluations in the file; returns an empty list where the file is missing.
+
+    Statistics that an older version wrote are computed anew.
 
     Raises:
       UserError: the file is damaged.
@@ -72,7 +85,9 @@ def read_evaluations(path: Path) -> list[Evaluation]:
 
 
 def add_evaluation(path: Path, evaluation: Evaluation) -> None:
-    """Adds one, in place of an older one of the same protocol, to what others have added meanwhile.
+    """Adds ``evaluation`` to the file and removes an older evaluation with the same protocol.
+
+    Evaluations that other processes have added meanwhile stay.
 
     Raises:
       UserError: the file is damaged or cannot be written.
@@ -87,10 +102,12 @@ def add_evaluation(path: Path, evaluation: Evaluation) -> None:
 
 @contextmanager
 def only_writer(path: Path) -> Iterator[None]:
-    """Waits until no other process writes the file, which takes each a moment, and keeps them from it.
+    """Locks the file against other processes that write it; waits while one of them holds the lock.
+
+    Each process holds the lock only for a moment.
 
     Raises:
-      UserError: nothing can be written there.
+      UserError: the lock cannot be created beside the file.
     """
     lock = FileLock(path.with_name(path.name + ".lock"))
     try:
@@ -104,7 +121,7 @@ def only_writer(path: Path) -> Iterator[None]:
 
 
 def _of_today(old: Evaluation) -> Evaluation:
-    """An evaluation of an older version with today's statistics; how many of its games differ remains unknown."""
+    """Computes today's statistics for an evaluation of an older version; ``distinct`` remains unknown."""
     limit = old.env.get("max_episode_agent_steps", np.inf)
     cut = int(np.sum(np.array(old.lengths_agent_steps) >= limit))
     new: Summary = summarize(np.array(old.returns), old.env, cut=cut)

@@ -1,4 +1,4 @@
-"""Which of the games that were played are the same game, and which of them the time limit cut."""
+"""Finds out which of the played games are identical, and which of them the time limit cut."""
 
 import zlib
 from collections.abc import Sequence
@@ -9,21 +9,21 @@ import numpy as np
 from jaxpg.core.types import Episodes, TimeStep, VectorEnv
 
 ODD = np.uint64(0x9E3779B97F4A7C15)
-"""2**64 over the golden ratio: multiplying by an odd number loses nothing and spreads every bit upwards."""
+"""2**64 divided by the golden ratio. Multiplying by an odd number loses no bits and spreads each bit upwards."""
 HALF = np.uint64(32)
 
 
 class Game(NamedTuple):
-    """A whole game."""
+    """Notes about one game that was played to its end."""
 
     fingerprint: int
-    """The same for games that are the same: first observation, and every action and reward."""
+    """Hash of the first observation and of every action and reward. Identical games have the same fingerprint."""
     cut: bool
-    """Whether the time limit ended it."""
+    """Whether the time limit ended the game."""
 
 
 class Fingerprinted:
-    """Emulators that keep a note of every game that ends in each of their lanes.
+    """Wraps the emulators of a pool and notes every game that ends in one of their lanes.
 
     Args:
       pool: the emulators.
@@ -35,7 +35,7 @@ class Fingerprinted:
         self._state = np.zeros(pool.num_lanes, np.uint64)
         self._sent = np.zeros(pool.num_lanes, np.uint64)
         self.games: list[list[Game]] = [[] for _ in range(pool.num_lanes)]
-        """Of each lane, since the reset, in their order."""
+        """The games that have ended in each lane since the reset, in their order."""
 
     def reset(self, seeds: np.ndarray) -> None:
         self._pool.reset(seeds)
@@ -61,6 +61,11 @@ class Fingerprinted:
 
 
 def games_of(episodes: Episodes, pools: Sequence[Fingerprinted]) -> list[Game]:
-    """The notes about ``episodes``, in their order: of each lane the first games that were played there."""
+    """Returns the notes about ``episodes``, in the order of ``episodes``.
+
+    Args:
+      episodes: the first episodes that ended in each lane, in their order.
+      pools: the emulators that played them.
+    """
     lanes = [iter(games) for pool in pools for games in pool.games]
     return [next(lanes[lane]) for lane in episodes.lane.tolist()]

@@ -1,13 +1,14 @@
-"""What a random player and a human tester score on Atari, after up to 30 no-ops and within 30 minutes of play.
+"""Scores of a random player and of a human tester in 57 Atari games.
 
-As they are used since Wang et al. (2016), table 2, and in Badia et al. (2020, Agent57), table H.4: 57 games.
+The games began after up to 30 no-ops and lasted at most 30 minutes. Papers have used these scores since Wang et al.
+(2016), table 2; Badia et al. (2020, Agent57), table H.4 list them too.
 """
 
 from collections.abc import Mapping
 from typing import Any
 
 FRAMES_LIMIT = 108_000
-"""Of a game, 30 minutes at 60 frames a second."""
+"""Time limit of a game in frames: 30 minutes at 60 frames a second."""
 NOOP_MAX = 30
 
 RANDOM_AND_HUMAN: dict[str, tuple[float, float]] = {
@@ -69,13 +70,18 @@ RANDOM_AND_HUMAN: dict[str, tuple[float, float]] = {
     "YarsRevenge": (3092.9, 54576.9),
     "Zaxxon": (32.5, 9173.3),
 }
-"""Mean score of the random player and of the human, by game."""
+"""Mean scores of the random player and of the human, by game."""
 
 
 def human_normalized(score: float, env: Mapping[str, Any]) -> float | None:
-    """``(score - random) / (human - random)`` (Mnih et al. 2015, extended data table 2).
+    """Computes ``(score - random) / (human - random)`` (Mnih et al. 2015, extended data table 2).
 
-    None where nobody measured both scores, or where ``incomparable`` says why they would say nothing.
+    Returns None where the random player's or the human's score is unknown, or where ``incomparable`` gives a reason
+    why the comparison would be meaningless.
+
+    Args:
+      score: a mean of unclipped returns.
+      env: the settings of the emulators.
     """
     scores = RANDOM_AND_HUMAN.get(env.get("game", ""))
     if scores is None or incomparable(env):
@@ -85,13 +91,14 @@ def human_normalized(score: float, env: Mapping[str, Any]) -> float | None:
 
 
 def incomparable(env: Mapping[str, Any]) -> str | None:
-    """Why games are none as the random player and the human played them; None where they are, or on no Atari game.
+    """Says why scores cannot be compared with the random player's and the human's.
 
-    Games begin after up to 30 no-ops, or, where there are none, sticky actions make them differ (Machado et al. 2018).
-    The human played for at most 30 minutes, so that a game which that limit cut is as comparable as any other.
+    Returns None where they can be compared, and for games without human scores. Comparable games begin after up to 30
+    no-ops, or sticky actions make them differ (Machado et al. 2018). The human played for at most 30 minutes, so games
+    which that limit cut are comparable too.
 
     Args:
-      env: the settings of the emulators; what is missing is as usual.
+      env: the settings of the emulators. A missing setting stands for its default.
     """
     if env.get("game") not in RANDOM_AND_HUMAN:
         return None

@@ -1,4 +1,4 @@
-"""What a number of games says about a policy."""
+"""Statistics of returns, with an interval of the mean."""
 
 from collections.abc import Mapping
 from typing import Any, NamedTuple
@@ -10,36 +10,36 @@ from jaxpg.scores.human_scores import human_normalized
 
 CONFIDENCE = 0.95
 FEWEST_FOR_SKEWNESS = 10
-"""Values from which on a sample's skewness says something about where it comes from."""
+"""Least number of values from which the skewness of their distribution is estimated."""
 
 
 class Summary(NamedTuple):
-    """Statistics of the returns of K games; the field names are the keys of ``evaluation.json``."""
+    """Statistics of the returns of K episodes; the field names are the keys of ``evaluation.json``."""
 
     episodes: int
-    distinct: int  # different games among them
-    cut: int  # games that the time limit ended
+    distinct: int  # how many different episodes are among them
+    cut: int  # how many episodes the time limit ended
     mean: float
-    mean_low: float | None  # of the 95 % interval of the mean; None where there are too few different games
+    mean_low: float | None  # lower end of the mean's 95 % interval; None where too few episodes are different
     mean_high: float | None
     median: float
     iqm: float  # mean of the middle half
     min: float
     max: float
-    human_normalized: float | None  # 0 for a random player, 1 for a human; None where it would say nothing
+    human_normalized: float | None  # 0 for a random player, 1 for a human; None where they cannot be compared
 
 
 def summarize(returns: np.ndarray, env: Mapping[str, Any], *, games: np.ndarray | None = None, cut: int = 0) -> Summary:
-    """The statistics of ``returns`` (``f64[K]``, unclipped scores of whole games), of which there is at least one.
+    """Computes the statistics of K episodes.
 
     The interquartile mean leaves out the best and the worst quarter (Agarwal et al. 2021, section 4.3).
 
     Args:
-      returns: of the games.
+      returns: unclipped returns of whole episodes, ``f64[K]``, K at least 1.
       env: the settings of the emulators.
-      games: a number for each game, the same for games that are the same (``[K]``); None where all are different. Most
-        probable actions in an emulator without chance play the same game whenever they begin at the same no-op.
-      cut: how many games the time limit ended.
+      games: a number for each episode, ``[K]``, which identical episodes share; None where all episodes differ. In a
+        deterministic emulator, a greedy policy plays the same episode whenever it starts after as many no-ops.
+      cut: how many episodes the time limit ended.
     """
     _, times = np.unique(np.arange(returns.size) if games is None else games, return_counts=True)
     mean = float(returns.mean())
@@ -61,10 +61,13 @@ def summarize(returns: np.ndarray, env: Mapping[str, Any], *, games: np.ndarray 
 
 
 def independent_values(times: np.ndarray) -> float:
-    """How many different values say as much about their mean as these, of which some stand there several times.
+    """Effective sample size of K values, of which some are copies of each other (Kish 1965, Survey Sampling).
 
-    A value that stands there ``m`` times has the weight ``m / K`` in the mean, so that the variance of the mean is that
-    of one value times ``sum(m²) / K²``: Kish's effective sample size (1965, Survey Sampling).
+    A value with ``m`` copies has the weight ``m / K`` in the mean. So the variance of the mean is the variance of one
+    value times ``sum(m²) / K²``, as for ``K² / sum(m²)`` different values.
+
+    Args:
+      times: how many copies each different value has.
 
     >>> [independent_values(np.array(times)) for times in ([1, 1, 1], [2, 2, 2], [8], [3, 1])]
     [3.0, 3.0, 1.0, 1.6]
@@ -73,20 +76,22 @@ def independent_values(times: np.ndarray) -> float:
 
 
 def mean_interval(values: np.ndarray, independent: float | None = None) -> tuple[np.ndarray, np.ndarray] | None:
-    """The 95 % interval of the mean along the first axis; None of fewer than two independent values.
+    """Computes the 95 % interval of the mean along the first axis.
 
-    Student's t covers 95 % for normal values however few they are, and 93 to 95 % for a skewness of 1; the percentile
-    bootstrap covers 73 to 76 % with three values. From ten values on the sample's own skewness is taken out of t by
-    Hall's transformation (1992, On the removal of skewness by transformation), which covers 93 to 95 % for samples of
-    an exponential distribution too. With five of those t covers 88 %, and Johnson's and Hall's intervals, which were
-    tried, 88 to 92 %. A test simulates this. Nothing is resampled, so that memory is that of the values.
+    The interval is Student's t. For normal values it covers the mean in 95 % of the samples, however few the values
+    are, and for values with a skewness of 1 in 93 to 95 %. With three values, the percentile bootstrap covers only 73
+    to 76 %. From ten values on, Hall's transformation (1992, On the removal of skewness by transformation) corrects t
+    for the skewness of the sample. Then the interval covers 93 to 95 % for exponential values too. With five
+    exponential values t covers 88 %; Johnson's and Hall's intervals were tried and cover 88 to 92 %. A test simulates
+    these numbers. Nothing is resampled, so no memory is needed besides that of the values.
 
     Args:
       values: ``f64[K, ...]``.
-      independent: how many of them say something of their own; None for all.
+      independent: effective sample size, which is less than K where values are copies of each other; None for K.
 
     Returns:
-      Both ends, ``f64[...]``; one number where all values are alike.
+      The lower and the upper end, ``f64[...]``, which are equal where all values are equal. None where fewer than two
+      values are independent.
     """
     count = float(len(values)) if independent is None else independent
     if count < 2:

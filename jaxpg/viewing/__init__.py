@@ -1,1 +1,1 @@
-"""What people look at: pages, charts, tables and videos of runs."""
+"""Shows runs to people: report pages, charts, tables and videos."""

@@ -1,4 +1,4 @@
-"""Charts as data, and Matplotlib to draw them: as SVG for a page in light or dark, and as PNG for papers."""
+"""Charts as data, and their drawing with Matplotlib: SVG for a page in light or dark mode, and PNG for papers."""
 
 import io
 import os
@@ -14,7 +14,7 @@ from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 
 LIGHT = ("#2563c9", "#c8501e", "#1b8a5a", "#8a4fc4", "#b0317a", "#7a6a00", "#0d8599", "#5f6670")
-"""Colours of the series on white; the page has lighter ones of the same names for dark mode."""
+"""Colours of the series on white. In dark mode, the page's style sheet replaces each by a lighter one."""
 INK, MUTED, GRID = "#1d2024", "#666b73", "#dfe2e6"
 DASHES = ("-", "--", ":", "-.")
 WIDTH_INCHES, HEIGHT_INCHES, ROW_INCHES = 4.8, 3.0, 0.5
@@ -22,7 +22,7 @@ LONGEST_ROW_NAME = 62
 PNG_DOTS_PER_INCH = 220
 STYLE: Any = {
     "font.size": 10,
-    "text.parse_math": False,  # a run may be named with dollar signs
+    "text.parse_math": False,  # the name of a run may contain dollar signs
     "axes.edgecolor": MUTED,
     "axes.labelcolor": MUTED,
     "axes.spines.right": False,
@@ -34,74 +34,79 @@ STYLE: Any = {
     "xtick.color": MUTED,
     "ytick.color": MUTED,
     "text.color": INK,
-    "svg.fonttype": "none",  # text stays text, in the page's own font
+    "svg.fonttype": "none",  # text stays text and takes the page's font
     "svg.hashsalt": "jaxpg",
 }
 
 
 class Series(NamedTuple):
-    """One thing in a chart. Arrays are ``f64[K]``."""
+    """One data series of a chart. Arrays are ``f64[K]``."""
 
     name: str
     kind: Literal["line", "dots", "interval", "bars", "level"]
-    """A line; single dots; intervals low to high along x with a dot at x; bars from low to x; a level across."""
+    """How the series is drawn.
+
+    ``line``: a line. ``dots``: single dots. ``interval``: from ``low`` to ``high`` along x, with a dot at ``x``.
+    ``bars``: from ``low`` to ``x``. ``level``: a line across the whole chart at ``y``.
+    """
     x: np.ndarray
     y: np.ndarray
     color: int = 0
-    """Number of the colour; the same number is the same thing in every chart of a page."""
+    """Number of the colour. A run has the same number in every chart of a page."""
     low: np.ndarray | None = None
-    """Of a line's band along y, or along x of intervals and bars."""
+    """Lower end: of a line's band along y, or of intervals and bars along x."""
     high: np.ndarray | None = None
+    """Upper end: of a line's band along y, or of intervals along x."""
     faint: bool = False
-    """Something in the background, which the legend leaves out unless it has a label."""
+    """Whether the series is drawn in the background. Then the legend leaves it out unless it has a ``label``."""
     label: str = ""
-    """What the legend calls it, once for all series that it calls so; empty for the name."""
+    """Text of the legend, which names series with the same label only once; empty for ``name``."""
     dash: int = 0
-    """Number of the dash, of a line among others of its colour."""
+    """Number of a line's dash pattern, which distinguishes lines of one colour."""
 
     @property
     def in_legend(self) -> bool:
-        """Whether the legend names it; intervals have their names beside them."""
+        """Whether the legend names the series. Intervals are named beside their rows."""
         return self.kind != "interval" and (bool(self.label) or not self.faint)
 
 
 class Chart(NamedTuple):
-    """A chart without its drawing."""
+    """The data and texts of a chart, without a drawing."""
 
     key: str
-    """File name of its PNG, and its name in the page."""
+    """Name of the chart in the page, and of its PNG file."""
     title: str
     x_label: str
     y_label: str
     series: tuple[Series, ...]
     rows: tuple[str, ...] = ()
-    """Where y only numbers rows from top to bottom, their names."""
+    """Names of the rows from top to bottom, where y is the number of a row; else empty."""
 
     @property
     def legend(self) -> list[tuple[str, int]]:
-        """Names and colours of the series that are in it."""
+        """Names and colours of the series in the legend."""
         return list({one.label or one.name: one.color for one in self.series if one.in_legend}.items())
 
     @property
     def size_inches(self) -> tuple[float, float]:
-        """Width and height."""
+        """Width and height of the drawing."""
         return WIDTH_INCHES, max(HEIGHT_INCHES, 0.8 + ROW_INCHES * len(self.rows))
 
 
 class Drawing(NamedTuple):
-    """A chart for a page."""
+    """A chart drawn for a page."""
 
     svg: str
     marks: list[tuple[float, float, str]]
-    """What can be pointed at: x and y in the SVG's own coordinates, and what it says."""
+    """Points that show a text under the mouse: x and y in the coordinates of the SVG, and the text."""
 
 
 def draw_svg(chart: Chart) -> Drawing:
-    """Draws a chart for a page whose style sheet has the colours (``--ink``, ``--muted``, ``--grid``, ``--s0`` ...)."""
+    """Draws a chart for a page, whose style sheet has the colours ``--ink``, ``--muted``, ``--grid`` and ``--s0``."""
     with mpl.rc_context(STYLE):
         figure, axes = _draw(chart)
         canvas = FigureCanvasSVG(figure)
-        figure.patch.set_visible(False)  # the page has its own paper
+        figure.patch.set_visible(False)  # the background is the page's
         axes.patch.set_visible(False)
         text = io.StringIO()
         canvas.print_svg(text, metadata={"Date": None, "Creator": None, "Format": None, "Type": None})
@@ -109,7 +114,7 @@ def draw_svg(chart: Chart) -> Drawing:
     svg = text.getvalue()
     svg = re.sub(r"<metadata>.*?</metadata>", "", svg[svg.index("<svg") :], flags=re.DOTALL)
     svg = re.sub(r'<svg [^>]*?(viewBox="[^"]*")[^>]*>', r"<svg \1 aria-hidden='true'>", svg, count=1)
-    svg = re.sub(r'(\bid="|href="#|url\(#)', rf"\1{chart.key}-", svg)  # a page has many drawings
+    svg = re.sub(r'(\bid="|href="#|url\(#)', rf"\1{chart.key}-", svg)  # ids must differ between the page's drawings
     svg = svg.replace("'DejaVu Sans', 'Bitstream Vera Sans'", "inherit")
     for color, variable in {
         INK: "ink",
@@ -122,7 +127,7 @@ def draw_svg(chart: Chart) -> Drawing:
 
 
 def draw_png(chart: Chart, folder: Path) -> Path:
-    """Draws a chart with its legend into ``folder`` and returns the file."""
+    """Draws a chart with its legend as a PNG file into ``folder`` and returns the file's path."""
     path = folder / f"{chart.key}.png"
     with mpl.rc_context(STYLE):
         figure, axes = _draw(chart)
@@ -181,7 +186,7 @@ def _draw_series(axes: Any, one: Series, label: str | None) -> None:
 
 
 def _marks(chart: Chart, axes: Any) -> list[tuple[float, float, str]]:
-    """Where things stand in the drawing; it has been drawn, so that its layout is final."""
+    """Computes the marks of a chart that has been drawn, because only then its layout is final."""
     height = chart.size_inches[1] * 72
     to_points = axes.transData + axes.figure.dpi_scale_trans.inverted()
     marks = []
@@ -211,7 +216,7 @@ def _say(chart: Chart, one: Series, i: int) -> str:
 
 
 def in_words(chart: Chart) -> str:
-    """What the chart shows, for those who cannot see it."""
+    """Describes in words what the chart shows, for screen readers."""
     front = [one for one in chart.series if not one.faint] or chart.series
     return f"{chart.title}. " + " ".join(_one_in_words(chart, one) for one in front)
 
@@ -227,13 +232,13 @@ def _one_in_words(chart: Chart, one: Series) -> str:
 
 
 def _shorten(name: str) -> str:
-    """Leaves out the middle of a long name; runs often differ at the end."""
+    """Leaves out the middle of a long name, because the names of runs often differ at the end."""
     half = LONGEST_ROW_NAME // 2
     return name if len(name) <= LONGEST_ROW_NAME else f"{name[:half]}…{name[-half:]}"
 
 
 def short(value: float) -> str:
-    """A number for people: four digits, thousands apart.
+    """Formats a number with about four digits and with separators between thousands.
 
     >>> short(1234.56), short(0.123456), short(-20.0)
     ('1,235', '0.1235', '-20')

@@ -1,4 +1,4 @@
-"""One picture of several games side by side, each under a strip that says what it is."""
+"""Draws several episodes side by side in one picture, each under a caption."""
 
 import math
 from collections.abc import Iterator, Sequence
@@ -10,30 +10,30 @@ from PIL import Image, ImageDraw, ImageFont
 from jaxpg.viewing.panel import INK, PALE, PAPER, scale_game, shorten
 
 MOST_WIDTH = 1920
-"""Pixels of all columns together; with more of them the games become smaller."""
+"""Largest width of the picture in pixels. With more columns, each game is drawn smaller."""
 GAME_WIDTH = 480
 CAPTION_HEIGHT, GAP = 44, 8
 DIMMED = 0.4
-"""Brightness of a game that has ended."""
+"""Brightness of a tile whose last episode has ended, relative to the others."""
 
 
 class Shot(NamedTuple):
-    """One emulator frame of one game."""
+    """One emulator frame of one episode, with its caption."""
 
     title: str
-    score: float  # of the game, this agent step's reward included
-    seconds: float  # of game time
+    score: float  # sum of the episode's rewards so far, including the reward of this agent step
+    seconds: float  # game time since the episode began
     frame: np.ndarray  # uint8[210, 160, 3]
 
 
 class Grid:
-    """A picture with a tile for each of ``num_tiles`` games, row by row."""
+    """A picture with ``num_tiles`` tiles, filled row by row; each tile shows one episode after another."""
 
     def __init__(self, num_tiles: int):
         self._columns = num_tiles if num_tiles <= 3 else math.ceil(math.sqrt(num_tiles))
         rows = math.ceil(num_tiles / self._columns)
         width = min(GAME_WIDTH, MOST_WIDTH // self._columns - GAP)
-        width -= width % 8  # so that the height is even as well
+        width -= width % 8  # makes the height even too
         self.game_size = (width, width * 3 // 4)
         self._step = (width + GAP, self.game_size[1] + CAPTION_HEIGHT + GAP)
         self.size = (GAP + self._columns * self._step[0], GAP + rows * self._step[1])
@@ -43,19 +43,19 @@ class Grid:
         self._captions = [""] * num_tiles
 
     def show(self, tile: int, shot: Shot) -> None:
-        """Draws one tile anew."""
+        """Draws ``shot`` in one tile."""
         left, top = self._corner(tile)
         width, height = self.game_size
         below = top + CAPTION_HEIGHT
         self.picture[below : below + height, left : left + width] = scale_game(shot.frame, self.game_size)
         minutes, seconds = divmod(int(shot.seconds), 60)
         numbers = f"score {shot.score:g}   {minutes}:{seconds:02d}"
-        if self._captions[tile] != shot.title + numbers:  # most frames change only the game
+        if self._captions[tile] != shot.title + numbers:  # most frames leave the caption as it is
             self._captions[tile] = shot.title + numbers
             self.picture[top:below, left : left + width] = self._caption(shot.title, numbers)
 
     def dim(self, tile: int) -> None:
-        """Darkens a tile whose last game has ended."""
+        """Darkens a tile whose last episode has ended."""
         left, top = self._corner(tile)
         part = self.picture[top : top + self._step[1] - GAP, left : left + self.game_size[0]]
         part[:] = np.round(part * DIMMED)
@@ -73,11 +73,13 @@ class Grid:
 
 
 def pictures(grid: Grid, games: Sequence[Iterator[Shot]]) -> Iterator[np.ndarray]:
-    """The grid's picture at every frame until the last game has ended; each is overwritten by the next.
+    """Yields the picture at every frame until the last tile has nothing more to show.
+
+    Every picture is the same array, which the next one overwrites.
 
     Args:
-      grid: with a tile for each of the games.
-      games: what each tile shows, frame by frame; no frame is asked for before its time.
+      grid: a grid with as many tiles as there are ``games``.
+      games: the shots of each tile, frame by frame. They are produced one at a time, so that none is kept in memory.
     """
     going = dict(enumerate(games))
     while True:

@@ -1,4 +1,4 @@
-"""One picture of a game and of the policy that plays it, side by side."""
+"""Draws the panel beside a recorded game: score, action probabilities, value, and what the policy sees."""
 
 from typing import NamedTuple
 
@@ -6,29 +6,33 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 GAME_SIZE = (560, 420)
-"""Width and height of the game: 4:3, as on a television, and twice the console's 210 rows."""
+"""Width and height of the game in the video: 4:3 as on a television, with two rows for each of the console's 210."""
 PANEL_WIDTH = 400
 SIZE = (GAME_SIZE[0] + PANEL_WIDTH, GAME_SIZE[1])
 MARGIN, LINE = 16, 22
 INK, PALE, BAR, CHOSEN, PAPER = (232, 232, 228), (150, 152, 150), (86, 98, 110), (250, 178, 80), (22, 24, 28)
 MOST_BARS = 9
-"""Actions whose probabilities are shown; of more, the most probable ones."""
+"""How many actions are shown at most. Where there are more, the most probable ones are shown."""
 
 
 class Moment(NamedTuple):
-    """What the panel tells of one agent step."""
+    """What the panel shows of one agent step."""
 
     title: str
-    score: float  # of the game, before this agent step
-    seconds: float  # of game time
+    score: float  # sum of the episode's rewards before this agent step
+    seconds: float  # game time since the episode began
     probabilities: np.ndarray  # f32[A]
-    action: int
-    value: float | None  # None without a value head
+    action: int  # the action that was chosen
+    value: float | None  # None where the policy has no value head
     input: np.ndarray  # the policy's input, f32[...]
 
 
 class Panel:
-    """Draws moments; ``action_names`` are the A actions' names."""
+    """Draws the panel for one moment after another.
+
+    Args:
+      action_names: names of the A actions.
+    """
 
     def __init__(self, action_names: list[str]):
         self._names = action_names
@@ -36,7 +40,7 @@ class Panel:
         self._small = ImageFont.load_default(12)
 
     def draw(self, moment: Moment) -> np.ndarray:
-        """The panel, ``uint8[420, 400, 3]``."""
+        """Draws the panel, ``uint8[420, 400, 3]``."""
         image = Image.new("RGB", (PANEL_WIDTH, SIZE[1]), PAPER)
         pen = ImageDraw.Draw(image)
         pen.text((MARGIN, 12), shorten(moment.title, 46), INK, self._font)
@@ -53,7 +57,7 @@ class Panel:
         return np.asarray(image)
 
     def _bars(self, pen: ImageDraw.ImageDraw, moment: Moment, top: int) -> int:
-        """One bar for each action's probability; returns where the next thing may begin."""
+        """Draws a bar for each action's probability; returns the row below the bars."""
         shown = np.sort(np.argsort(-moment.probabilities, kind="stable")[:MOST_BARS])
         left, width = 120, PANEL_WIDTH - 120 - 60
         for i in shown:
@@ -67,9 +71,10 @@ class Panel:
 
 
 def picture_of(policy_input: np.ndarray) -> np.ndarray:
-    """A policy's input as gray levels, ``uint8[H, W]``: the newest frame of a stack, a vector in rows of 16.
+    """Draws a policy's input as gray levels, ``uint8[H, W]``.
 
-    Inputs with a sign have 0 at mid-gray; the others go from black to their largest value.
+    Of a stack of frames only the newest is drawn; a vector is drawn in rows of 16. Where the input has negative
+    numbers, 0 is mid-gray. Otherwise 0 is black and the largest value is white.
     """
     x = policy_input[..., -1] if policy_input.ndim == 3 else policy_input
     if x.ndim == 1:
@@ -81,14 +86,14 @@ def picture_of(policy_input: np.ndarray) -> np.ndarray:
 
 
 def scale_game(frame: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """The console's picture, ``uint8[210, 160, 3]``, at a width and height of the television's shape.
+    """Scales the console's picture, ``uint8[210, 160, 3]``, to a width and height with the shape of a television.
 
-    No line of it is lost where the picture becomes smaller.
+    A smaller picture averages the rows of the original, so that thin lines do not vanish.
     """
     image = Image.fromarray(frame)
     return np.asarray(image.resize(size, Image.Resampling.BOX))
 
 
 def shorten(text: str, most: int) -> str:
-    """The text with at most so many letters."""
+    """Cuts ``text`` to at most ``most`` characters."""
     return text if len(text) <= most else text[: most - 3] + "..."

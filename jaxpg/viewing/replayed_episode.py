@@ -1,4 +1,4 @@
-"""A recorded game: played once through the kernel, then once more frame by frame, to be seen."""
+"""Plays an episode for a recording: first through the kernel, and then once more frame by frame to get pictures."""
 
 import dataclasses
 from collections.abc import Iterator
@@ -18,14 +18,15 @@ from jaxpg.machine.memory_estimate import Part, check_memory
 from jaxpg.machine.waiting import count_up
 
 SEGMENT = 2**31 + 1
-"""Where the seeds of recorded games come from: a segment that no training and no evaluation reaches."""
+"""Number of the segment from which the seeds of recorded episodes are made. Neither training nor evaluation reaches it.
+"""
 COLORS = EmulatorNeeds(kind="pixels", height=210, width=160, color="rgb")
 
 
 class PlayedEpisode(NamedTuple):
-    """A whole game, agent step by agent step (T of them)."""
+    """What happened in each of an episode's T agent steps."""
 
-    encoded: np.ndarray  # [T, ...], what the policy saw, as the tape keeps it
+    encoded: np.ndarray  # [T, ...], the observations as the tape stores them
     probabilities: np.ndarray  # f32[T, A]
     values: np.ndarray  # f32[T]
     actions: np.ndarray  # i32[T]
@@ -34,15 +35,15 @@ class PlayedEpisode(NamedTuple):
 
 
 class Moves(NamedTuple):
-    """What it takes to play a game of T agent steps again."""
+    """What is needed to play an episode of T agent steps again."""
 
-    seed: int  # of the recording
+    seed: int  # seed of the recording
     actions: np.ndarray  # i32[T]
-    rewards: np.ndarray  # f32[T], to see that it is the same game
+    rewards: np.ndarray  # f32[T], for checking that the second episode is the same as the first
 
 
 def play(experiment: Experiment, params: Params, seed: int) -> PlayedEpisode:
-    """Plays one whole game through the kernel; it is a function of the policy and ``seed``."""
+    """Plays one whole episode through the kernel; the episode is a function of the policy and ``seed``."""
     key = jax.random.key(seed)
     one = jax.tree.map(lambda x: x[None], params)
     experiment.rollout.reset(lane_seeds(seed, SEGMENT, 1))
@@ -66,21 +67,24 @@ def play(experiment: Experiment, params: Params, seed: int) -> PlayedEpisode:
 
 
 def frame_by_frame(env: EnvConfig) -> EnvConfig:
-    """The same game one emulator frame at a time: with the same seed and actions it is the same game."""
+    """Returns emulator settings with which one agent step is one frame.
+
+    With the same seed, and with each action repeated for every frame of its agent step, the episode is the same.
+    """
     limit = env.max_episode_agent_steps * env.frame_skip
     return dataclasses.replace(env, frame_skip=1, maxpool=False, max_episode_agent_steps=limit)
 
 
 def frames_of_agent_steps(display: VectorEnv, moves: Moves, frame_skip: int) -> Iterator[list[np.ndarray]]:
-    """The frames on the screen during each agent step, ``uint8[210, 160, 3]``.
+    """Plays an episode again and yields the frames of each agent step, each ``uint8[210, 160, 3]``.
 
     Args:
-      display: one lane of the game ``frame_by_frame``, in colours.
-      moves: the game.
-      frame_skip: with which it was played.
+      display: a pool of one lane with the settings of ``frame_by_frame`` and pictures in colour.
+      moves: the episode.
+      frame_skip: how many frames an agent step had when the episode was played.
 
     Raises:
-      UserError: the game on the screen is not the one that was played.
+      UserError: the rewards show that this is not the same episode.
     """
     display.reset(lane_seeds(moves.seed, SEGMENT, 1))
     step = display.recv()
@@ -102,5 +106,5 @@ def frames_of_agent_steps(display: VectorEnv, moves: Moves, frame_skip: int) -> 
 
 
 def _colors(raw: np.ndarray, axes: tuple[int, ...]) -> np.ndarray:
-    """One raw observation as a picture that stays as it is, ``uint8[210, 160, 3]``."""
+    """Copies one raw observation into a picture, ``uint8[210, 160, 3]``."""
     return np.moveaxis(np.transpose(raw, axes)[0], 0, -1)

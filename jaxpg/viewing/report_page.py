@@ -1,4 +1,4 @@
-"""The page of a report: its sections, its charts and its videos, in one file."""
+"""Composes the page of a report: sections, charts and videos in one HTML file."""
 
 import base64
 import hashlib
@@ -30,14 +30,15 @@ PAGE = Path(__file__).parent / "page"
 
 
 class Section(NamedTuple):
-    """A part of the page."""
+    """A part of the page with charts and tables."""
 
     title: str
     note: str
+    """Explanation under the title; may be empty."""
     charts: list[Chart]
     tables: list[Table]
     is_detail: bool = False
-    """Whether it stands below the videos."""
+    """Whether the section comes after the videos."""
 
 
 class VideoCard(NamedTuple):
@@ -45,24 +46,25 @@ class VideoCard(NamedTuple):
 
     title: str
     content: bytes
+    """The MP4 file."""
     charts: list[Chart]
 
 
 def sections_of(runs: Sequence[Run]) -> list[Section]:
-    """The parts of the page that have something to show."""
+    """Makes the sections of the page and leaves out empty ones."""
     games = [games_chart(run, i) for i, run in enumerate(runs)]
     sections = [
         Section(
             "How it learned",
-            "Unclipped scores of whole games as they ended in training. Of runs that differ by the seed only, the mean "
-            "is drawn as far as all of them go, from three seeds on with Student's 95 % interval over seeds.",
+            "Unclipped scores of whole games in training, at the time when each game ended. Where runs differ only by "
+            "the seed, their mean is drawn as far as all of them go; three seeds or more have Student's 95 % interval.",
             [*learning_charts(runs), *_there(games)],
             [],
         ),
         Section(
             "How good it is",
             "Whole games played after training (python -m jaxpg.evaluate); every game that was begun counts. The "
-            "interval of the mean is Student's t without the skewness; a game played several times counts once in it.",
+            "interval of the mean is Student's t, corrected for skewness; it counts a game played several times once.",
             _there([evaluation_chart(runs)]),
             _there([checkpoints_table(runs)]),
         ),
@@ -73,14 +75,14 @@ def sections_of(runs: Sequence[Run]) -> list[Section]:
 
 
 def videos_of(runs: Sequence[Run]) -> list[VideoCard]:
-    """Every video of the runs, with the charts of its first game where its trace is there."""
+    """Reads every video of the runs and, where the video has a trace, makes the charts of its first game."""
     cards = []
     for run in runs:
         for video in run.log.videos:
             name, trace = f"{run.name}: {video.path.stem}", video.trace
             try:
                 content = video.path.read_bytes()
-            except OSError as error:  # it was taken away since the folder was read
+            except OSError as error:  # the video was removed after the folder was read
                 run.log.remarks.append(f"{video.path.name} cannot be read: {error.strerror}")
                 continue
             if trace is None or not trace["games"]:
@@ -94,7 +96,7 @@ def videos_of(runs: Sequence[Run]) -> list[VideoCard]:
 
 
 def page_of(runs: Sequence[Run], sections: Sequence[Section], videos: Sequence[VideoCard]) -> str:
-    """The page as HTML, which asks for nothing from anywhere."""
+    """Makes the page as HTML. The page contains everything it shows and loads nothing from elsewhere."""
     script, style = ((PAGE / name).read_text(encoding="utf-8") for name in ("page.js", "page.css"))
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     environment = jinja2.Environment(
@@ -125,7 +127,7 @@ def page_of(runs: Sequence[Run], sections: Sequence[Section], videos: Sequence[V
 
 
 def _drawn(chart: Chart) -> dict[str, Any]:
-    """A chart as the page needs it."""
+    """Draws a chart and returns what the page's template shows of it."""
     drawing = draw_svg(chart)
     return {
         "key": chart.key,
@@ -138,7 +140,7 @@ def _drawn(chart: Chart) -> dict[str, Any]:
 
 
 def count(things: Sequence[Any], name: str) -> str:
-    """How many there are, in words.
+    """Says in words how many things there are.
 
     >>> count([1, 2], "chart"), count([1], "run")
     ('2 charts', '1 run')
@@ -151,15 +153,15 @@ def _there(found: Sequence[Any]) -> list[Any]:
 
 
 def write_page(path: Path, text: str) -> None:
-    """Writes the page; UserError where it cannot be written."""
+    """Writes the page; raises UserError where it cannot be written."""
     try:
-        write_text(path, text.encode("utf-8", "backslashreplace").decode())  # a folder's name may be any bytes
+        write_text(path, text.encode("utf-8", "backslashreplace").decode())  # the name of a folder may be any bytes
     except OSError as error:
         raise UserError(f"{path}: cannot be written: {error.strerror}") from error
 
 
 def write_pngs(folder: Path, charts: Sequence[Chart]) -> None:
-    """Writes each chart as a PNG file; UserError where one cannot be written."""
+    """Writes each chart as a PNG file into ``folder``; raises UserError where one cannot be written."""
     try:
         for chart in charts:
             draw_png(chart, folder)

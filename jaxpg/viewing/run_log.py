@@ -1,6 +1,6 @@
-"""Reading what a run left, finished, broken off or still being written, for people to look at.
+"""Reads the folder of a run for a report. The run may be finished, interrupted or still in training.
 
-What cannot be read is left out and named in a remark; only a folder that is no run is an error.
+A file or line that cannot be read is left out and named in a remark. Only a folder that is not a run is an error.
 """
 
 import json
@@ -18,51 +18,62 @@ from jaxpg.run.writers import EPISODE_HEADER, EpisodeRow, Record
 from jaxpg.scores.evaluation_file import Evaluation, read_evaluations
 
 NUMBERS = ("iteration", "agent_steps", "wall_seconds", "agent_steps_per_second")
-"""What every line of ``metrics.jsonl`` has to say."""
+"""Keys that every line of ``metrics.jsonl`` must have."""
 
 MAX_RECORDS, MAX_GAMES = 100_000, 500_000
-"""Iterations and games that are kept in memory, about 150 MB of each; of more, every second, fourth and so on."""
+"""How many iterations and episodes are kept in memory at most, which takes about 150 MB each.
+
+Where a run has more, every second is kept, or every fourth, and so on.
+"""
 MAX_LINE_BYTES = 100_000
-"""A longer line is none of a run's."""
+"""No line that a run writes is longer."""
 T = TypeVar("T")
 
 
 class Video(NamedTuple):
-    """A recorded game, or several."""
+    """A video of one episode or several."""
 
     path: Path
     trace: dict[str, Any] | None
-    """What was played, step by step; None for a grid of several checkpoints."""
+    """What happened in each agent step; None where the video has no trace, as a grid of several checkpoints."""
 
 
 class RunLog(NamedTuple):
-    """All that is known of one run."""
+    """Everything that the folder of a run says about it."""
 
     name: str
+    """Name of the folder."""
     config: Config
     history: list[Change]
-    """What was changed on resume."""
+    """Settings that were changed when the run was resumed."""
     records: list[Record]
     games: list[EpisodeRow]
+    """The episodes that ended in training."""
     checkpoints: list[RunProgress]
+    """How far the run was at each checkpoint, oldest first."""
     evaluations: list[Evaluation]
     videos: list[Video]
     ended: str | None
-    """Why the run ended; None while it goes on, or when it was killed."""
+    """Why the run ended; None while the run goes on, and where it was killed."""
     remarks: list[str]
+    """Sentences about files and lines that could not be read."""
 
 
 def read_run(folder: str, trust: Trust = NOBODY) -> RunLog:
     """Reads a run folder without changing anything in it.
 
+    Args:
+      folder: the run folder.
+      trust: which modules that the configuration names may be imported.
+
     Raises:
-      UserError: it is no run.
+      UserError: the folder is not a run.
     """
     config = load_run(folder, trust)
     path = Path(folder)
     remarks: list[str] = []
     return RunLog(
-        name=path.resolve().name.encode("utf-8", "backslashreplace").decode(),  # which may be any bytes
+        name=path.resolve().name.encode("utf-8", "backslashreplace").decode(),  # the name may be any bytes
         config=config,
         history=load_history(path / "config.yaml"),
         records=_read_records(path / "metrics.jsonl", remarks),
@@ -80,7 +91,7 @@ def _read_records(path: Path, remarks: list[str]) -> list[Record]:
     for record in records if every > 1 else []:
         for name in record:
             if name.endswith("_seconds") and name != "wall_seconds":
-                record[name] = every * (record[name] or 0)  # each stands for the iterations that are left out, too
+                record[name] = every * (record[name] or 0)  # stands for the iterations that are left out too
     return records
 
 
@@ -106,11 +117,17 @@ def _game(line: str) -> EpisodeRow:
 def _read_lines(
     path: Path, parse: Callable[[str], T], most: int, remarks: list[str], *, header: str = ""
 ) -> tuple[list[T], int]:
-    """What ``parse`` makes of the lines of a file, of so many evenly, so that it fits into memory; ValueError, KeyError
-    and TypeError of it are damage.
+    """Parses the lines of a file and keeps at most about ``most`` of them, evenly spaced, so that they fit into memory.
+
+    Args:
+      path: the file.
+      parse: parses one line. Where it raises ValueError, KeyError, TypeError or AttributeError, the line is damaged.
+      most: how many parsed lines are kept.
+      remarks: receives a sentence where lines are damaged or left out.
+      header: the first line that the file must have; empty for none.
 
     Returns:
-      What is kept, and of how many lines each is one.
+      The parsed lines that are kept, and n, where one line in n is kept.
     """
     kept: list[T] = []
     every, number, damaged, last = 1, 0, 0, None
@@ -130,7 +147,7 @@ def _read_lines(
             kept, every = kept[::2], 2 * every
         number += 1
     if last is not None and (number - 1) % every:
-        kept.append(last)  # how far the run is
+        kept.append(last)  # the last line says how far the run is
     if every > 1:
         remarks.append(f"{path.name}: one line in {every} is shown")
     _remark_on_damage(path, damaged, remarks)
@@ -165,13 +182,13 @@ def _read_evaluations(path: Path, remarks: list[str]) -> list[Evaluation]:
 
 
 def _read_videos(folder: Path, remarks: list[str]) -> list[Video]:
-    """The folder's own videos: a link to a file elsewhere would carry that file into the report."""
+    """Finds the videos in the folder. Links are left out, because a link would copy a foreign file into the report."""
     videos = []
     for path in sorted(folder.glob("*.mp4"), key=_number_in_name):
         if path.name.startswith("."):
-            continue  # not whole yet
+            continue  # a video that is still being written
         if path.is_symlink() or not path.is_file():
-            remarks.append(f"{path.name} is no file of this run's own")
+            remarks.append(f"{path.name} is not a regular file and left out")
             continue
         videos.append(Video(path, _read_trace(path.with_suffix(".json"), remarks)))
     return videos
@@ -192,7 +209,7 @@ def _read_trace(path: Path, remarks: list[str]) -> dict[str, Any] | None:
 
 
 def _is_trace(trace: dict[str, Any]) -> bool:
-    """Whether all is there that the page shows; a missing key is a KeyError."""
+    """Whether the trace has everything that the page shows; raises KeyError where a key is missing."""
     names, games = trace["action_names"], trace["games"]
     if not (isinstance(trace["checkpoint"], int) and games and all(name.isprintable() for name in names)):
         return False
@@ -217,7 +234,7 @@ def _read_end(path: Path, remarks: list[str]) -> str | None:
 
 
 def _whole_lines(path: Path, remarks: list[str]) -> Iterator[str]:
-    """The lines of a text file; a last one that is not whole yet is left out."""
+    """Yields the lines of a text file; leaves out an incomplete last line, which is still being written."""
     try:
         with path.open("rb") as file:
             while line := file.readline(MAX_LINE_BYTES):

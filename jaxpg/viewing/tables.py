@@ -1,4 +1,4 @@
-"""From what runs left to the tables that show it; every cell is text for people."""
+"""Makes the tables of a report from the logs of runs; every cell is text for people."""
 
 import json
 from collections.abc import Sequence
@@ -14,7 +14,7 @@ NOTHING = "–"
 
 
 class Table(NamedTuple):
-    """A table; the first cell of a row names it."""
+    """A table; the first cell of each row names the row."""
 
     caption: str
     head: list[str]
@@ -22,7 +22,7 @@ class Table(NamedTuple):
 
 
 def runs_table(runs: Sequence[Run]) -> Table:
-    """One line a run."""
+    """Makes a table with one row for each run."""
     head = ["run", "game", "learner", "agent steps", "games", "time", "agent steps/s", "last 100 games", "ended"]
     rows = []
     for run in runs:
@@ -39,14 +39,17 @@ def runs_table(runs: Sequence[Run]) -> Table:
                 duration(seconds),
                 short(steps / seconds) if seconds else NOTHING,
                 _or_nothing(last.get("return_mean_100")),
-                run.log.ended or "not yet, or broken off",
+                run.log.ended or "not yet, or interrupted",
             ]
         )
     return Table("What was run", head, rows)
 
 
 def checkpoints_table(runs: Sequence[Run]) -> Table | None:
-    """One line a checkpoint: what training saw, and what its evaluations say."""
+    """Makes a table with one row for each evaluation, and one for each checkpoint without evaluations.
+
+    A row shows the checkpoint's progress in training beside the scores of the evaluation.
+    """
     rows = []
     for run in runs:
         for progress in run.log.checkpoints:
@@ -93,7 +96,7 @@ def _scores(evaluation: Evaluation | None) -> list[str]:
 
 
 def time_table(runs: Sequence[Run]) -> Table | None:
-    """Shares of the phases."""
+    """Makes a table of how long an agent step takes in each phase."""
     rows = []
     for run in runs:
         phases = phase_microseconds(run.log.records)
@@ -105,7 +108,7 @@ def time_table(runs: Sequence[Run]) -> Table | None:
 
 
 def settings_table(runs: Sequence[Run]) -> Table | None:
-    """The settings that differ between the runs."""
+    """Makes a table of the settings that differ between the runs; None where there are none."""
     flat = [flatten(run.log.config) for run in runs]
     keys = [key for key in flat[0] if key != "run.dir" and any(one[key] != flat[0][key] for one in flat)]
     rows = [[key, *(json.dumps(one[key], ensure_ascii=False) for one in flat)] for key in keys]
@@ -115,7 +118,7 @@ def settings_table(runs: Sequence[Run]) -> Table | None:
 
 
 def duration(seconds: float) -> str:
-    """Hours, minutes and seconds.
+    """Formats a duration in hours, minutes and seconds.
 
     >>> duration(59.6), duration(417), duration(7261)
     ('1 min 0 s', '6 min 57 s', '2 h 1 min')

@@ -1,4 +1,4 @@
-"""The numbers beside a video: what was done in each agent step, and what the learner would credit it with."""
+"""Writes the trace of a video: a JSON file with the numbers of each agent step."""
 
 import dataclasses
 import json
@@ -18,10 +18,10 @@ KEYS = {"checkpoint", "actions", "seed", "env", "action_names", "games"}
 
 
 def trace_path(video: Path) -> Path:
-    """Where the trace of a video is kept.
+    """Returns the path of a video's trace.
 
     Raises:
-      UserError: a file of another kind, such as a run's summary.json, has this name.
+      UserError: a file of another kind, such as a run's ``summary.json``, has this path.
     """
     path = video.with_suffix(".json")
     try:
@@ -34,7 +34,16 @@ def trace_path(video: Path) -> Path:
 
 
 def write_trace(path: Path, about: dict[str, Any], games: list[dict[str, Any]]) -> None:
-    """Writes the trace of a whole video, old or new and never half; UserError where it cannot be written."""
+    """Writes the trace of a video in one piece, so that no reader finds half a file.
+
+    Args:
+      path: where the trace goes.
+      about: what ``about_video`` returns.
+      games: what ``trace_of_game`` returns for each game of the video.
+
+    Raises:
+      UserError: the trace cannot be written.
+    """
     try:
         write_json(path, {**about, "games": games})
     except OSError as error:
@@ -42,7 +51,13 @@ def write_trace(path: Path, about: dict[str, Any], games: list[dict[str, Any]]) 
 
 
 def trace_of_game(played: PlayedEpisode, config: Config, *, has_value: bool) -> dict[str, Any]:
-    """One game's part of a trace: a number, or A probabilities, for each of its T agent steps."""
+    """Makes one game's part of a trace, with a number, or A probabilities, for each of its T agent steps.
+
+    Args:
+      played: the episode.
+      config: the configuration of the run, which says how returns-to-go are computed.
+      has_value: whether the policy has a value head; without one, ``values`` is None.
+    """
     return {
         "return": float(played.rewards.sum(dtype=np.float64)),
         "rewards": played.rewards.tolist(),
@@ -54,21 +69,21 @@ def trace_of_game(played: PlayedEpisode, config: Config, *, has_value: bool) -> 
 
 
 def returns_to_go(config: Config, rewards: np.ndarray, life_lost: np.ndarray) -> np.ndarray:
-    """What follows each agent step of a whole game, as the run's learner counts it.
+    """Computes the return-to-go of each agent step of a whole episode, as the run's learner defines it.
 
     Args:
-      config: of the run.
-      rewards: ``f32[T]``, unclipped.
-      life_lost: ``bool[T]``.
+      config: the configuration of the run.
+      rewards: the unclipped rewards, ``f32[T]``.
+      life_lost: whether a life was lost in each agent step, ``bool[T]``.
 
     Returns:
-      ``f32[T]``.
+      The returns-to-go, ``f32[T]``.
     """
     return LEARNERS[config.run.learner].returns_to_go(own_section(config), rewards, life_lost)
 
 
 def about_video(checkpoint: int, env: EnvConfig, *, greedy: bool, seed: int, action_names: list[str]) -> dict[str, Any]:
-    """What holds for all games of a video."""
+    """Makes the part of a trace that describes all games of a video."""
     return {
         "checkpoint": checkpoint,
         "env": dataclasses.asdict(env),

@@ -1,7 +1,6 @@
-"""Writing H.264 videos with the ffmpeg that imageio-ffmpeg brings along.
+"""Writes H.264 videos with the ffmpeg program that imageio-ffmpeg ships.
 
-The program is started here and not through imageio-ffmpeg's own functions, which fork; a process that runs JAX
-must not.
+This file starts ffmpeg itself, because imageio-ffmpeg's own functions fork, and a process that runs JAX must not fork.
 """
 
 import errno
@@ -24,12 +23,12 @@ SECONDS_FOR_LAST_WORDS = 5.0
 
 
 class VideoWriter:
-    """Takes frames of one size, ``uint8[H, W, 3]``, at 60 a second, and gives them to ffmpeg.
+    """Sends frames of one size, ``uint8[H, W, 3]``, to ffmpeg; 60 of them are a second of video.
 
     Args:
-      path: of the video, for sentences.
-      ffmpeg: the process, which reads frames from its stdin until that is closed.
-      said: where it writes its words.
+      path: path of the video, which error sentences name.
+      ffmpeg: the process, which reads frames from its stdin until its stdin is closed.
+      said: file that collects ffmpeg's output.
     """
 
     def __init__(self, path: Path, ffmpeg: subprocess.Popen[bytes], said: IO[bytes]):
@@ -38,7 +37,7 @@ class VideoWriter:
         self.frames = 0
 
     def write(self, frame: np.ndarray) -> None:
-        """Adds a frame; UserError where ffmpeg has ended."""
+        """Adds a frame; raises UserError where ffmpeg has ended."""
         try:
             self._stream.write(np.ascontiguousarray(frame).data)
         except OSError as error:
@@ -46,7 +45,7 @@ class VideoWriter:
         self.frames += 1
 
     def finish(self) -> None:
-        """Returns when ffmpeg has written all frames; UserError where it could not."""
+        """Returns when ffmpeg has written all frames; raises UserError where ffmpeg could not."""
         try:
             self._stream.close()
         except OSError as error:
@@ -55,16 +54,16 @@ class VideoWriter:
             raise self._refusal(f"ffmpeg ended with {self._ffmpeg.returncode}")
 
     def end(self) -> None:
-        """Ends ffmpeg, whatever it does; a second time is harmless."""
-        with suppress(OSError):  # what is still in the buffer has nowhere to go
+        """Ends ffmpeg, whatever it is doing. A second call does nothing."""
+        with suppress(OSError):  # frames that are still in the buffer are dropped
             self._stream.close()
         self._ffmpeg.kill()
         self._ffmpeg.wait()
 
     def _refusal(self, reason: str | None) -> UserError:
-        """The sentence about ffmpeg's own end, for whose last words it gets a moment."""
+        """Makes the error from ffmpeg's last line of output, after giving ffmpeg a moment to write it."""
         with suppress(OSError):
-            self._stream.close()  # ffmpeg would wait for more frames, and we for ffmpeg
+            self._stream.close()  # otherwise ffmpeg waits for more frames while this method waits for ffmpeg
         with suppress(subprocess.TimeoutExpired):
             self._ffmpeg.wait(SECONDS_FOR_LAST_WORDS)
         self._said.seek(0)
@@ -74,21 +73,23 @@ class VideoWriter:
 
 @contextmanager
 def video_place(path: Path) -> Iterator[None]:
-    """Holds the place of a video, which is tried before a game is played: no other process writes it meanwhile.
+    """Reserves the path of a video, so that no other process writes it meanwhile.
+
+    The path is checked before a game is played, so that no game is played in vain.
 
     Raises:
-      UserError: the video cannot be written there, or another process writes it just now.
+      UserError: the video cannot be written there, or another process is writing it.
     """
     unfinished = unfinished_path(path)
     try:
         if path.is_dir():
             raise IsADirectoryError(errno.EISDIR, "a folder has this name")
         path.parent.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(unfinished, blocking=False)  # the file itself, so that nothing else is left
+        lock = FileLock(unfinished, blocking=False)  # locks the unfinished video itself, so no lock file remains
         lock.acquire()
     except Timeout as error:
         raise UserError(
-            f"{path}: another process writes this video just now; wait for it, or choose another name with --out"
+            f"{path}: another process is writing this video; wait for it, or choose another name with --out"
         ) from error
     except OSError as error:
         raise UserError(f"{path}: cannot be written: {error.strerror or error}") from error
@@ -102,18 +103,22 @@ def video_place(path: Path) -> Iterator[None]:
 
 @contextmanager
 def write_video(path: Path, size: tuple[int, int]) -> Iterator[VideoWriter]:
-    """Opens a video of ``size`` (width and height, both even); it is at ``path`` when it is whole, and not before.
+    """Writes a video, which appears at ``path`` only when it is complete.
 
-    Its place is held (``video_place``). ffmpeg has ended when this does, however it does.
+    The caller reserves the path with ``video_place``. ffmpeg has always ended when the context is left.
+
+    Args:
+      path: where the video goes.
+      size: width and height of the frames, both even.
 
     Raises:
-      UserError: ffmpeg is missing, or it could not encode the frames or write the file.
+      UserError: ffmpeg is missing, cannot encode the frames, or cannot write the file.
     """
     unfinished = unfinished_path(path)
     with open(os.memfd_create("ffmpeg"), "w+b") as said:
         try:
             ffmpeg = subprocess.Popen(_command(unfinished, size), stdin=subprocess.PIPE, stdout=said, stderr=said)
-        except (OSError, RuntimeError) as error:  # imageio-ffmpeg raises the latter
+        except (OSError, RuntimeError) as error:  # imageio-ffmpeg raises RuntimeError where there is no ffmpeg
             raise UserError(f"{path}: the video cannot be encoded: ffmpeg cannot be started: {error}") from error
         video = VideoWriter(path, ffmpeg, said)
         try:

@@ -1,4 +1,4 @@
-"""From what runs left to the charts and tables that show it."""
+"""Makes the charts of a report from the logs of runs."""
 
 from collections.abc import Sequence
 from itertools import groupby
@@ -15,44 +15,47 @@ from jaxpg.viewing.charts import Chart, Series
 from jaxpg.viewing.run_log import RunLog
 
 POINTS = 240
-"""Points of a line; more of them would not be seen."""
+"""Most points of a line; nobody could see more."""
 DOTS = 1200
-"""Dots of one series."""
+"""Most dots of one series."""
 FEWEST_SEEDS = 3
-"""Runs from which on a band is drawn; two runs' interval is thirteen standard errors wide and hides all lines."""
+"""Least number of runs whose mean has an interval. Two runs' interval is so wide that it hides all lines: the mean plus
+and minus thirteen standard errors.
+"""
 ROUNDING = 1e-6
-"""A number that is never larger, such as the divergence of a policy from itself, is nothing to look at."""
+"""A metric that is never larger is not shown, such as the divergence of a policy from itself."""
 PHASES = ("emulate", "act", "learn", "other")
 COMMON = {"iteration", "agent_steps", "frames", "episodes", "wall_seconds", "agent_steps_per_second"}
-"""What every learner's records have besides the return and the phases."""
+"""Keys that the records of all learners have, besides the return and the phases."""
 
 
 class Run(NamedTuple):
-    """A run with its place on the page."""
+    """A run with its name, colour and dash pattern on the page."""
 
     name: str
+    """Name that no other run on the page has."""
     log: RunLog
     color: int
-    """Shared by runs that differ by the seed only."""
+    """Number of the colour, which runs share if they differ only by the seed."""
     group: str
-    """Name of these runs together; that of the run where it is the only one."""
+    """Common name of the runs that share the colour; ``name`` where the run is the only one."""
     dash: int
-    """Number of the run among those of its colour."""
+    """Number of the run among the runs that share the colour."""
 
 
 class Scale(NamedTuple):
-    """An axis in units that a person can read."""
+    """The unit of an axis, chosen so that its numbers are easy to read."""
 
     label: str
     divisor: float
 
 
 TIME_SCALES = [(Scale("hours", 3600), 3 * 3600), (Scale("minutes", 60), 180), (Scale("seconds", 1), 0)]
-"""Each with the seconds from which on it is used."""
+"""Time scales, each with the least number of seconds for which it is used."""
 
 
 def number_runs(logs: Sequence[RunLog]) -> list[Run]:
-    """Gives each run a name that no other has, and a colour that it shares with runs that differ by the seed only."""
+    """Gives each run a unique name, and a colour that it shares with the runs that differ only by the seed."""
     names: list[str] = []
     for log in logs:
         names.append(next(n for n in (log.name, *(f"{log.name} ({i})" for i in range(2, 1000))) if n not in names))
@@ -70,7 +73,7 @@ def number_runs(logs: Sequence[RunLog]) -> list[Run]:
 
 
 def learning_charts(runs: Sequence[Run]) -> list[Chart]:
-    """Mean return of the last 100 games against agent steps and against time."""
+    """Draws the mean return of the last 100 episodes against agent steps and against time."""
     steps = _steps_scale([run.log for run in runs])
     seconds = max((r["wall_seconds"] or 0 for run in runs for r in run.log.records[-1:]), default=0.0)
     time = next(scale for scale, least in TIME_SCALES if seconds >= least)
@@ -86,7 +89,7 @@ def learning_charts(runs: Sequence[Run]) -> list[Chart]:
 
 
 def _curves(runs: Sequence[Run], key: str, divisor: float) -> list[Series]:
-    """A line for each run; where several differ by the seed only, behind their mean with its interval."""
+    """Makes a line for each run. Where runs differ only by the seed, their lines are behind the line of their mean."""
     series = []
     for color, same in groupby(sorted(runs, key=lambda run: run.color), key=lambda run: run.color):
         group = list(same)
@@ -103,7 +106,7 @@ def _curves(runs: Sequence[Run], key: str, divisor: float) -> list[Series]:
 
 
 def _mean_of(lines: Sequence[tuple[np.ndarray, np.ndarray]], name: str, color: int) -> list[Series]:
-    """The mean as far as all runs go."""
+    """Makes the line of the mean over several runs, with its interval, as far as all of the runs go."""
     first, last = max(x[0] for x, _ in lines), min(x[-1] for x, _ in lines)
     if first >= last:
         return []
@@ -126,7 +129,11 @@ def _target_levels(runs: Sequence[Run]) -> list[Series]:
 
 
 def games_chart(run: Run, index: int) -> Chart | None:
-    """Every game's return; of a search by candidate, with the means of those that played again."""
+    """Draws the return of every episode of training; None where no episode has ended.
+
+    For a search, the horizontal axis is the candidate, and a second series shows the means of the fresh episodes that
+    finalists played.
+    """
     games = run.log.games
     if not games:
         return None
@@ -142,7 +149,10 @@ def games_chart(run: Run, index: int) -> Chart | None:
 
 
 def _candidates_chart(run: Run, returns: np.ndarray, index: int, search_episodes: int) -> Chart:
-    """A candidate's first ``search_episodes`` games are the search's; what it plays after them is fresh."""
+    """Draws the returns of a search by candidate.
+
+    The first ``search_episodes`` episodes of a candidate belong to the search; its later episodes are fresh.
+    """
     candidate = np.array([game.candidate for game in run.log.games])
     nth = np.zeros(candidate.size, int)
     seen: dict[int, int] = {}
@@ -165,7 +175,7 @@ def _means(candidate: np.ndarray, returns: np.ndarray, which: np.ndarray) -> tup
 
 
 def evaluation_chart(runs: Sequence[Run]) -> Chart | None:
-    """Every evaluated game as a dot, a row for each evaluation, and the mean with its interval."""
+    """Draws a row for each evaluation: every episode as a dot, and the mean with its interval."""
     series: list[Series] = []
     rows: list[str] = []
     for run, evaluation in [(one, evaluation) for one in runs for evaluation in one.log.evaluations]:
@@ -183,7 +193,7 @@ def evaluation_chart(runs: Sequence[Run]) -> Chart | None:
 
 
 def describe(evaluation: Evaluation) -> str:
-    """Which policy played how, and how many games: as "checkpoint 7, greedy, 64 games (25 different, 3 cut)"."""
+    """Describes an evaluation, such as "checkpoint 7, greedy, 64 games (25 different, 3 cut by the time limit)"."""
     seed = f", seed {evaluation.seed}" if evaluation.seed else ""
     remarks = []
     if evaluation.distinct is not None and evaluation.distinct < evaluation.episodes:
@@ -195,7 +205,7 @@ def describe(evaluation: Evaluation) -> str:
 
 
 def time_chart(runs: Sequence[Run]) -> Chart | None:
-    """Microseconds of an agent step by phase, the first iterations with their compilation left out."""
+    """Draws how many microseconds an agent step takes in each phase, without the first iterations, which compile."""
     series: list[Series] = []
     for row, run in enumerate(runs):
         left = 0.0
@@ -208,7 +218,10 @@ def time_chart(runs: Sequence[Run]) -> Chart | None:
 
 
 def phase_microseconds(records: Sequence[Record]) -> dict[str, float]:
-    """Microseconds of an agent step in each phase; nothing without records."""
+    """Computes the mean microseconds of an agent step in each phase; empty without records.
+
+    The first iterations are left out, because they compile.
+    """
     settled = records[len(records) // 20 + 1 :] or records
     if not settled:
         return {}
@@ -218,7 +231,7 @@ def phase_microseconds(records: Sequence[Record]) -> dict[str, float]:
 
 
 def signal_charts(runs: Sequence[Run]) -> list[Chart]:
-    """The learner's own metrics, such as entropy."""
+    """Draws the learner's own metrics, such as entropy, against agent steps."""
     scale = _steps_scale([run.log for run in runs])
     names = sorted({name for run in runs for record in run.log.records[-1:] for name in record})
     names = [n for n in names if n not in COMMON and n != "return_mean_100" and not n.endswith("_seconds")]
@@ -237,7 +250,7 @@ def signal_charts(runs: Sequence[Run]) -> list[Chart]:
 
 
 def trace_charts(game: dict[str, Any], action_names: Sequence[str], key: str) -> list[Chart]:
-    """A recorded game: rewards as dots, returns-to-go and values as curves; and the actions' probabilities."""
+    """Draws two charts of a recorded episode: its rewards, returns-to-go and values, and the actions' probabilities."""
     rewards, returns = np.array(game["rewards"], float), np.array(game["returns_to_go"], float)
     steps = np.arange(rewards.size, dtype=float)
     rewarded = np.flatnonzero(rewards)
@@ -248,7 +261,7 @@ def trace_charts(game: dict[str, Any], action_names: Sequence[str], key: str) ->
     probabilities = np.array(game["probabilities"], float).reshape(rewards.size, len(action_names))
     most = np.sort(np.argsort(-probabilities.mean(axis=0), kind="stable")[:4])
     if len(action_names) == 2:
-        most = most[:1]  # the other one is the rest
+        most = most[:1]  # the other probability is 1 minus this one
     chances = [
         Series(action_names[a].lower(), "line", *_binned(steps, probabilities[:, a]), i) for i, a in enumerate(most)
     ]
@@ -260,13 +273,13 @@ def trace_charts(game: dict[str, Any], action_names: Sequence[str], key: str) ->
 
 
 def thin(x: np.ndarray, y: np.ndarray, points: int = POINTS) -> tuple[np.ndarray, np.ndarray]:
-    """Leaves out points evenly; the first and the last stay."""
+    """Leaves out points evenly so that at most ``points`` remain; the first and the last stay."""
     keep = np.unique(np.linspace(0, x.size - 1, min(points, x.size)).astype(int))
     return x[keep], y[keep]
 
 
 def _binned(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Means of neighbours, so that noise does not hide the trend."""
+    """Replaces neighbouring points by their means, so that noise does not hide the trend."""
     edges = np.unique(np.linspace(0, x.size, min(POINTS // 2, x.size) + 1).astype(int))
     count = np.diff(edges)
     return np.add.reduceat(x, edges[:-1]) / count, np.add.reduceat(y, edges[:-1]) / count

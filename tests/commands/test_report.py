@@ -242,7 +242,7 @@ def test_what_cannot_be_read_is_left_out_and_named(tmp_path: Path, capsys: pytes
         "episodes.csv: 2 damaged lines are left out",
         "evaluation.json: damaged",
         "summary.json is damaged and left out",
-        "8.mp4 is no file of this run's own",
+        "8.mp4 is not a regular file and left out",
         "6.json is damaged and left out",
         "7.json is damaged and left out",
         "checkpoints/4: the checkpoint is damaged",
@@ -304,7 +304,7 @@ def test_a_run_that_has_just_begun_is_shown_as_far_as_it_is(tmp_path: Path, caps
     out = tmp_path / "page.html"
     _report(folder, "--out", out, "--png", tmp_path / "png")
     assert "new: no metrics.jsonl yet" in capsys.readouterr().out
-    assert "not yet, or broken off" in Page(out).text
+    assert "not yet, or interrupted" in Page(out).text
     made_run(tmp_path / "first", returns=[])
     _report(tmp_path / "first", "--out", out)
     assert [figure["id"] for figure in Page(out).all("figure")] == ["time", "signal_entropy"], "no game has ended"

@@ -51,7 +51,7 @@ def test_an_action_is_chosen_by_name_or_number(subset: tuple[int | str, ...]) ->
     ("subset", "says"),
     [
         ((6,), "6 is not an action of this game; its actions are 0 to 5: NOOP, FIRE, "),
-        ((-1,), "no action"),
+        ((-1,), "-1 is not an action"),
         (("UP",), "UP is not an action of this game; its actions are 0 to 5: NOOP, FIRE, RIGHT, "),
         ((2, 2), "twice"),
         ((2, "RIGHT"), "twice"),

@@ -23,6 +23,7 @@ import jax
 from jaxpg.cli import parse_train
 from jaxpg.config import Config, dump, load_recipe
 from jaxpg.core.errors import UserError
+from jaxpg.envs.footprint import emulators
 from jaxpg.experiment import build
 from jaxpg.machine import memory_estimate as sizes
 from jaxpg.policies.observations import make_observation
@@ -86,7 +87,7 @@ def _start(path: Path, run: Path) -> str | None:
 
 def _fewer_lanes(config: Config) -> Config:
     """The same with few lanes where the machine would hold them all, so that building it is quick."""
-    sizes.check_memory([sizes.emulators(config.env, make_observation(config.observation).needs)])
+    sizes.check_memory([emulators(config.env, make_observation(config.observation).needs)])
     return dataclasses.replace(config, env=dataclasses.replace(config.env, num_lanes=MOST_LANES))
 
 

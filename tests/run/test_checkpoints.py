@@ -292,7 +292,7 @@ def test_an_unfinished_save_is_no_checkpoint_and_is_taken_away(checkpoints, tmp_
     (unfinished / "state" / "half").write_bytes(b"x")
     assert checkpoints.iterations() == [3]
     assert bits(checkpoints.newest_whole(state(seed=1))[0]) == bits(state())
-    assert "7.unfinished: this save was not finished" in capsys.readouterr().err
+    assert "7.unfinished: this save was interrupted" in capsys.readouterr().err
     assert [path.name for path in folder.iterdir()] == ["3"]
 
 

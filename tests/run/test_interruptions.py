@@ -241,7 +241,7 @@ def test_while_a_run_goes_on_with_a_larger_budget_and_after_it_was_killed_nothin
     assert ended == [None]
     assert not (folder / "summary.json").exists()
     assert read_run(str(folder)).ended is None
-    assert runs_table(number_runs([read_run(str(folder))])).rows[0][-1] == "not yet, or broken off"
+    assert runs_table(number_runs([read_run(str(folder))])).rows[0][-1] == "not yet, or interrupted"
     assert load_recipe(folder / "config.yaml").run.budget_agent_steps == 5 * PER_ITERATION
     run("--resume", str(folder))
     (change,) = [one for one in load_history(folder / "config.yaml") if one.setting == "run.budget_agent_steps"]

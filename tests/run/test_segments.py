@@ -55,7 +55,7 @@ def test_the_default_never_exceeds_a_minute_and_a_tenth_of_a_run_by_more_than_ga
 @pytest.mark.parametrize(
     ("agent_steps", "lanes", "sentence"),
     [
-        (11, 4, "runs/a: the checkpoint cannot be played on: its games are longer than the run"),
+        (11, 4, "runs/a: the run cannot go on from its checkpoint: its games are longer than the run"),
         (2**31 - 1, 4, "checkpoint.segment_agent_steps: the run needs about"),
     ],
 )

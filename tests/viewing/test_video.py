@@ -77,7 +77,7 @@ def test_without_ffmpeg_there_is_a_sentence(tmp_path: Path, monkeypatch: pytest.
 def test_a_place_is_tried_and_held_before_the_games(tmp_path: Path) -> None:
     path = tmp_path / "videos" / "game.mp4"
     with video_place(path):
-        with pytest.raises(UserError, match=r"game.mp4: another process writes this video just now"), video_place(path):
+        with pytest.raises(UserError, match=r"game.mp4: another process is writing this video"), video_place(path):
             raise AssertionError
         with video_place(path.with_name("other.mp4")):
             pass
