@@ -64,9 +64,7 @@ def build(config: Config, player: Player | None = None, team: Team | None = None
     spec = _spec(env, observation.needs)
     policy = _policy(kind, config, input_shape(observation, spec), spec.num_actions)
     learner = _learner(kind, config, policy, observation, input_shape(observation, spec), team)
-    num_pools = _num_pools(
-        env, num_lanes, learns=learns, comes_to_rest=not learns or learner.episodes_to_play is not None
-    )
+    num_pools = _num_pools(env, num_lanes, learns=learns)
     footprint.check_threads(env, num_pools * len(team.devices), num_lanes // num_pools)
     keeps_tape = player.keeps_tape if player else learner.keeps_tape
     rollout_agent_steps = AGENT_STEPS_PER_LOOK
@@ -226,13 +224,15 @@ def _memory(
     ]
 
 
-def _num_pools(env: EnvConfig, num_lanes: int, *, learns: bool, comes_to_rest: bool) -> int:
+def _num_pools(env: EnvConfig, num_lanes: int, *, learns: bool) -> int:
     """Chooses the number of pools into which the lanes are divided; docs/results.md shows what pools gain.
 
-    Where a fixed number of episodes is played, pools of at least four lanes come to rest one by one as the last
-    episodes end. Otherwise all lanes play all the time, and several pools help only on an accelerator, whose work
-    overlaps with emulation. Episodes do not depend on the pools. So a player, whose number of lanes may differ from the
-    training's, gets the largest number of pools that divides both ``env.num_pools`` and its lanes.
+    A player plays a fixed number of episodes, so its pools of at least four lanes come to rest one by one as the last
+    episodes end. The rounds of a learner come to rest, too, but there every lane has weights of its own, and acting
+    pool by pool costs more than the emulation that it saves (docs/performance.md): so several pools help training only
+    on an accelerator, whose work overlaps with emulation. Episodes do not depend on the pools. So a player, whose
+    number of lanes may differ from the training's, gets the largest number of pools that divides both
+    ``env.num_pools`` and its lanes.
 
     Raises:
       UserError: training cannot divide its lanes into ``env.num_pools`` pools.
@@ -241,7 +241,7 @@ def _num_pools(env: EnvConfig, num_lanes: int, *, learns: bool, comes_to_rest: b
         raise UserError(f"env.num_pools: {env.num_pools} pools cannot share {num_lanes} lanes evenly")
     if env.num_pools:
         return math.gcd(env.num_pools, num_lanes)
-    if not comes_to_rest:
+    if learns:
         return 1 if jax.default_backend() == "cpu" else math.gcd(2, num_lanes)
     pools = math.gcd(8, max(num_lanes // 4, 1), num_lanes)
     return 1 if footprint.too_many_threads(env, pools, num_lanes // pools) else pools

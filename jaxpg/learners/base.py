@@ -48,8 +48,8 @@ class Learner(NamedTuple):
     """Whether policies take the most probable action instead of a sampled one."""
     episodes_to_play: Callable[[Any], np.ndarray] | None = None
     """``state -> i64[J]``: the episodes still to play in this round, given by their candidates' ids, one entry an
-    episode. An empty array ends the run. Towards the end of a round more and more lanes are idle; so the lanes are
-    divided into pools, and a pool in which no candidate plays is no longer emulated."""
+    episode. An empty array ends the run. Towards the end of a round more and more lanes are idle; a pool in
+    which no candidate plays is no longer emulated."""
     progress_metrics: tuple[str, ...] = ()
     """The metrics that progress lines show, such as the generation."""
     report: Callable[[dict[str, float]], str] | None = None

@@ -94,12 +94,3 @@ def test_a_players_pools_divide_its_lanes(num_lanes: int, num_pools: int, num_th
     experiment = build(PROBE, Player(env))
     assert [pool.num_lanes for pool in experiment.rollout.pools] == [num_lanes // pools] * pools
     experiment.rollout.close()
-
-
-@pytest.mark.parametrize(("learner", "pools"), [("random_search", 8), ("evolution", 8), ("reinforce", 1)])
-def test_only_a_learner_with_rounds_has_lanes_that_come_to_rest(learner: str, pools: int) -> None:
-    env, run = dataclasses.replace(PROBE.env, num_lanes=32), RunConfig(learner=learner)
-    config = dataclasses.replace(PROBE, env=env, run=run, optimizer=OptimizerConfig(schedule="constant"))
-    experiment = build(config)
-    assert [pool.num_lanes for pool in experiment.rollout.pools] == [32 // pools] * pools
-    experiment.rollout.close()
