@@ -380,6 +380,7 @@ checkpoints.close()
 """No file may grow beyond what fits: what a disk does that fills up between the look for room and the write."""
 
 
+@pytest.mark.long
 def test_a_save_that_fails_midway_says_one_thing_alone(tmp_path):
     command = [sys.executable, "-c", FAIL_IN_SAVES, str(tmp_path)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)

@@ -118,7 +118,9 @@ def test_without_replay_a_resumed_run_begins_new_games_and_says_so(uninterrupted
     assert untimed(records(folder))[10:] != untimed(records(uninterrupted))[10:]
 
 
-@pytest.mark.parametrize("iteration", [6, 10, 14])
+@pytest.mark.parametrize(
+    "iteration", [6, pytest.param(10, marks=pytest.mark.long), pytest.param(14, marks=pytest.mark.long)]
+)
 def test_a_run_that_was_killed_repeats_itself_to_the_bit_from_its_last_save(
     iteration, uninterrupted, tmp_path, monkeypatch
 ):
@@ -148,7 +150,7 @@ def uninterrupted_segments(tmp_path_factory) -> Path:
     return cartpole(tmp_path_factory.mktemp("segments") / "whole", *SEGMENTS, iterations=8)
 
 
-@pytest.mark.parametrize("iteration", [4, 7])
+@pytest.mark.parametrize("iteration", [4, pytest.param(7, marks=pytest.mark.long)])
 def test_a_run_of_several_segments_is_resumed_to_the_bit(iteration, uninterrupted_segments, signals, tmp_path):
     """Ended where a segment ends, and in the fourth one."""
     signals.send(signal.SIGTERM, iteration=iteration)

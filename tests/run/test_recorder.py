@@ -229,6 +229,7 @@ def test_a_signal_while_the_last_videos_are_made(
     assert not (tmp_path / "late").exists()
 
 
+@pytest.mark.long
 @pytest.mark.usefixtures("prompt")
 def test_a_real_recorder_that_is_ended_leaves_nothing_unfinished(trained: Path, tmp_path: Path) -> None:
     folder = tmp_path / "run"
