@@ -8,6 +8,7 @@ from pathlib import Path
 
 from jaxpg.cli import parse_train
 from jaxpg.core.errors import UserError
+from jaxpg.machine.console import speak
 from jaxpg.machine.signals import Stop
 from jaxpg.machine.xla import keep_compiled_code
 from jaxpg.parallel.processes import DistributedConfig, joined_team
@@ -22,6 +23,7 @@ CARTPOLE = [
 PER_ITERATION = LANES * 8
 REINFORCE = [
     *(*CARTPOLE, "--policy.hidden", "8", "--reinforce.rollout-agent-steps", "8", "--reinforce.td-lambda", "0.9"),
+    *("--reinforce.baseline", "value", "--reinforce.entropy-bonus", "0.01"),
     *("--optimizer.name", "sgd", "--optimizer.schedule", "constant", "--optimizer.max-gradient-norm", "0"),
     *("--optimizer.learning-rate", "0.5"),
 ]
@@ -57,6 +59,7 @@ def train(team: Team, argv: list[str]) -> int:
 def main() -> int:
     folder, processes, process, address = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]), sys.argv[4]
     keep_compiled_code()
+    speak()  # as a command does
     if processes == 1:
         together = DistributedConfig()
     elif address == "auto":
