@@ -13,7 +13,7 @@ from jaxpg import __version__
 from jaxpg.cli import TrainArguments, open_recipe, parse_train
 from jaxpg.config import Config, flatten, load_run
 from jaxpg.core.errors import FaultError
-from jaxpg.core.user_modules import NOBODY, Trust, import_all
+from jaxpg.core.user_modules import Trust, import_all
 from jaxpg.experiment import build
 from jaxpg.machine.command import run_command
 from jaxpg.machine.prepared import CallableModule, prepare_process
@@ -61,7 +61,7 @@ def train(
       FaultError: emulators failed, or the end of the run could not be saved. The newest checkpoint can be resumed.
     """
     if config is None:
-        config = load_run(str(folder), Trust(everything=True) if trust_imports else NOBODY) if resume else open_recipe()
+        config = load_run(str(folder), Trust(everything=trust_imports)) if resume else open_recipe()
     import_all(config.imports)
     if folder and not resume:
         config = dataclasses.replace(config, run=dataclasses.replace(config.run, dir=str(folder)))
