@@ -20,7 +20,7 @@ from jaxpg.core.types import Episodes, Experience, Params, Population
 from jaxpg.core.validation import STRICT, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 from jaxpg.learners.base import Ingredients, Learner, LearnerKind, Metrics, Sizes
 from jaxpg.learners.episode_counts import add_episodes, best_scored, missing_episodes
-from jaxpg.learners.observation_statistics import add_seen, moments
+from jaxpg.learners.observation_statistics import add_seen, input_clip_fraction, moments
 from jaxpg.learners.optimizers import learning_rate_at, make_optimizer
 from jaxpg.learners.statistics import Statistics, no_statistics
 from jaxpg.machine import memory_estimate
@@ -48,7 +48,8 @@ class EvolutionConfig:
     episodes_per_candidate: PositiveInt = 1
     """Games whose mean return is a candidate's score."""
     normalize_observations: bool = False
-    """Whether inputs are standardised by the mean and standard deviation of all earlier inputs (ARS-V2)."""
+    """Whether inputs are standardised by the mean and standard deviation of all earlier inputs (ARS-V2), and clipped to
+    [-10, 10]. The metric input_clip_fraction is the share of inputs that the clip bounds."""
     greedy: bool = True
     """Whether candidates take the most probable action; else they sample."""
     generations: NonNegativeInt = 0
@@ -150,12 +151,13 @@ class _Evolution:
             state.return_sums, state.num_games, episodes.candidate - first, episodes.episode_return
         )
         state = state._replace(return_sums=jnp.asarray(sums), num_games=jnp.asarray(counts))
-        if config.normalize_observations:
-            seen = add_seen(state.statistics, self._observation, experiences, self._team)
-            state = state._replace(statistics=seen)
         rate = self._learning_rate(progress)
         scored = counts >= config.episodes_per_candidate
         metrics: Metrics = {"generation": state.generation, "scored": np.mean(scored), "learning_rate": rate}
+        if config.normalize_observations:
+            share = input_clip_fraction(state.params, self._observation, experiences, self._team)
+            metrics["input_clip_fraction"] = share
+            state = state._replace(statistics=add_seen(state.statistics, self._observation, experiences, self._team))
         if scored.all():
             state, of_generation = self._next_generation(state, sums / counts, rate)
             metrics |= of_generation

@@ -28,7 +28,7 @@ from jaxpg.learners.minibatches import (
     with_fitting_minibatch,
 )
 from jaxpg.learners.objective import objective, policy_loss_for
-from jaxpg.learners.observation_statistics import add_seen, moments
+from jaxpg.learners.observation_statistics import add_seen, input_clip_fraction, moments
 from jaxpg.learners.optimizers import learning_rate_at, make_optimizer
 from jaxpg.learners.reinforce_config import ReinforceConfig
 from jaxpg.learners.returns import credit, lambda_returns, transformed
@@ -157,7 +157,9 @@ class _Reinforce:
     ) -> tuple[ReinforceState, Metrics]:
         del episodes  # the experiences hold the rewards of every agent step
         params, optimizer_state, statistics = state.params, state.optimizer, state.statistics
+        at_clip: Metrics = {}
         if self._config.normalize_observations:  # before the updates, which consume the params and their mean
+            at_clip = {"input_clip_fraction": input_clip_fraction(params, self._observation, experiences, self._team)}
             statistics = add_seen(statistics, self._observation, experiences, self._team)
         scheduled = self._scheduled(progress)
         rate, bonus = (np.asarray(x, np.float32) for x in scheduled.values())
@@ -170,7 +172,7 @@ class _Reinforce:
         assert means is not None
         if self._config.normalize_observations:
             params |= moments(statistics)
-        metrics |= means | scheduled | {"weight_norm": self._weight_norm(params)}
+        metrics |= means | scheduled | at_clip | {"weight_norm": self._weight_norm(params)}
         return ReinforceState(params, optimizer_state, returns, statistics, key), metrics
 
     def _scheduled(self, progress: float) -> Metrics:

@@ -48,7 +48,8 @@ class ReinforceConfig:
     The values that videos show are then standardised too."""
     normalize_observations: bool = False
     """Whether inputs are standardised by the mean and standard deviation of all earlier inputs, and clipped to
-    [-10, 10]. What is constant on the screen then becomes 0 and has no influence on learning."""
+    [-10, 10]. What is constant on the screen then becomes 0 and has no influence on learning. The metric
+    input_clip_fraction is the share of inputs that the clip bounds."""
     entropy_bonus: NonNegativeFloat = 0.01
     """Weight of the policy's entropy in the loss at the start, against premature certainty."""
     final_entropy_bonus_fraction: Fraction = 0.1

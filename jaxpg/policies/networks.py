@@ -271,11 +271,16 @@ def with_normalizer(policy: PolicyFunctions, shape: tuple[int, ...]) -> PolicyFu
         return {"policy": policy.init(key), "mean": jnp.zeros(shape), "std": jnp.ones(shape)}
 
     def apply(params: Params, observations: jax.Array) -> tuple[jax.Array, jax.Array]:
-        mean, std = jax.lax.stop_gradient((params["mean"], params["std"]))
-        standardised = (unit_scale(observations) - mean) / std
-        return policy.apply(params["policy"], jnp.clip(standardised, -MOST_DEVIATIONS, MOST_DEVIATIONS))
+        inputs = standardised(params, observations)
+        return policy.apply(params["policy"], jnp.clip(inputs, -MOST_DEVIATIONS, MOST_DEVIATIONS))
 
     return PolicyFunctions(init=init, apply=apply, has_value=policy.has_value)
+
+
+def standardised(params: Params, observations: jax.Array) -> jax.Array:
+    """Computes ``(observation - mean) / std`` with the params of ``with_normalizer``, before the clip."""
+    mean, std = jax.lax.stop_gradient((params["mean"], params["std"]))
+    return (unit_scale(observations) - mean) / std
 
 
 def on_tape(policy: PolicyFunctions, observation: Observation) -> Callable[[Params, jax.Array], Outputs]:

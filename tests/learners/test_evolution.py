@@ -201,7 +201,7 @@ def test_the_last_generation_is_the_last() -> None:
 def test_observations_are_standardised_by_all_that_was_seen() -> None:
     config = EvolutionConfig(pairs=1, normalize_observations=True)
     learner = _learner(config)
-    params = {"policy": WEIGHTS, "mean": jnp.zeros(2), "std": jnp.ones(2)}
+    params = {"policy": WEIGHTS, "mean": jnp.zeros(2), "std": jnp.full(2, 0.3)}
     state = learner.init(jax.random.key(0), jax.tree.map(jnp.copy, params))
     rng = np.random.default_rng(0)
     seen = []
@@ -212,7 +212,8 @@ def test_observations_are_standardised_by_all_that_was_seen() -> None:
         tape = Tape(jnp.asarray(observations), jnp.zeros((6, 4), jnp.int32), jnp.zeros((6, 4, 2)), jnp.zeros((6, 4)))
         games = ([0, 1], [1.0, 2.0]) if part == 2 else ([], [])
         before = state.params["mean"]
-        state, _ = learner.tell(state, *_told(*games, tape, acted), 0.0)
+        state, metrics = learner.tell(state, *_told(*games, tape, acted), 0.0)
+        assert metrics["input_clip_fraction"] == pytest.approx((np.abs(seen[-1]) >= 3.0).mean(), rel=1e-6)
         if part < 2:
             assert np.array_equal(state.params["mean"], before), "within a generation all play by the same moments"
     everything = np.concatenate(seen)

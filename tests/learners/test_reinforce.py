@@ -375,10 +375,18 @@ def test_standardised_inputs_follow_what_was_seen_and_are_not_learned() -> None:
         team=Team.alone(), learning_rate=lambda progress: 1.0, input_shape=(FEATURES,),
     )  # fmt: skip
     state = learner.init(jax.random.key(0), policy.init(jax.random.key(0)))
-    state, _ = learner.tell(state, [experience], experience.episodes, 0.0)
-    plain, _ = _tell(BARE, experience)
+    state, metrics = learner.tell(state, [experience], experience.episodes, 0.0)
+    assert metrics["input_clip_fraction"] == 0, "nothing was known yet, and no input is 10"
+    plain, plain_metrics = _tell(BARE, experience)
+    assert "input_clip_fraction" not in plain_metrics
     np.testing.assert_allclose(state.params["policy"]["w"], plain.params["w"], rtol=1e-5)  # nothing was known yet
     other = _experience(seed=1)
+    known, far = jax.tree.map(np.asarray, state.params), 30 * other.tape.observation
+    _, metrics = learner.tell(
+        jax.tree.map(jnp.copy, state), [other._replace(tape=other.tape._replace(observation=far))], other.episodes, 0.0
+    )
+    at_clip = np.abs((far[:-1] - known["mean"]) / known["std"]) >= 10
+    assert metrics["input_clip_fraction"] == pytest.approx(at_clip.mean()), "by what was known before"
     state, _ = learner.tell(state, [other], other.episodes, 0.0)
     seen = np.concatenate([experience.tape.observation[:-1][acted], other.tape.observation[:-1].reshape(-1, FEATURES)])
     np.testing.assert_allclose(state.params["mean"], seen.mean(axis=0), rtol=1e-5, atol=1e-6)
