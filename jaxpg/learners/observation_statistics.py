@@ -103,7 +103,7 @@ def _clipped_in_rows(
         weight = acted[row].astype(jnp.float32)
         return (so_far[0] + (weight * clipped).sum(), so_far[1] + weight.sum()), None
 
-    return jax.lax.scan(add_row, (jnp.zeros(()), jnp.zeros(())), rows)[0]
+    return jax.lax.scan(add_row, (jnp.zeros(()), jnp.zeros(())), jnp.asarray(rows))[0]
 
 
 @jax.jit
