@@ -2,35 +2,24 @@
 
 import dataclasses
 import sys
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, closing
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, ClassVar
 
-import jax
-import numpy as np
 import tyro
 
 from jaxpg.cli import check_games, open_run, parse_play
 from jaxpg.config import Config, with_overrides
 from jaxpg.core.errors import UserError
-from jaxpg.core.types import Params, VectorEnv
-from jaxpg.envs import make_env
 from jaxpg.envs.config import EnvConfig
 from jaxpg.envs.games import action_names
 from jaxpg.experiment import GREEDY, Actions, Player, build
-from jaxpg.kernel.pieces import Experiment
 from jaxpg.machine.command import run_command
 from jaxpg.machine.console import say
 from jaxpg.machine.durable_files import refuse_links
 from jaxpg.machine.prepared import CallableModule, prepare_process
-from jaxpg.machine.waiting import count_up
 from jaxpg.run.saved_run import restore_params
-from jaxpg.viewing.grid import Grid, Shot, pictures
-from jaxpg.viewing.panel import GAME_SIZE, SIZE, Moment, Panel, scale_game
-from jaxpg.viewing.replayed_episode import COLORS, Moves, PlayedEpisode, frame_by_frame, frames_of_agent_steps, play
-from jaxpg.viewing.trace import about_video, trace_of_game, trace_path, write_trace
-from jaxpg.viewing.video import FRAMES_PER_SECOND, VideoWriter, video_place, write_video
+from jaxpg.viewing.filming import Filming, film_checkpoints, film_grid
 
 
 @dataclasses.dataclass(frozen=True)
@@ -121,118 +110,24 @@ def command(argv: Sequence[str]) -> int:
 
 
 def _record(arguments: RecordArguments, config: Config) -> list[Path]:
-    names = action_names(arguments.env)
+    action_names(arguments.env)  # raises before anything is built if the game has no pictures
     prepare_process()
     experiment = build(config, Player(arguments.env, GREEDY[arguments.actions], keeps_tape=True))
     chosen = [restore_params(Path(arguments.run), experiment, which) for which in arguments.checkpoint]
     restored = {iteration: params for params, iteration in chosen}  # the latest and the best may be the same
     for remark in experiment.remarks:
         say(f"jaxpg: {remark}")
-    with ExitStack() as places:
-        if arguments.grid:
-            paths = [_path(arguments, "grid", alone=True)]
-            places.enter_context(video_place(paths[0]))
-            _record_grid(arguments, experiment, restored, paths[0])
-        else:
-            paths = [_path(arguments, str(one), alone=len(arguments.checkpoint) == 1) for one in restored]
-            for path in paths:  # checks all paths before any episode is played
-                places.enter_context(video_place(path))
-                trace_path(path)
-            display = places.enter_context(closing(_display(arguments)))
-            for path, (iteration, params) in zip(paths, restored.items(), strict=True):
-                _record_checkpoint(arguments, config, experiment, display, names, params, iteration, path)
+    filming = Filming(config, arguments.env, experiment, arguments.episodes, arguments.seed)
+    if arguments.grid:
+        paths = [_path(arguments, "grid", alone=True)]
+        film_grid(filming, restored, paths[0])
+    else:
+        alone = len(arguments.checkpoint) == 1
+        paths_by_iteration = {iteration: _path(arguments, str(iteration), alone=alone) for iteration in restored}
+        film_checkpoints(filming, restored, paths_by_iteration)
+        paths = list(paths_by_iteration.values())
     experiment.rollout.close()
     return paths
-
-
-def _record_checkpoint(
-    arguments: RecordArguments,
-    config: Config,
-    experiment: Experiment,
-    display: VectorEnv,
-    names: list[str],
-    params: Params,
-    iteration: int,
-    path: Path,
-) -> None:
-    """Writes the video of one checkpoint, and then the trace beside it."""
-    trace = trace_path(path)
-    panel, games = Panel(names), []
-    with write_video(path, SIZE) as video:
-        for game in range(arguments.episodes):
-            title = _title(arguments, iteration, game)
-            played = play(experiment, params, arguments.seed + game)
-            moves = Moves(arguments.seed + game, played.actions, played.rewards)
-            _film(played, experiment, frames_of_agent_steps(display, moves, experiment.frame_skip), panel, video, title)
-            games.append(trace_of_game(played, config, has_value=experiment.policy.has_value))
-            _say_game(title, moves, arguments.env)
-    greedy = experiment.rollout.greedy
-    write_trace(
-        trace, about_video(iteration, arguments.env, greedy=greedy, seed=arguments.seed, action_names=names), games
-    )
-    _say_video(video, path)
-
-
-def _record_grid(arguments: RecordArguments, experiment: Experiment, restored: dict[int, Params], path: Path) -> None:
-    """Writes one video of all checkpoints. Each checkpoint has its own emulator, so that no frame is kept in memory."""
-    grid = Grid(len(restored))
-    with write_video(path, grid.size) as video, ExitStack() as opened:
-        tiles = []
-        for iteration, params in restored.items():
-            games: dict[str, Moves] = {}
-            for game in range(arguments.episodes):
-                title = _title(arguments, iteration, game)
-                played = play(experiment, params, arguments.seed + game)
-                games[title] = Moves(arguments.seed + game, played.actions, played.rewards)
-                _say_game(title, games[title], arguments.env)
-            display = opened.enter_context(closing(_display(arguments)))
-            tiles.append(_shots(games, display, experiment.frame_skip))
-        with count_up("frames_filmed") as filmed:
-            for picture in pictures(grid, tiles):
-                video.write(picture)
-                filmed(1)
-    _say_video(video, path)
-
-
-def _shots(games: dict[str, Moves], display: VectorEnv, frame_skip: int) -> Iterator[Shot]:
-    """Yields the shots of one tile, which shows ``games`` one after another; the keys of ``games`` are their titles."""
-    for title, moves in games.items():
-        score, frames_shown = 0.0, 0
-        for t, frames in enumerate(frames_of_agent_steps(display, moves, frame_skip)):
-            score += float(moves.rewards[t])
-            for frame in frames:
-                yield Shot(title, score, frames_shown / FRAMES_PER_SECOND, frame)
-                frames_shown += 1
-
-
-def _film(
-    played: PlayedEpisode,
-    experiment: Experiment,
-    shown: Iterator[list[np.ndarray]],
-    panel: Panel,
-    video: VideoWriter,
-    title: str,
-) -> None:
-    """Writes an episode with the panel beside it into the video; ``shown`` has the frames of each agent step."""
-    decode = jax.jit(experiment.observation.decode)
-    score, seconds = 0.0, 0.0
-    with count_up("agent_steps_filmed", len(played.actions)) as filmed:
-        for t, frames in enumerate(shown):
-            moment = Moment(
-                title=title,
-                score=score,
-                seconds=seconds,
-                probabilities=played.probabilities[t],
-                action=int(played.actions[t]),
-                value=float(played.values[t]) if experiment.policy.has_value else None,
-                input=np.asarray(decode(played.encoded[t])),
-            )
-            beside = panel.draw(moment)
-            for frame in frames:
-                video.write(np.concatenate([scale_game(frame, GAME_SIZE), beside], axis=1))
-            score += float(played.rewards[t])
-            seconds += len(frames) / FRAMES_PER_SECOND
-            filmed(1)
 
 
 def _parse(argv: Sequence[str]) -> tuple[RecordArguments, Config]:
@@ -259,23 +154,6 @@ def _path(arguments: RecordArguments, name: str, *, alone: bool) -> Path:
         return Path(arguments.run) / "videos" / f"{name}.mp4"
     out = Path(arguments.out)
     return out if alone else out.with_name(f"{out.stem}-{name}.mp4")
-
-
-def _display(arguments: RecordArguments) -> VectorEnv:
-    return make_env(frame_by_frame(arguments.env), COLORS, 1)
-
-
-def _title(arguments: RecordArguments, iteration: int, game: int) -> str:
-    return f"{arguments.env.game}, checkpoint {iteration}, game {game + 1}"
-
-
-def _say_game(title: str, moves: Moves, env: EnvConfig) -> None:
-    cut = ", where the time limit cut it" if len(moves.actions) >= env.max_episode_agent_steps else ""
-    say(f"jaxpg: {title}: return {moves.rewards.sum():g}, {len(moves.actions)} agent steps{cut}")
-
-
-def _say_video(video: VideoWriter, path: Path) -> None:
-    say(f"jaxpg: {video.frames / FRAMES_PER_SECOND:.1f} s of video in {path}")
 
 
 def main(argv: Sequence[str] | None = None) -> None:

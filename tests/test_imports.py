@@ -39,7 +39,7 @@ MAY_IMPORT = {
     "launch": {"core", "machine", "parallel"},
     "train": {"core", "machine", "parallel", "config", "experiment", "run", "cli"},
     "evaluate": {"core", "machine", "envs", "scores", "kernel", "config", "experiment", "run", "cli"},
-    "record": {"core", "machine", "envs", "kernel", "config", "experiment", "run", "cli", "viewing"},
+    "record": {"core", "machine", "envs", "config", "experiment", "run", "cli", "viewing"},
     "report": {"core", "machine", "config", "cli", "viewing"},
     "benchmarks": {"machine", "envs", "policies", "parallel", "learners", "kernel", "config"}
     | {"experiment", "cli", "viewing"},

@@ -17,8 +17,9 @@ from jaxpg.envs.games import action_names
 from jaxpg.experiment import Player, build
 from jaxpg.record import main
 from jaxpg.run.saved_run import restore_params
+from jaxpg.viewing import filming
 from jaxpg.viewing.grid import CAPTION_HEIGHT, DIMMED, GAP
-from jaxpg.viewing.panel import GAME_SIZE, PAPER, SIZE, Moment, Panel, picture_of
+from jaxpg.viewing.panel import GAME_SIZE, PAPER, SIZE
 from jaxpg.viewing.replayed_episode import COLORS, Moves, frame_by_frame, frames_of_agent_steps, play
 from tests.runs import cartpole, nobody_reads_stdout, run
 
@@ -166,7 +167,7 @@ def test_a_grid_shows_all_checkpoints_until_the_last_game_has_ended(
         games.append(play(*args, **kwargs))
         return type(games[-1])(*(column[: 8 if len(games) == 2 else None] for column in games[-1]))
 
-    monkeypatch.setattr(record_module, "play", play_shorter)
+    monkeypatch.setattr(filming, "play", play_shorter)
     out = tmp_path / "grid.mp4"
     _record(folders["pong"], "--checkpoint", "2", "latest", "--grid", "--episodes", "2", "--out", out)
     assert list(tmp_path.iterdir()) == [out]
@@ -209,7 +210,7 @@ def test_a_mistake_is_one_sentence_and_leaves_nothing(
 ) -> None:
     monkeypatch.chdir(folders["ram"])
     (folders["ram"] / "folder.mp4").mkdir(exist_ok=True)
-    monkeypatch.setattr(record_module, "play", None)  # all is noticed before a game is played
+    monkeypatch.setattr(filming, "play", None)  # all is noticed before a game is played
     before = set(folders["ram"].rglob("*"))
     names = {"RUN": str(folders["ram"]), "CARTPOLE": str(folders["cartpole"])}
     _record(*(names.get(part, part) for part in argv), code=2)
@@ -218,33 +219,3 @@ def test_a_mistake_is_one_sentence_and_leaves_nothing(
     assert said.startswith("jaxpg: ")
     assert said.count("\n") == 1
     assert set(folders["ram"].rglob("*")) == before
-
-
-def _moment(**changes) -> Moment:
-    moment = Moment("Pong", 3.0, 65.0, np.array([0.75, 0.25]), 0, 0.5, np.zeros((5, 4)))
-    return moment._replace(**changes)
-
-
-def test_the_panel_shows_the_probabilities_as_lengths() -> None:
-    panel = Panel(["UP", "DOWN"])
-    image = panel.draw(_moment())
-    assert image.shape == (420, 400, 3)
-    orange, gray = ((image == color).all(axis=-1) for color in ((250, 178, 80), (86, 98, 110)))
-    lengths = [rows.sum(axis=1).max() for rows in (orange, gray)]
-    assert lengths[0] == pytest.approx(3 * lengths[1], abs=3), "the chosen action's bar is orange"
-    assert not np.array_equal(image, panel.draw(_moment(value=None)))
-    assert not np.array_equal(image, panel.draw(_moment(score=4.0)))
-    many = Panel([str(i) for i in range(18)]).draw(_moment(probabilities=np.full(18, 1 / 18), action=17))
-    assert many.shape == image.shape
-
-
-def test_what_the_policy_sees_becomes_gray_levels() -> None:
-    signed = picture_of(np.array([[-2.0, 0.0], [1.0, 2.0]]))
-    assert signed.tolist() == [[0, 128], [191, 255]]
-    assert picture_of(np.array([[0.0, 0.5], [1.0, 0.25]])).tolist() == [[0, 128], [255, 64]]
-    stack = np.zeros((3, 3, 4))
-    stack[1, 1, 3] = 1
-    assert picture_of(stack)[1, 1] == 255, "the newest frame of a stack"
-    assert picture_of(np.ones(128)).shape == (8, 16)
-    assert picture_of(np.ones(33_600)).shape == (210, 160)
-    assert picture_of(np.zeros(4)).tolist() == [[0, 0, 0, 0]]
