@@ -1,65 +1,18 @@
 """Checkpoints: every bit comes back, the right ones are kept, and a wrong one is refused with a sentence."""
 
-import logging
-import subprocess
-import sys
-from collections import deque
 from dataclasses import replace
-from types import SimpleNamespace
-from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 import optax
 import pytest
 
 from jaxpg.core.errors import UserError
 from jaxpg.machine import durable_files as durable
 from jaxpg.machine.durable_files import seal
-from jaxpg.run import checkpoints as checkpoint
-from jaxpg.run.checkpoint_metadata import Metadata, UnfinishedEpisodes
 from jaxpg.run.checkpoints import Checkpoints
 from jaxpg.run.run_progress import RunProgress
-
-
-class State(NamedTuple):
-    params: dict
-    optimizer: optax.OptState
-    iteration: jax.Array
-    key: jax.Array
-
-
-def state(hidden: int = 5, seed: int = 0) -> State:
-    """A state with every kind of leaf, and one optimizer step behind it so that no moment is 0."""
-    generator = np.random.default_rng(seed)
-    params = {
-        "kernel": jnp.asarray(generator.normal(size=(3, hidden)), jnp.float32),
-        "half": jnp.asarray(generator.normal(size=hidden), jnp.bfloat16),
-        "layers": [{"bias": jnp.arange(hidden, dtype=jnp.int8)}, {"bias": jnp.ones(())}],
-    }
-    floats = {name: params[name] for name in ("kernel", "half")}
-    optimizer = optax.chain(optax.clip_by_global_norm(0.5), optax.adam(1e-3))
-    _, moments = optimizer.update(floats, optimizer.init(floats), floats)
-    return State(params, moments, jnp.asarray(7, jnp.int32), jax.random.key(3))
-
-
-def bits(tree) -> list[tuple]:
-    plain = jax.tree.map(lambda x: jax.random.key_data(x) if jnp.issubdtype(x.dtype, jax.dtypes.prng_key) else x, tree)
-    return [(x.dtype.name, x.shape, np.asarray(x).tobytes()) for x in jax.tree.leaves(plain)]
-
-
-@pytest.fixture
-def checkpoints(tmp_path):
-    made = Checkpoints(tmp_path / "checkpoints", keep_newest=2)
-    yield made
-    made.close()
-
-
-METADATA = Metadata(
-    progress=RunProgress(iteration=7, wall_seconds=0.1 + 0.2, metrics={"πong": 1.5}, last_returns=deque([-21.0, 3.5])),
-    games=UnfinishedEpisodes.of("πong", np.arange(12, dtype=np.uint8).reshape(3, 4), None),
-)
+from tests.checkpoint_states import METADATA, bits, state
 
 
 def test_a_checkpoint_comes_back_bit_by_bit(checkpoints):
@@ -284,57 +237,6 @@ def test_metadata_of_another_form_is_refused_with_a_sentence(metadata, checkpoin
     assert "\n" not in str(caught.value)
 
 
-def test_an_unfinished_save_is_no_checkpoint_and_is_taken_away(checkpoints, tmp_path, capsys):
-    folder = tmp_path / "checkpoints"
-    checkpoints.save(3, state(), METADATA)
-    unfinished = folder / "7.unfinished"
-    (unfinished / "state").mkdir(parents=True)
-    (unfinished / "state" / "half").write_bytes(b"x")
-    assert checkpoints.iterations() == [3]
-    assert bits(checkpoints.newest_whole(state(seed=1))[0]) == bits(state())
-    assert "7.unfinished: this save was interrupted" in capsys.readouterr().err
-    assert [path.name for path in folder.iterdir()] == ["3"]
-
-
-def test_what_is_written_after_a_save_has_failed_goes_with_the_next_save_and_at_the_end(tmp_path, monkeypatch):
-    """Orbax's threads may go on for a moment."""
-    folder = tmp_path / "checkpoints"
-    checkpoints = Checkpoints(folder)
-
-    def fail_and_write_later(iteration: int) -> None:
-        def full(*arguments):
-            raise ValueError("RESOURCE_EXHAUSTED")
-
-        with monkeypatch.context() as patch:
-            patch.setattr(checkpoints._orbax, "save", full)
-            with pytest.raises(OSError, match="EXHAUSTED"):
-                checkpoints.save(iteration, state(), METADATA)
-        assert not any(folder.glob("*.unfinished"))
-        (folder / f"{iteration}.unfinished" / "state.orbax-checkpoint-tmp").mkdir(parents=True)
-
-    fail_and_write_later(3)
-    checkpoints.save(4, state(), METADATA)
-    assert [path.name for path in folder.iterdir()] == ["4"]
-    fail_and_write_later(5)
-    checkpoints.close()
-    assert [path.name for path in folder.iterdir()] == ["4"]
-
-
-def test_a_failed_save_leaves_the_checkpoints_as_they_were(checkpoints, tmp_path, monkeypatch):
-    checkpoints.save(3, state(), METADATA)
-
-    def full(folder):
-        raise OSError(28, "No space left on device")
-
-    with monkeypatch.context() as patch:
-        patch.setattr("jaxpg.run.checkpoints.seal", full)
-        with pytest.raises(OSError, match="No space left"):
-            checkpoints.save(5, state(seed=5), METADATA)
-    assert [path.name for path in (tmp_path / "checkpoints").iterdir()] == ["3"]
-    checkpoints.save(5, state(seed=5), METADATA)
-    assert bits(checkpoints.newest_whole(state())[0]) == bits(state(seed=5))
-
-
 def test_where_there_is_no_checkpoint_there_is_none(checkpoints):
     assert checkpoints.newest_whole(state()) is None
     assert checkpoints.iterations() == []
@@ -354,83 +256,3 @@ def test_nothing_is_pickled_or_unpickled(checkpoints, tmp_path, monkeypatch):
         assert path.suffix not in {".pkl", ".pickle", ".npy", ".npz", ".pt"}, path
         start = path.read_bytes()[:2]
         assert not (start[:1] == b"\x80" and start[1:] in {b"\x02", b"\x03", b"\x04", b"\x05"}), path
-
-
-FAIL_IN_SAVES = """
-import resource, sys
-from pathlib import Path
-
-import jax
-
-from jaxpg.run.checkpoints import Checkpoints
-from jaxpg.run.run_progress import RunProgress
-from jaxpg.run.checkpoint_metadata import Metadata
-
-checkpoints = Checkpoints(Path(sys.argv[1]))
-state = {str(i): jax.random.normal(jax.random.key(i), (300, 300)) for i in range(40)}
-_, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, hard))
-for iteration in range(10):
-    try:
-        checkpoints.save(iteration, state, Metadata(progress=RunProgress(), games=None))
-    except OSError:
-        print("failed")
-checkpoints.close()
-"""
-"""No file may grow beyond what fits: what a disk does that fills up between the look for room and the write."""
-
-
-@pytest.mark.long
-def test_a_save_that_fails_midway_says_one_thing_alone(tmp_path):
-    command = [sys.executable, "-c", FAIL_IN_SAVES, str(tmp_path)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert (done.returncode, done.stderr) == (0, "")
-    assert done.stdout == "failed\n" * 10
-    assert list(tmp_path.iterdir()) == []
-
-
-@pytest.mark.parametrize(
-    ("file", "message", "error", "dropped"),
-    [
-        ("asyncio/base_events.py", "Future exception was never retrieved", OSError(28, "No space left"), True),
-        ("asyncio/base_events.py", "_GatheringFuture exception was never retrieved", ValueError("EXHAUSTED"), True),
-        ("orbax/checkpoint/future.py", "_SignalingThread.run() raised an exception", ValueError("EXHAUSTED"), True),
-        ("asyncio/base_events.py", "Future exception was never retrieved", KeyError("a fault of ours"), False),
-        ("asyncio/base_events.py", "Executing took 3 seconds", None, False),
-        ("orbax/checkpoint/future.py", "the folder is old", None, False),
-        ("another/package.py", "cannot read", OSError(5, "Input/output error"), False),
-    ],
-)
-def test_only_what_a_failed_save_leaves_is_not_logged(late_writes, file, message, error, dropped):
-    logger = logging.getLogger("asyncio" if file.startswith("asyncio") else "absl")
-    exc_info = (type(error), error, None) if error else None
-    record = logger.makeRecord(logger.name, logging.ERROR, f"/site-packages/{file}", 1, message, (), exc_info)
-    assert bool(logger.filter(record)) is not dropped
-
-
-@pytest.mark.parametrize(
-    ("file", "error", "dropped"),
-    [
-        ("/site-packages/orbax/serialization.py", RuntimeError("no running event loop"), True),
-        ("/site-packages/tensorstore.py", RuntimeError("Event loop is closed"), True),
-        ("/site-packages/another.py", RuntimeError("no running event loop"), False),
-    ],
-)
-def test_only_coroutines_of_a_failed_save_end_unheard(late_writes, file, error, dropped):
-    scope: dict[str, Any] = {}
-    exec(compile("async def write(): ...", file, "exec"), scope)
-    coroutine = scope["write"]()
-    sys.unraisablehook(SimpleNamespace(object=coroutine, exc_value=error))
-    coroutine.close()
-    assert (late_writes == []) is dropped
-
-
-@pytest.fixture
-def late_writes(monkeypatch: pytest.MonkeyPatch) -> list[BaseException]:
-    """What is told of exceptions that nobody catches."""
-    told: list[BaseException] = []
-    monkeypatch.setattr(sys, "unraisablehook", lambda raised: told.append(raised.exc_value))
-    for name in checkpoint.LOGGERS:
-        monkeypatch.setattr(logging.getLogger(name), "filters", [])
-    checkpoint._expect_late_writes.__wrapped__()
-    return told
