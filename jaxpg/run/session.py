@@ -8,6 +8,7 @@ from typing import Any
 
 from jaxpg.config import Config
 from jaxpg.core.errors import FaultError
+from jaxpg.core.user_modules import own_code
 from jaxpg.kernel.pieces import Experiment
 from jaxpg.machine.console import say
 from jaxpg.machine.durable_files import write_json
@@ -141,7 +142,10 @@ def _writers(
     config: Config, folder: Path, stage: Sequence[str], wishes: Wishes
 ) -> Callable[[RunProgress], list[Writer]]:
     def make(progress: RunProgress) -> list[Writer]:
-        named = [WRITERS[name](folder, progress.agent_steps) for name in config.run.writers]
+        named = []
+        for name in config.run.writers:
+            with own_code(f"run.writers: {name!r}", WRITERS[name]):
+                named.append(WRITERS[name](folder, progress.agent_steps))
         display = make_display(config.run.budget_agent_steps, progress.agent_steps, stage, bar=wishes.bar)
         return [*named, *wishes.writers, display]
 
