@@ -98,6 +98,8 @@ class Checkpoints:
         team.lead(lambda: self._finish(unfinished, iteration, text, metadata.progress.best_iteration))
 
     def _prepare(self, unfinished: Path, num_bytes: int) -> None:
+        if not self.folder.parent.is_dir():
+            raise OSError(f"the run folder is gone; put it back as {self.folder.parent}")
         self._remove(unfinished)
         self._remove_failed()
         self.folder.mkdir(exist_ok=True)

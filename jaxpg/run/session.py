@@ -175,11 +175,12 @@ def _say_end(training: Training, ended: str) -> None:
     try:
         write_json(training.folder / SUMMARY, {"ended": ended, **_without_returns(progress)})
     except OSError as error:
-        training.unsaved = f"summary.json: {error.strerror}"
+        training.unsaved = training.unsaved or f"summary.json: {error.strerror}"
     mean = "-" if progress.return_mean_100 is None else f"{progress.return_mean_100:.2f}"
     say(
         f"jaxpg: {ended}; {progress.agent_steps:,} agent steps, {progress.episodes:,} games in "
-        f"{progress.wall_seconds:.0f} s; mean return of the last 100 games {mean}; all of it in {training.folder}"
+        f"{progress.wall_seconds:.0f} s; mean return of the last 100 games {mean}"
+        + ("" if training.unsaved else f"; all of it in {training.folder}")
     )
     if report:
         say(f"jaxpg: {report(progress.metrics)}")

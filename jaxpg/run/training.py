@@ -213,7 +213,10 @@ class Training:
         """Opens all writers in the leading process; lines of the logs after the checkpoint are dropped."""
         if not self.team.leads:
             return None
-        return RunWriters(self.folder, self.progress, make_writers(self.progress), self._say)
+        try:
+            return RunWriters(self.folder, self.progress, make_writers(self.progress), self._say)
+        except OSError as error:
+            raise UserError(f"{self.folder}: the run's files cannot be written: {error.strerror or error}") from error
 
     def _agreed(self, stop: Stop, *, late: bool = False) -> _Agreed:
         """Exchanges what each process has noticed, so that all processes act on it in the same iteration."""

@@ -1,6 +1,7 @@
 """The public functions called from Python: a wrong argument is one sentence, and nothing wrong stays silent."""
 
 import dataclasses
+import shutil
 from pathlib import Path
 
 import jax
@@ -10,6 +11,7 @@ import pytest
 import jaxpg
 from jaxpg.config import Config, load_run
 from jaxpg.kernel.trained_policy import TrainedPolicy
+from tests.runs import records, saved
 
 COUNT = {
     **{"env.backend": "probe", "env.game": "Count", "observation.name": "vector", "policy.hidden": (4,)},
@@ -95,3 +97,43 @@ def test_a_scaled_picture_is_not_taken_for_bytes(folder: Path) -> None:
         with pytest.raises(jaxpg.UserError, match="must be those of the environment, of type uint8; do not scale"):
             policy(given)
     np.testing.assert_array_equal(policy([[7.0, 255.0]])[0], np.array([[7, 255]], np.uint8))
+
+
+def test_a_folder_that_is_gone_is_said_and_may_be_put_back(count: Config, tmp_path: Path, caplog) -> None:
+    """Someone moves the folder while the run trains. The open files stay, and the next save finds the folder again."""
+    folder, elsewhere = tmp_path / "run", tmp_path / "moved"
+
+    def move(record: dict, episodes: list) -> None:
+        if record["iteration"] == 1:
+            folder.rename(elsewhere)
+        if record["iteration"] == 3:
+            elsewhere.rename(folder)
+
+    config = with_run(count, budget_agent_steps=32)
+    config = dataclasses.replace(config, checkpoint=dataclasses.replace(config.checkpoint, every_iterations=1))
+    with caplog.at_level("INFO", "jaxpg"):
+        result = jaxpg.train(config, folder, callbacks=[move])
+    assert result.iterations == 4
+    assert (
+        f"iteration 1 was not saved: the run folder is gone; put it back as {folder}; the training goes on"
+        in caplog.text
+    )
+    assert f"all of it in {folder}" in caplog.text
+    assert [record["iteration"] for record in records(folder)] == [1, 2, 3, 4]
+    assert saved(folder)[0][-1] == 4
+    caplog.clear()
+    longer = with_run(config, budget_agent_steps=40)
+    with (
+        caplog.at_level("INFO", "jaxpg"),
+        pytest.raises(jaxpg.FaultError, match="iteration 5 was not saved: the run f"),
+    ):
+        jaxpg.train(longer, folder, resume=True, callbacks=[lambda record, episodes: shutil.rmtree(folder)])
+    assert "all of it in" not in caplog.text
+
+
+def test_files_of_a_run_that_cannot_be_written_are_a_sentence(folder: Path, tmp_path: Path) -> None:
+    copied = shutil.copytree(folder, tmp_path / "copied")
+    (copied / "metrics.jsonl").unlink()
+    (copied / "metrics.jsonl").mkdir()
+    with pytest.raises(jaxpg.UserError, match=f"{copied}: the run's files cannot be written: Is a directory"):
+        jaxpg.train(folder=copied, resume=True)

@@ -110,7 +110,9 @@ def test_without_a_full_window_the_highest_mean_is_taken_and_its_games_are_named
 def test_without_a_finished_game_the_newest_is_taken(
     uninterrupted: Path, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(Checkpoints, "metadata", lambda self, i: Metadata(progress=RunProgress(iteration=i), games=None))
+    monkeypatch.setattr(
+        Checkpoints, "metadata", lambda self, i: Metadata(progress=RunProgress(iteration=i), games=None)
+    )
     config = load_run(str(uninterrupted))
     experiment = build(config, Player(config.env))
     assert restore_params(uninterrupted, experiment, "best")[1] == 20
