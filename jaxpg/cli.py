@@ -11,12 +11,14 @@ from collections.abc import Mapping, Sequence, Set
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, TypeVar
 
+import numpy as np
 import tyro
 from tyro.constructors import ConstructorRegistry, PrimitiveConstructorSpec, PrimitiveTypeInfo
 
 from jaxpg.config import (
     RECIPES,
     Config,
+    by_key,
     check,
     config_type,
     default_config,
@@ -24,6 +26,7 @@ from jaxpg.config import (
     load_recipe,
     load_run,
     packaged_recipes,
+    run_around,
     with_overrides,
     with_schedule,
 )
@@ -76,9 +79,15 @@ def parse_train(argv: Sequence[str]) -> TrainArguments:
         raise UserError("a recipe and --resume exclude each other: a resumed run has its own configuration")
     if first.resume:
         if not os.path.isfile(Path(first.resume) / "config.yaml"):  # unlike Path.is_file, it never raises OSError
-            raise UserError(f"{first.resume}: no run to resume: it has no config.yaml")
+            around = run_around(Path(first.resume))
+            raise UserError(f"{first.resume}: no run to resume: it has no config.yaml{around}")
         loaded = with_schedule(load_run(first.resume, trust))  # before a flag makes the budget larger
         arguments = parse("train", argv, TrainArguments(config=loaded, about=("resumed",)))
+        if arguments.config.run.dir not in (loaded.run.dir, first.resume):
+            raise UserError(
+                f"--run.dir: a resumed run stays in its folder, {first.resume}; leave --run.dir out, or copy the "
+                "folder and resume the copy"
+            )
         return dataclasses.replace(arguments, config=_with_imports(check(arguments.config), trust))
     if first.recipe:
         loaded, about = load_recipe(_recipe_path(first.recipe), trust), f"recipe {first.recipe}"
@@ -102,18 +111,19 @@ def open_recipe(
     Args:
       source: the name of a recipe that comes with jaxpg (``"pong"``), the path of a YAML file, or a mapping with the
         keys of a recipe. Without a source, ``overrides["env.game"]`` chooses the recipe; the default game is Pong.
-      overrides: values by key that replace the recipe's values, such as ``{"run.seed": 3}``.
+      overrides: values by key that replace the recipe's values, such as ``{"run.seed": 3}`` or
+        ``{"run": {"seed": 3}}``.
       trust_imports: whether to import the modules that a recipe file names in ``imports``, which runs their code.
         Modules that ``overrides`` or a mapping name are always imported.
 
     Raises:
       UserError: there is no such recipe, a key is unknown, a value does not fit, or imports are not trusted.
     """
-    overrides = dict(overrides or {})
-    trust = Trust(resolved(overrides.get("imports", ()), Path.cwd()), trust_imports)
+    overrides = by_key(overrides or {})
+    trust = Trust(resolved(overrides.get("imports", ()), Path()), trust_imports)
     import_all(trust.given)
     if isinstance(source, Mapping):
-        trust = Trust(resolved(source.get("imports", ()), Path.cwd()))
+        trust = Trust(resolved(source.get("imports", ()), Path()))
         import_all(trust.given)
         loaded, about = from_mapping(source), "the mapping"
     elif source:
@@ -139,12 +149,12 @@ def _trust(argv: Sequence[str]) -> Trust:
             takes = False
         elif takes:
             given.append(os.path.expanduser(word))
-    return Trust(resolved(given, Path.cwd()), "--trust-imports" in argv)
+    return Trust(resolved(given, Path()), "--trust-imports" in argv)
 
 
 def _with_imports(config: Config, trust: Trust) -> Config:
     """Makes the paths of the imports absolute, so that they hold in any working directory."""
-    named = resolved(config.imports, Path.cwd())
+    named = resolved(config.imports, Path())
     return dataclasses.replace(config, imports=tuple(dict.fromkeys((*trust.given, *named))))
 
 
@@ -247,13 +257,16 @@ def open_run(run: str | Path, imports: Sequence[str] = (), *, trust_imports: boo
     Raises:
       UserError: there is no such run, or its imports are not trusted.
     """
-    trust = Trust(resolved(imports, Path.cwd()), trust_imports)
+    trust = Trust(resolved(imports, Path()), trust_imports)
     import_all(trust.given)
     return load_run(os.fspath(run), trust)
 
 
 def check_games(episodes: int, seed: int) -> None:
     """Checks that memory holds a queue of so many episodes, and that the seed is in range; else raises UserError."""
+    for name, number in (("episodes", episodes), ("seed", seed)):
+        if not isinstance(number, int | np.integer):
+            raise UserError(f"{name}: a whole number, not {number!r}")
     if episodes < 1:
         raise UserError(f"episodes: at least 1, not {episodes}")
     check_memory([queued_episodes("episodes", episodes)])
@@ -329,6 +342,10 @@ def _one_sentence(box: str, arguments: Any) -> str:
     if unknown is None:
         return sentence
     flag = unknown.group(1)
+    if flag.casefold() in ("true", "false", "yes", "no", "on", "off"):
+        return (
+            f"unexpected argument {flag!r}; a setting that is on or off is given as --x.y or --x.no-y, without a value"
+        )
     if not flag.startswith("--"):
         return f"unexpected argument {flag!r}; give one {arguments.POSITIONAL}, then flags such as --env.game Pong"
     return f"unknown flag {flag}{nearest(flag, _flags(type(arguments), '--'))}"

@@ -7,6 +7,7 @@ import dataclasses
 import io
 import json
 import keyword
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -194,6 +195,9 @@ def load_recipe(path: Path, trust: Trust = NOBODY) -> Config:
     data = read_yaml(path)
     _read_history(path, data)
     data.pop(HISTORY, None)
+    sections = {section.name for section in dataclasses.fields(Config)} | set(LEARNERS)
+    for name in [name for name, part in data.items() if part is None and name in sections]:
+        del data[name]  # a section whose lines are all commented out
     imports = data.get("imports")
     if isinstance(imports, list) and all(isinstance(name, str) for name in imports):
         data["imports"] = list(resolved(imports, path.parent.absolute()))
@@ -219,8 +223,14 @@ def load_run(folder: str, trust: Trust = NOBODY) -> Config:
     except (OSError, ValueError) as error:
         raise UserError(f"{folder!r}: cannot be read: {error}") from error
     if not there:
-        raise UserError(f"{folder}: no run: it has no config.yaml")
+        raise UserError(f"{folder}: no run: it has no config.yaml{run_around(config.parent)}")
     return load_recipe(config, trust)
+
+
+def run_around(place: Path) -> str:
+    """End of an error sentence: the run folder in which the place lies, or nothing if it lies in none."""
+    runs = [str(folder) for folder in (*place.parents,)[:2] if os.path.isfile(folder / "config.yaml")]
+    return f"; did you mean {runs[0]!r}?" if runs else ""
 
 
 def from_mapping(content: Mapping[str, Any]) -> Config:
@@ -233,13 +243,13 @@ def with_overrides(config: Config, overrides: Mapping[str, Any]) -> Config:
 
     Args:
       config: the configuration to change.
-      overrides: values by key, such as ``{"run.seed": 3}``.
+      overrides: values by key, such as ``{"run.seed": 3}`` or ``{"run": {"seed": 3}}``.
 
     Raises:
       UserError: there is no such key, or the value does not fit.
     """
     data: dict[str, Any] = dataclasses.asdict(config)
-    for key, value in overrides.items():
+    for key, value in by_key(overrides).items():
         *sections, name = key.split(".")
         place = data
         for section in sections:
@@ -248,6 +258,19 @@ def with_overrides(config: Config, overrides: Mapping[str, Any]) -> Config:
             raise UserError(f"{key}: unknown key{nearest(key, flatten(config))}")
         place[name] = value
     return _validate(data, "")
+
+
+def by_key(overrides: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns overrides with one key for each setting; the settings of a section may come as a mapping.
+
+    >>> by_key({"run": {"seed": 3}, "env.game": "Pong"})
+    {'run.seed': 3, 'env.game': 'Pong'}
+    """
+    keys: dict[str, Any] = {}
+    for key, value in overrides.items():
+        is_section = isinstance(value, Mapping) and "." not in key
+        keys |= {f"{key}.{name}": one for name, one in value.items()} if is_section else {key: value}
+    return keys
 
 
 def load_history(path: Path) -> list[Change]:
@@ -344,8 +367,8 @@ def _validate(data: dict[str, Any], source: str) -> Config:
         raise UserError(f"{place}{'.'.join(map(str, keys))}: {_sentence(first)}") from error
     except (TypeError, ValueError, RecursionError) as error:
         keys = odd_place(data) or ()
-        place = f"{source}{position(data, keys)}: {'.'.join(map(str, keys))}" if keys else source
-        raise UserError(f"{place}: a value is no text, number, list or mapping: {error}") from error
+        places = [f"{source}{position(data, keys)}", ".".join(map(str, keys)), "a value"]
+        raise UserError(f"{': '.join(filter(None, places))} is no text, number, list or mapping: {error}") from error
     try:
         own_section(config)
     except UserError as error:
@@ -366,6 +389,7 @@ def _sentence(error: Any) -> str:
             section = {f.name: f.type for f in dataclasses.fields(section)}[key]
         return "unknown key" + nearest(str(keys[-1]), (f.name for f in dataclasses.fields(section)))
     message = error["msg"][0].lower() + error["msg"][1:]
+    message = message.replace("valid array", "list").replace("an object", "a mapping of settings")  # JSON's words
     value = error["input"]
     shown = "" if isinstance(value, dict | list) else f", not {value!r}"
     return f"{message}{shown}"

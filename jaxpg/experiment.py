@@ -11,6 +11,7 @@ import jax
 
 from jaxpg.config import Config, own_section
 from jaxpg.core.errors import UserError
+from jaxpg.core.registry import Registry
 from jaxpg.core.types import EmulatorNeeds, EnvSpec, PolicyFunctions
 from jaxpg.envs import footprint, make_env
 from jaxpg.envs.config import EnvConfig
@@ -30,7 +31,7 @@ from jaxpg.policies.observations import Observation, encoded_shape, input_shape,
 Actions = Literal["trained", "sampled", "greedy"]
 """How a trained policy acts without learning: as in training, by sampling, or by taking the most probable action."""
 
-GREEDY: dict[Actions, bool | None] = {"trained": None, "sampled": False, "greedy": True}
+GREEDY = Registry[bool | None]("actions", {"trained": None, "sampled": False, "greedy": True})
 """``Player.greedy`` for each way to act."""
 
 
@@ -131,6 +132,8 @@ def _for_training(kind: LearnerKind[Any], config: Config, team: Team) -> tuple[C
             f"run.lane_groups: {lane_groups} must be a multiple of the {devices} devices and divide the "
             f"{env.num_lanes} lanes"
         )
+    if len(env.actions) == 1:
+        raise UserError(f"env.actions: {env.actions[0]} alone leaves nothing to choose; give two actions or more")
     kind.check(own_section(config), config.optimizer)
     section, remarks = kind.fitted(own_section(config), env.num_lanes)
     return _with_own_section(config, section), remarks

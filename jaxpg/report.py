@@ -61,7 +61,7 @@ def report(
       UserError: no folder is a run, or the page or the charts cannot be written.
     """
     several = [runs] if isinstance(runs, str | Path) else runs
-    trust = Trust(resolved(imports, Path.cwd()), trust_imports)
+    trust = Trust(resolved(imports, Path()), trust_imports)
     import_all(trust.given)
     return _report([os.fspath(run) for run in several], Path(out), Path(png) if png else None, trust)
 
@@ -69,13 +69,13 @@ def report(
 def command(argv: Sequence[str]) -> int:
     """Runs the command and returns its exit code, 0."""
     asked = parse("report", argv, ReportArguments())
-    if not asked.runs:
-        raise UserError("which runs? give a folder or more, such as runs/mine")
     report(asked.runs, asked.out, png=asked.png, imports=asked.imports, trust_imports=asked.trust_imports)
     return 0
 
 
 def _report(asked: Sequence[str], out: Path, charts_folder: Path | None, trust: Trust) -> Path:
+    if not asked:
+        raise UserError("which runs? give a folder or more, such as runs/mine")
     if out.suffix not in (".html", ".htm"):
         raise UserError(f"out: the name of a page ends with .html, unlike {str(out)!r}")
     folders, remarks = _split(asked, trust)

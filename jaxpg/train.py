@@ -11,8 +11,8 @@ import jax
 
 from jaxpg import __version__
 from jaxpg.cli import TrainArguments, open_recipe, parse_train
-from jaxpg.config import Config, flatten, load_run
-from jaxpg.core.errors import FaultError
+from jaxpg.config import Config, check, flatten, load_run, with_schedule
+from jaxpg.core.errors import FaultError, UserError
 from jaxpg.core.user_modules import Trust, import_all
 from jaxpg.experiment import build
 from jaxpg.machine.command import run_command
@@ -62,7 +62,15 @@ def train(
     """
     if config is None:
         config = load_run(str(folder), Trust(everything=trust_imports)) if resume else open_recipe()
+    if not isinstance(config, Config):
+        raise UserError(
+            f"config: a configuration, such as jaxpg.load_recipe('cartpole') returns, not {type(config).__name__}"
+        )
     import_all(config.imports)
+    config = with_schedule(check(config))  # the configuration may be made by hand
+    folder = folder or (config.run.dir if resume else "")
+    if resume and not folder:
+        raise UserError("folder: which run is to be resumed? give its folder, such as runs/mine")
     if folder and not resume:
         config = dataclasses.replace(config, run=dataclasses.replace(config.run, dir=str(folder)))
     wishes = Wishes(

@@ -103,7 +103,7 @@ def odd_place(data: Any) -> tuple[Any, ...] | None:
     """Path of keys to the first value or mapping that JSON cannot express, such as a date. None if there is none."""
     if isinstance(data, dict) and not all(isinstance(key, str | int | float | None) for key in data):
         return ()
-    if not isinstance(data, dict | list):
+    if not isinstance(data, dict | list | tuple):
         return None if isinstance(data, str | int | float | None) else ()
     for key, value in data.items() if isinstance(data, dict) else enumerate(data):
         inner = odd_place(value)

@@ -7,10 +7,12 @@ trusts the file. Modules that the user names on the command line or in Python ar
 import hashlib
 import importlib
 import importlib.util
+import inspect
 import os
 import sys
 import traceback
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
@@ -37,8 +39,10 @@ def resolved(imports: Sequence[str], base: Path) -> tuple[str, ...]:
       base: the folder that relative paths start from.
 
     Raises:
-      UserError: an import is not a valid path on this system.
+      UserError: an import is not a valid path on this system, or ``imports`` is a single text.
     """
+    if isinstance(imports, str):
+        raise UserError(f"imports: a list of modules and files, such as [{imports!r}], not the text {imports!r}")
     return tuple(_absolute(name, base) if _is_path(name) else name for name in imports)
 
 
@@ -81,6 +85,44 @@ def import_trusted(imports: Sequence[str], source: str, trust: Trust) -> None:
             "say --trust-imports, or pass --imports yourself"
         )
     import_all(imports)
+
+
+@contextmanager
+def own_code(what: str, code: object) -> Iterator[None]:
+    """Turns an error that a user's own function or class raises into one sentence with its file and line.
+
+    Errors of jaxpg's own functions and classes pass unchanged, because those are jaxpg's mistakes.
+
+    Args:
+      what: the setting that chose the code, for the error sentence.
+      code: the function or class that the block calls.
+
+    Raises:
+      UserError: the user's code raised an error.
+    """
+    try:
+        yield
+    except UserError:
+        raise
+    except Exception as error:
+        if is_jaxpgs(code):
+            raise
+        raise UserError(f"{what}: {_line_in(code, error)}{type(error).__name__}: {first_line(error)}") from error
+
+
+def is_jaxpgs(code: object) -> bool:
+    """Whether a function or class comes with jaxpg."""
+    return str(getattr(code, "__module__", "")).startswith("jaxpg.")
+
+
+def _line_in(code: object, error: Exception) -> str:
+    """The innermost line of the user's file at which the error passed. Empty where the file has no such line."""
+    try:
+        file = inspect.getsourcefile(code)  # type: ignore[arg-type]  # raises TypeError for what has no source
+    except TypeError:
+        return ""
+    lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == file]
+    return f"{file}:{lines[-1]}: " if lines else ""
 
 
 def _absolute(name: str, base: Path) -> str:

@@ -1,8 +1,10 @@
 """Number types with a range. The config dataclasses use these types, and pydantic checks them."""
 
 from contextlib import suppress
+from pathlib import PurePath
 from typing import Annotated, Any
 
+import numpy as np
 from pydantic import ConfigDict, Field
 
 STRICT = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
@@ -40,8 +42,13 @@ def whole_number(text: str) -> int:
 def with_whole_numbers(data: Any) -> Any:
     """Converts floats without a fraction (YAML reads ``1e6`` as a float) into integers, in nested lists and mappings.
 
-    A setting that is a float accepts integers, so the conversion does no harm there.
+    A setting that is a float accepts integers, so the conversion does no harm there. NumPy's numbers and paths, which a
+    Python program may give, become numbers and texts.
     """
+    if isinstance(data, np.generic | np.ndarray):
+        return with_whole_numbers(data.tolist())
+    if isinstance(data, PurePath):
+        return str(data)
     if isinstance(data, dict):
         return {name: with_whole_numbers(value) for name, value in data.items()}
     if isinstance(data, list | tuple):

@@ -3,11 +3,13 @@
 from collections.abc import Callable
 
 from jaxpg.core.registry import Registry
-from jaxpg.core.types import EmulatorNeeds, VectorEnv
+from jaxpg.core.types import CompilableEnv, EmulatorNeeds, VectorEnv
+from jaxpg.core.user_modules import is_jaxpgs, own_code
 from jaxpg.envs.ale import Ale
 from jaxpg.envs.ale_ram import AleRam
 from jaxpg.envs.config import EnvConfig
 from jaxpg.envs.envpool import EnvPool
+from jaxpg.envs.guarded import Guarded
 from jaxpg.envs.probes import Probe
 
 
@@ -33,6 +35,12 @@ def make_env(config: EnvConfig, needs: EmulatorNeeds, num_lanes: int) -> VectorE
     """Makes one environment with ``num_lanes`` lanes of ``config.game``.
 
     Raises:
-      UserError: the backend is unknown or cannot do what the settings or the observation ask for.
+      UserError: the backend is unknown, cannot do what the settings or the observation ask for, or is the user's own
+        and fails.
     """
-    return BACKENDS[config.backend](config, needs, num_lanes)
+    make, what = BACKENDS[config.backend], f"env.backend: {config.backend!r}"
+    with own_code(what, make):
+        env = make(config, needs, num_lanes)
+    if is_jaxpgs(make) or isinstance(env, CompilableEnv):  # compiled code cannot be guarded
+        return env
+    return Guarded(env, what, num_lanes)

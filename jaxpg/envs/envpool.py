@@ -19,6 +19,16 @@ from jaxpg.machine.signals import signals_left_to_the_system
 
 CLASSIC = {"CartPole-v1": 500, "Acrobot-v1": 500, "MountainCar-v0": 200}
 """EnvPool's classic control environments that this backend offers, with the most agent steps of an episode."""
+ATARI_ONLY = (
+    "sticky_action_probability",
+    "full_action_space",
+    "frame_skip",
+    "noop_max",
+    "fire_reset",
+    "maxpool",
+    "resize",
+)
+"""Settings that classic control environments do not have."""
 
 
 class EnvPool:
@@ -61,7 +71,7 @@ class EnvPool:
             axes=tuple(range(len(shape))),
             frame_skip=config.frame_skip if self._is_atari else 1,
             action_names=self._actions.names,
-            remark=_remark(config) if needs.kind == "pixels" else "",
+            remark=_remark(config, needs),
         )
         self._pool: Any = None
         self._lives = np.zeros(num_lanes, np.int32)
@@ -176,7 +186,13 @@ def _atari_options(config: EnvConfig, needs: EmulatorNeeds) -> dict[str, Any]:
     }
 
 
-def _remark(config: EnvConfig) -> str:
+def _remark(config: EnvConfig, needs: EmulatorNeeds) -> str:
+    if needs.kind == "vector":
+        default = EnvConfig()
+        ignored = [f"env.{name}" for name in ATARI_ONLY if getattr(config, name) != getattr(default, name)]
+        return f"{config.game} ignores {', '.join(ignored)}: only Atari games have that" if ignored else ""
+    if needs.kind != "pixels":
+        return ""
     rows = cartridge(config.game).picture_rows
     if rows <= SHORT_PICTURE_ROWS:
         return ""

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxpg.core.errors import UserError
+from jaxpg.core.errors import UserError, first_line
 from jaxpg.core.types import Params
 from jaxpg.kernel.pieces import Experiment
 from jaxpg.policies.networks import on_tape
@@ -60,12 +60,29 @@ class TrainedPolicy:
           key: samples the actions from their probabilities; None chooses the most probable actions.
 
         Raises:
-          UserError: the observation has another shape.
+          UserError: the observation has another shape, or numbers that the environment cannot give.
         """
-        raw = np.asarray(observation, self.observation_dtype)
+        raw = self._raw(observation)
         if raw.shape == self.observation_shape:
             return jax.tree.map(lambda x: x[0], self._decide(self.params, raw[None], key))
         if raw.shape[1:] != self.observation_shape:
             shape = list(self.observation_shape)
             raise UserError(f"observation: shape {list(raw.shape)} is neither {shape} nor a batch of these")
         return self._decide(self.params, raw, key)
+
+    def _raw(self, observation: Any) -> np.ndarray:
+        """The observation in the environment's own type of number. Raises UserError if that changes its numbers."""
+        dtype = self.observation_dtype
+        try:
+            given = np.asarray(observation)
+            with np.errstate(invalid="ignore"):
+                raw = given.astype(dtype)
+        except (TypeError, ValueError) as error:
+            raise UserError(f"observation: no array of numbers: {first_line(error)}") from error
+        if not raw.size:
+            raise UserError(f"observation: shape {list(raw.shape)} holds no observation")
+        if dtype.kind == "f" and not np.isfinite(raw).all():
+            raise UserError("observation: it has numbers that are infinite or NaN")
+        if dtype.kind != "f" and (raw != given).any():
+            raise UserError(f"observation: its numbers must be those of the environment, of type {dtype}; do not scale")
+        return raw

@@ -59,6 +59,19 @@ def try_to_write(folder: Path, what: Path) -> None:
         raise UserError(f"{what}: cannot be written: {error.strerror}") from error
 
 
+def check_letters(folder: Path) -> None:
+    """Raises UserError if the folder's name has bytes that are no letters in the locale of this process.
+
+    Python can open such a folder, but the libraries that read and write checkpoints cannot.
+    """
+    try:
+        str(folder).encode()
+    except UnicodeEncodeError as error:
+        raise UserError(
+            f"{folder}: the locale of this process has no letters for this name; set PYTHONUTF8=1, or rename the folder"
+        ) from error
+
+
 def sync_folder(folder: Path) -> None:
     """Waits until the folder's list of file names is on the disk."""
     descriptor = os.open(folder, os.O_RDONLY)

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import pairwise
 from math import prod
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import jax
 import jax.numpy as jnp
@@ -18,6 +18,7 @@ from pydantic import Field
 from jaxpg.core.errors import UserError
 from jaxpg.core.registry import Registry
 from jaxpg.core.types import Outputs, Params, PolicyFunctions
+from jaxpg.core.user_modules import own_code
 from jaxpg.core.validation import STRICT
 from jaxpg.policies.convolution import Conv, Precision
 from jaxpg.policies.observations import Observation, unit_scale
@@ -227,9 +228,10 @@ def make_policy(config: PolicyConfig, shape: tuple[int, ...], num_actions: int, 
       (logits f32[..., A], value f32[...])``. The value is 0 without a value head.
 
     Raises:
-      UserError: the name is unknown, or a network with convolutions gets an observation that is not a picture.
+      UserError: the name is unknown, a network with convolutions gets an observation that is not a picture, or the
+        user's own class fails, or returns something else than logits and a value.
     """
-    module_class = POLICIES[config.name]
+    module_class, what = POLICIES[config.name], f"policy.name: {config.name!r}"
     if isinstance(module_class, type) and issubclass(module_class, _Conv) and len(shape) not in (2, 3):
         raise UserError(
             f"policy.name: {config.name!r} needs a picture, but the observation is a vector; use linear or mlp"
@@ -239,18 +241,49 @@ def make_policy(config: PolicyConfig, shape: tuple[int, ...], num_actions: int, 
         return module_class(shape, num_actions, value, config, nnx.Rngs(key))
 
     takes_bytes, takes_batches = (getattr(module_class, name, False) for name in ("takes_bytes", "takes_batches"))
-    graphdef, _ = nnx.split(nnx.eval_shape(lambda: build(jax.random.key(0))))
+    with own_code(what, module_class):
+        parts: Any = nnx.split(nnx.eval_shape(lambda: build(jax.random.key(0))), nnx.Param, ...)
+    graphdef, weights, others = parts
+    if not jax.tree.leaves(weights):
+        raise UserError(f"{what}: the module has no weights (nnx.Param), so there is nothing to learn")
+    if jax.tree.leaves(others):
+        names = ", ".join(".".join(map(str, path)) for path, _ in nnx.to_flat_state(others))
+        raise UserError(
+            f"{what}: {names} is no nnx.Param; a policy is a function of its weights alone, without dropout, batch "
+            "statistics or counters"
+        )
 
     def init(key: jax.Array) -> Params:
         return nnx.to_pure_dict(nnx.state(build(key), nnx.Param))
 
-    def apply(params: Params, observations: jax.Array) -> tuple[jax.Array, jax.Array]:
+    def outputs(params: Params, observations: jax.Array) -> Any:
         module = nnx.merge(graphdef, params)
         for _ in range(0 if takes_batches else observations.ndim - len(shape)):
             module = jax.vmap(module)
         return module(observations if takes_bytes else unit_scale(observations))
 
+    def apply(params: Params, observations: jax.Array) -> tuple[jax.Array, jax.Array]:
+        logits, value = outputs(params, observations)
+        return logits.astype(jnp.float32), value.astype(jnp.float32)
+
+    batch = (2,) if takes_batches else ()
+    given = jax.ShapeDtypeStruct((*batch, *shape), jnp.float32)
+    with own_code(what, module_class):
+        returned = jax.eval_shape(outputs, nnx.to_pure_dict(weights), given)
+    _check_outputs(what, returned, {"logits": (*batch, num_actions), "value": batch})
     return PolicyFunctions(init=init, apply=apply, has_value=value)
+
+
+def _check_outputs(what: str, outputs: object, shapes: dict[str, tuple[int, ...]]) -> None:
+    """Raises UserError unless ``outputs`` is one array of floating-point numbers for each of the named shapes."""
+    if not isinstance(outputs, tuple | list) or len(outputs) != len(shapes):
+        kind = f"{len(outputs)} things" if isinstance(outputs, tuple | list) else f"one {type(outputs).__name__}"
+        kind = "one array" if isinstance(outputs, jax.ShapeDtypeStruct) else kind
+        raise UserError(f"{what}: a policy returns {' and '.join(shapes)} (a pair of arrays), not {kind}")
+    for output, (name, shape) in zip(outputs, shapes.items(), strict=True):
+        found = getattr(output, "shape", None), getattr(output, "dtype", type(output).__name__)
+        if found[0] != shape or not jnp.issubdtype(found[1], jnp.floating):
+            raise UserError(f"{what}: the {name} must be floats of shape {shape}, not {found[1]} of shape {found[0]}")
 
 
 def with_normalizer(policy: PolicyFunctions, shape: tuple[int, ...]) -> PolicyFunctions:

@@ -15,6 +15,7 @@ from pydantic import Field
 from jaxpg.core.errors import UserError
 from jaxpg.core.registry import Registry
 from jaxpg.core.types import EmulatorNeeds, EnvSpec
+from jaxpg.core.user_modules import own_code
 from jaxpg.core.validation import STRICT, Fraction, PositiveFloat
 
 Byte = Annotated[int, Field(ge=0, le=255)]
@@ -177,16 +178,30 @@ OBSERVATIONS: Registry[Callable[[ObservationConfig], Observation]] = Registry(
 
 
 def make_observation(config: ObservationConfig) -> Observation:
-    """Builds the observation named in ``config``. Raises UserError for an unknown name or settings that do not fit."""
-    return OBSERVATIONS[config.name](config)
+    """Builds the observation named in ``config``.
+
+    Raises:
+      UserError: the name is unknown, settings do not fit, or the user's own function fails.
+    """
+    make, what = OBSERVATIONS[config.name], f"observation.name: {config.name!r}"
+    with own_code(what, make):
+        observation = make(config)
+    if not isinstance(observation, Observation):
+        raise UserError(f"{what}: the function must return an Observation, not {type(observation).__name__}")
+    return observation
 
 
 def encoded_shape(observation: Observation, spec: EnvSpec) -> jax.ShapeDtypeStruct:
     """Shape and dtype of one lane's encoded observation."""
     raw = jax.ShapeDtypeStruct(spec.observation_shape, spec.observation_dtype)
-    return jax.eval_shape(lambda x: observation.encode(jnp.transpose(x, spec.axes)), raw)
+    with own_code("observation.name: encode", observation.encode):
+        encoded: jax.ShapeDtypeStruct = jax.eval_shape(
+            lambda x: jnp.asarray(observation.encode(jnp.transpose(x, spec.axes))), raw
+        )
+        return encoded
 
 
 def input_shape(observation: Observation, spec: EnvSpec) -> tuple[int, ...]:
     """Shape of one policy input."""
-    return jax.eval_shape(observation.decode, encoded_shape(observation, spec)).shape
+    with own_code("observation.name: decode", observation.decode):
+        return jax.eval_shape(lambda x: jnp.asarray(observation.decode(x)), encoded_shape(observation, spec)).shape

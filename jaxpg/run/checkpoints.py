@@ -25,7 +25,7 @@ import orbax.checkpoint as ocp
 
 from jaxpg.core.errors import FaultError, UserError, first_line
 from jaxpg.machine.console import say
-from jaxpg.machine.durable_files import damage, damage_of_file, seal, sync_folder
+from jaxpg.machine.durable_files import check_letters, damage, damage_of_file, seal, sync_folder
 from jaxpg.parallel.team import Team
 from jaxpg.run.checkpoint_metadata import Metadata
 
@@ -54,6 +54,7 @@ class Checkpoints:
 
     def __init__(self, folder: Path, team: Team | None = None, *, keep_newest: int = 1, keep_every: Sequence[int] = ()):
         self.folder = folder.absolute()
+        check_letters(self.folder)
         self._given_team = team
         self._keep_newest, self._keep_every = keep_newest, [every for every in keep_every if every]
         self._orbax = ocp.StandardCheckpointer()
@@ -97,6 +98,8 @@ class Checkpoints:
         team.lead(lambda: self._finish(unfinished, iteration, text, metadata.progress.best_iteration))
 
     def _prepare(self, unfinished: Path, num_bytes: int) -> None:
+        if not self.folder.parent.is_dir():
+            raise OSError(f"the run folder is gone; put it back as {self.folder.parent}")
         self._remove(unfinished)
         self._remove_failed()
         self.folder.mkdir(exist_ok=True)
@@ -164,7 +167,8 @@ class Checkpoints:
         """Raises UserError where the checkpoint does not exist or ``find`` returns a damage of its folder."""
         known = self.iterations()
         if iteration not in known:
-            have = f"there are {', '.join(map(str, known))}" if known else "there is none yet"
+            few = "the only saved iteration is" if len(known) == 1 else "saved iterations are"
+            have = f"{few} {', '.join(map(str, known))}" if known else "there is none yet"
             raise UserError(f"{self.folder}: no checkpoint of iteration {iteration}; {have}")
         path = self.folder / str(iteration)
         if found := find(path):

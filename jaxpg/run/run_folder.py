@@ -1,6 +1,7 @@
 """The run folder: chooses and checks it, and writes its ``config.yaml``."""
 
 import os
+import shlex
 import time
 from collections.abc import Sequence
 from itertools import count
@@ -39,7 +40,8 @@ def new_run_folder(config: Config) -> Path:
     except ValueError as error:  # the name contains a NUL byte
         raise UserError(f"run.dir: {str(folder)!r} is no name of a folder") from error
     if "config.yaml" in there:
-        raise UserError(f"run.dir: {folder} holds a run already; go on with --resume {folder} or choose another folder")
+        words = f"--resume {shlex.quote(str(folder))}"
+        raise UserError(f"run.dir: {folder} holds a run already; go on with {words} or choose another folder")
     if there - {LOCK, TRAINER}:  # a start that was interrupted leaves these two files
         raise UserError(f"run.dir: {folder} is not empty; choose another folder")
     return folder

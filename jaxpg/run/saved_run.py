@@ -87,7 +87,10 @@ def _best(checkpoints: Checkpoints, iterations: Sequence[int], folder: Path, sco
         return max(rated, key=rated.__getitem__)
     if score:
         return iterations[-1]  # no round is over, and the newest checkpoint has played most of the first one
-    best = max(known, key=lambda one: -math.inf if one.return_mean_100 is None else one.return_mean_100)
+    best = max(reversed(known), key=lambda one: -math.inf if one.return_mean_100 is None else one.return_mean_100)
+    if not best.last_returns:
+        say(f"jaxpg: {folder}: no game was over at any save yet; checkpoint {best.iteration} is taken, the newest")
+        return best.iteration
     say(
         f"jaxpg: {folder}: no save had a mean return over {WINDOW_EPISODES} games yet; checkpoint {best.iteration} is "
         f"taken for the best, by its mean over {len(best.last_returns)} games"

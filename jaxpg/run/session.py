@@ -8,6 +8,7 @@ from typing import Any
 
 from jaxpg.config import Config
 from jaxpg.core.errors import FaultError
+from jaxpg.core.user_modules import own_code
 from jaxpg.kernel.pieces import Experiment
 from jaxpg.machine.console import say
 from jaxpg.machine.durable_files import write_json
@@ -141,7 +142,10 @@ def _writers(
     config: Config, folder: Path, stage: Sequence[str], wishes: Wishes
 ) -> Callable[[RunProgress], list[Writer]]:
     def make(progress: RunProgress) -> list[Writer]:
-        named = [WRITERS[name](folder, progress.agent_steps) for name in config.run.writers]
+        named = []
+        for name in config.run.writers:
+            with own_code(f"run.writers: {name!r}", WRITERS[name]):
+                named.append(WRITERS[name](folder, progress.agent_steps))
         display = make_display(config.run.budget_agent_steps, progress.agent_steps, stage, bar=wishes.bar)
         return [*named, *wishes.writers, display]
 
@@ -171,11 +175,12 @@ def _say_end(training: Training, ended: str) -> None:
     try:
         write_json(training.folder / SUMMARY, {"ended": ended, **_without_returns(progress)})
     except OSError as error:
-        training.unsaved = f"summary.json: {error.strerror}"
+        training.unsaved = training.unsaved or f"summary.json: {error.strerror}"
     mean = "-" if progress.return_mean_100 is None else f"{progress.return_mean_100:.2f}"
     say(
         f"jaxpg: {ended}; {progress.agent_steps:,} agent steps, {progress.episodes:,} games in "
-        f"{progress.wall_seconds:.0f} s; mean return of the last 100 games {mean}; all of it in {training.folder}"
+        f"{progress.wall_seconds:.0f} s; mean return of the last 100 games {mean}"
+        + ("" if training.unsaved else f"; all of it in {training.folder}")
     )
     if report:
         say(f"jaxpg: {report(progress.metrics)}")

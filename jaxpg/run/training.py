@@ -213,7 +213,10 @@ class Training:
         """Opens all writers in the leading process; lines of the logs after the checkpoint are dropped."""
         if not self.team.leads:
             return None
-        return RunWriters(self.folder, self.progress, make_writers(self.progress), self._say)
+        try:
+            return RunWriters(self.folder, self.progress, make_writers(self.progress), self._say)
+        except OSError as error:
+            raise UserError(f"{self.folder}: the run's files cannot be written: {error.strerror or error}") from error
 
     def _agreed(self, stop: Stop, *, late: bool = False) -> _Agreed:
         """Exchanges what each process has noticed, so that all processes act on it in the same iteration."""
@@ -251,7 +254,11 @@ class Training:
         if games is None:
             self._segments.begin(self.state, self.progress.segment)
         elif not self.config.checkpoint.replay or not self._segments.can_bring_back(games):
-            why = "the emulator settings have changed" if self.config.checkpoint.replay else "checkpoint.replay is off"
+            why = (
+                "the seed or the emulator settings have changed"
+                if self.config.checkpoint.replay
+                else "checkpoint.replay is off"
+            )
             self._say(f"{why}: new games are begun, so that the run goes on differently than without interruption")
             self.progress.segment += 1
             self._segments.begin(self.state, self.progress.segment)
@@ -367,10 +374,10 @@ class Training:
     def _not_finite(self, what: str) -> UserError:
         good = self.checkpoints.iterations()
         last = f"the last good checkpoint is iteration {good[-1]}" if good else "there is no checkpoint yet"
-        return UserError(
-            f"{self.folder}: {what} in iteration {self.progress.iteration}; {last}; "
-            "a smaller optimizer.learning_rate often helps"
-        )
+        way_out = "a smaller optimizer.learning_rate often helps"
+        if self.progress.iteration <= 1:
+            way_out = "either optimizer.learning_rate is far too large, or the policy itself returns such numbers"
+        return UserError(f"{self.folder}: {what} in iteration {self.progress.iteration}; {last}; {way_out}")
 
     def _say(self, sentence: str) -> None:
         if self.team.leads:

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from jaxpg.cli import parse, parse_train
-from jaxpg.config import Config, RunConfig, dump, with_schedule
+from jaxpg.config import Config, RunConfig, dump, load_run, with_schedule
 from jaxpg.core.errors import FaultError, UserError
 from jaxpg.evaluate import EvaluateArguments
 from jaxpg.machine.command import run_command
@@ -198,12 +198,17 @@ WRONG = [
     ),
     (["--env.game", "ALE/Pong-v5"], "env.game: unknown name 'ALE/Pong-v5'; did you mean 'Pong'?"),
     (["--env.actions", "2", "2"], "env.actions: [2, 2] names an action twice"),
+    (["--env.actions", "LEFT"], "env.actions: LEFT alone leaves nothing to choose; give two actions or more"),
     (["--observation.first-row", "64"], "observation.first_row: rows 64 to 64 are not inside 0 to 70"),
     (["--env.noop-max", "0"], "env.noop_max: EnvPool needs at least 1"),
     (["--resume", "nowhere"], "nowhere: no run to resume: it has no config.yaml"),
     (["--resume", "x" * 300], "no run to resume: it has no config.yaml"),
     (["--resume", "a", "b.yaml"], "a recipe and --resume exclude each other"),
     (["nowhere.yaml"], "nowhere.yaml: cannot read the recipe: No such file or directory"),
+    (
+        ["pong", "--policy.bias", "false"],
+        "unexpected argument 'false'; a setting that is on or off is given as --x.y or",
+    ),
     (["pong", "b.yaml"], "unexpected argument 'b.yaml'; give one recipe, then flags such as --env.game Pong"),
 ]
 
@@ -254,9 +259,33 @@ def test_a_name_that_no_folder_can_have_is_refused(refusal, tmp_path):
     assert refusal("recipe.yaml", *SMALL) == "run.dir: 'a\\x00b' is no name of a folder"
 
 
-def test_a_folder_that_holds_a_run_is_refused_and_stays_as_it_was(refusal, run_folder):
+def test_a_folder_that_holds_a_run_is_refused_and_stays_as_it_was(refusal, run_folder, tmp_path):
     sentence = refusal(*SMALL, "--run.dir", "run")
     assert sentence == "run.dir: run holds a run already; go on with --resume run or choose another folder"
+    (tmp_path / "my run").mkdir()
+    (tmp_path / "my run" / "config.yaml").touch()
+    assert "go on with --resume 'my run' or choose" in refusal(*SMALL, "--run.dir", "my run")
+
+
+def test_a_resumed_run_is_given_its_own_folder_and_no_other_place(refusal, tmp_path):
+    (tmp_path / "run" / "checkpoints" / "1").mkdir(parents=True)
+    (tmp_path / "run" / "config.yaml").touch()
+    for place in ("run/config.yaml", "run/checkpoints", "run/checkpoints/1"):
+        assert refusal("--resume", place).endswith("it has no config.yaml; did you mean 'run'?")
+        with pytest.raises(UserError, match="no run: it has no config.yaml; did you mean 'run'"):
+            load_run(place)
+    sentence = refusal("--resume", "run", "--run.dir", "other")
+    assert sentence.startswith("--run.dir: a resumed run stays in its folder, run; leave --run.dir out, or copy")
+    assert parse_train(["--resume", "run", "--run.dir", "run"]).resume == "run"
+
+
+def test_a_working_folder_that_is_gone_matters_only_to_relative_paths(tmp_path, monkeypatch):
+    (tmp_path / "gone").mkdir()
+    monkeypatch.chdir(tmp_path / "gone")
+    (tmp_path / "gone").rmdir()
+    assert parse_train(["cartpole", "--run.dir", str(tmp_path / "x")]).config.env.game == "CartPole-v1"
+    with pytest.raises(UserError, match="imports: './mine.py': this is not a valid path: .*No such file"):
+        parse_train(["cartpole", "--imports", "./mine.py"])
 
 
 def test_another_architecture_on_resume_is_refused_and_the_run_stays_as_it_was(refusal, run_folder):

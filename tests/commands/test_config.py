@@ -6,8 +6,10 @@ import re
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from jaxpg.cli import open_recipe
 from jaxpg.config import (
     Change,
     CheckpointConfig,
@@ -100,6 +102,14 @@ def test_an_empty_recipe_means_the_defaults(content, recipe):
     assert load_recipe(recipe(content)) == Config()
 
 
+def test_a_section_whose_settings_are_all_commented_out_has_their_defaults(recipe):
+    assert load_recipe(recipe("run:\n#  seed: 3\nenv:\n  num_lanes: 8\n")) == Config(env=EnvConfig(num_lanes=8))
+
+
+def test_a_byte_order_mark_and_line_ends_of_windows_change_nothing(recipe):
+    assert load_recipe(recipe("\ufeffrun:\r\n  seed: 3\r\n")).run.seed == 3
+
+
 def test_a_recipe_changes_only_what_it_names(recipe):
     loaded = load_recipe(recipe("env:\n  game: Breakout\noptimizer: {options: {eps: 1}}\n"))
     assert loaded == Config(env=EnvConfig(game="Breakout"), optimizer=OptimizerConfig(options={"eps": 1.0}))
@@ -137,8 +147,8 @@ def test_an_unknown_key_is_refused_with_its_place_and_the_nearest_name(content, 
             ":3:5: optimizer.options.eps: input should be a valid number, not 'x'",
         ),
         ("optimizer:\n  learning_rate: fast\n", ":2:3: optimizer.learning_rate: input should be a valid number"),
-        ("env:\n", ":1:1: env: input should be an object, not None"),
-        ("env: Pong\n", ":1:1: env: input should be an object, not 'Pong'"),
+        ("env: Pong\n", ":1:1: env: input should be a mapping of settings, not 'Pong'"),
+        ("env:\n  actions: LEFT\n", ":2:3: env.actions: input should be a list, not 'LEFT'"),
     ],
 )
 def test_a_wrong_type_is_refused_with_its_place(content, sentence, recipe):
@@ -347,3 +357,22 @@ def test_a_history_that_was_edited_to_something_else_is_a_sentence(history, tmp_
         load_recipe(path)
     path.write_text("history:\n")
     assert (load_recipe(path), load_history(path)) == (Config(), [])
+
+
+def test_overrides_may_be_nested_and_keep_what_they_do_not_name():
+    nested = open_recipe("cartpole", {"run": {"seed": 3}, "env": {"num_lanes": 8}})
+    assert nested == open_recipe("cartpole", {"run.seed": 3, "env.num_lanes": 8})
+    assert nested.run.target_return == 495
+
+
+def test_overrides_may_be_numpys_numbers_and_paths():
+    overrides = {"run.seed": np.int64(3), "run.dir": Path("runs/x"), "policy.hidden": np.array([8, 4])}
+    config = open_recipe("cartpole", {**overrides, "optimizer.learning_rate": np.float64(0.25)})
+    assert (config.run.seed, config.run.dir, config.policy.hidden) == (3, "runs/x", (8, 4))
+    assert config.optimizer.learning_rate == 0.25
+    with pytest.raises(UserError, match=r"^run\.seed: a value is no text, number, list or mapping"):
+        open_recipe("cartpole", {"run.seed": object()})
+    with pytest.raises(
+        UserError, match=r"^imports: a list of modules and files, such as \['./mine.py'\], not the text"
+    ):
+        open_recipe("cartpole", {"imports": "./mine.py"})

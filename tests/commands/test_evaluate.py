@@ -124,7 +124,7 @@ def test_games_are_reported_as_they_end(folder: Path) -> None:
     [
         ((), "which run? give its folder, such as runs/mine"),
         (("nowhere",), "nowhere: no run: it has no config.yaml"),
-        (("RUN", "--checkpoint", "7"), "no checkpoint of iteration 7; there are 15, 20"),
+        (("RUN", "--checkpoint", "7"), "no checkpoint of iteration 7; saved iterations are 15, 20"),
         (("RUN", "--checkpoint", "newest"), "checkpoint: 'newest' is no iteration, nor 'latest' or 'best'"),
         (("RUN", "--episodes", "0"), "episodes: at least 1, not 0"),
         (("RUN", "--seed", "-1"), "seed: from 0 to 2147483647, not -1"),

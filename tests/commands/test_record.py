@@ -194,7 +194,7 @@ def test_a_grid_shows_all_checkpoints_until_the_last_game_has_ended(
         (("RUN", "--out", "game.avi"), "out: the name of a video ends with .mp4, unlike 'game.avi'"),
         (("RUN", "--out", "config.yaml/game.mp4"), "config.yaml/game.mp4: cannot be written"),
         (("RUN", "--out", "folder.mp4"), "folder.mp4: cannot be written: a folder has this name"),
-        (("RUN", "--checkpoint", "3"), "no checkpoint of iteration 3; there are 2, 4"),
+        (("RUN", "--checkpoint", "3"), "no checkpoint of iteration 3; saved iterations are 2, 4"),
         (("RUN", "--episodes", "0"), "episodes: at least 1, not 0"),
         (("RUN", "--seed", "-1"), "seed: from 0 to"),
         (("CARTPOLE",), "env.game: only Atari games have pictures and named actions; CartPole-v1 has neither"),

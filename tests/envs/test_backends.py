@@ -175,6 +175,22 @@ def test_a_picture_of_more_than_210_rows_is_remarked_on(backend: str, remark: st
     assert not usual.spec.remark
 
 
+@pytest.mark.parametrize(
+    ("settings", "remark"),
+    [
+        ({}, ""),
+        (
+            {"sticky_action_probability": 0.25, "full_action_space": True},
+            "CartPole-v1 ignores env.sticky_action_probability, env.full_action_space: only Atari games have that",
+        ),
+    ],
+)
+def test_settings_that_a_classic_game_ignores_are_named(settings: dict, remark: str) -> None:
+    env = make_env(EnvConfig(game="CartPole-v1", **settings), EmulatorNeeds(kind="vector"), 1)
+    env.close()
+    assert env.spec.remark == remark
+
+
 @pytest.mark.parametrize(("backend", "needs"), LANES)
 def test_a_game_that_ends_at_the_time_limit_is_over_and_not_cut(backend: str, needs: EmulatorNeeds) -> None:
     def first_end(max_episode_agent_steps: int) -> tuple[int, bool, bool]:

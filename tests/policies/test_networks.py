@@ -4,9 +4,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import nnx
 
 from jaxpg.core.errors import UserError
-from jaxpg.policies.networks import POLICIES, PolicyConfig, make_policy, with_normalizer
+from jaxpg.policies.networks import POLICIES, Heads, PolicyConfig, make_policy, with_normalizer
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 
@@ -184,3 +185,72 @@ def test_a_picture_too_small_for_the_convolutions_is_named() -> None:
 def test_names() -> None:
     with pytest.raises(UserError, match="did you mean 'nature'"):
         make_policy(PolicyConfig(name="natrue"), PICTURE, 3, value=False)
+
+
+class _Mine(nnx.Module):
+    """A user's policy, on whose outputs a mistake is put."""
+
+    def __init__(self, shape, num_actions, value, config, rngs) -> None:
+        self.heads = Heads(shape[0], num_actions, value, rngs=rngs)
+
+    def __call__(self, observation):
+        logits, value = self.heads(observation)
+        return self.spoilt(logits, value)
+
+    def spoilt(self, logits, value):
+        return logits, value
+
+
+class _WithDropout(_Mine):
+    def __init__(self, shape, num_actions, value, config, rngs) -> None:
+        super().__init__(shape, num_actions, value, config, rngs)
+        self.drop = nnx.Dropout(0.5, rngs=rngs)
+
+
+class _WithoutWeights(_Mine):
+    def __init__(self, shape, num_actions, value, config, rngs) -> None:
+        self.heads = lambda x: (jnp.zeros(num_actions), jnp.zeros(()))
+
+
+def _mine(spoilt) -> type[_Mine]:
+    methods = {"spoilt": lambda self, logits, value: spoilt(logits, value), "__module__": __name__}
+    return type("_Spoilt", (_Mine,), methods)
+
+
+def _make_mine(monkeypatch, module_class):
+    monkeypatch.setitem(POLICIES._entries, "mine", module_class)
+    return make_policy(PolicyConfig(name="mine"), VECTOR, 3, value=True)
+
+
+@pytest.mark.parametrize(
+    ("module_class", "sentence"),
+    [
+        (_mine(lambda logits, value: logits), "a policy returns logits and value (a pair of arrays), not one array"),
+        (_mine(lambda logits, value: (logits, value, value)), "(a pair of arrays), not 3 things"),
+        (_mine(lambda logits, value: (logits[None], value)), "the logits must be floats of shape (3,), not float32 of"),
+        (_mine(lambda logits, value: (logits, value[None])), "the value must be floats of shape (), not float32 of sh"),
+        (
+            _mine(lambda logits, value: (logits.astype(int), value)),
+            "the logits must be floats of shape (3,), not int32",
+        ),
+        (_mine(lambda logits, value: 1 / 0), f"{__file__}:"),
+        (_mine(lambda logits, value: 1 / 0), ": ZeroDivisionError: division by zero"),
+        (_mine(lambda logits, value: logits if value > 0 else value), ": TracerBoolConversionError: Attempted boolean"),
+        (_WithDropout, "drop.rngs.count, drop.rngs.key is no nnx.Param; a policy is a function of its weights alone"),
+        (_WithoutWeights, "the module has no weights (nnx.Param), so there is nothing to learn"),
+        (lambda observation: observation, "TypeError: "),
+    ],
+)
+def test_a_mistake_in_ones_own_policy_is_a_sentence_before_anything_is_made(
+    module_class, sentence, monkeypatch
+) -> None:
+    with pytest.raises(UserError) as refused:
+        _make_mine(monkeypatch, module_class)
+    assert str(refused.value).startswith("policy.name: 'mine': ")
+    assert sentence in str(refused.value)
+
+
+def test_ones_own_policy_may_compute_in_bfloat16(monkeypatch) -> None:
+    policy = _make_mine(monkeypatch, _mine(lambda logits, value: (logits.astype(jnp.bfloat16), value)))
+    logits, _ = policy.apply(_params(policy), jnp.ones((5, *VECTOR)))
+    assert (logits.dtype, logits.shape) == (jnp.float32, (5, 3))

@@ -10,6 +10,7 @@ import pytest
 
 from jaxpg.config import load_recipe, packaged_recipes
 from jaxpg.core.errors import UserError
+from jaxpg.core.types import EmulatorNeeds, EnvSpec
 from jaxpg.envs import make_env
 from jaxpg.envs.config import EnvConfig
 from jaxpg.policies.observations import (
@@ -208,3 +209,35 @@ def test_names() -> None:
     assert set(OBSERVATIONS) == {"stack84", "gray_difference", "red_difference", "flat_gray", "vector", "ram"}
     with pytest.raises(UserError, match="did you mean 'stack84'"):
         make_observation(ObservationConfig(name="stack48"))
+
+
+NEEDS = EmulatorNeeds(kind="vector")
+
+
+def _one_by_zero(x: jax.Array) -> jax.Array:
+    return x / (1 // 0)
+
+
+@pytest.mark.parametrize(
+    ("make", "sentence"),
+    [
+        (lambda config: 1 // 0, f"observation.name: 'mine': {__file__}:"),
+        (lambda config: None, "observation.name: 'mine': the function must return an Observation, not NoneType"),
+        (lambda config: Observation(NEEDS, _one_by_zero, jnp.asarray), "observation.name: encode: "),
+        (lambda config: Observation(NEEDS, jnp.asarray, _one_by_zero), "observation.name: decode: "),
+    ],
+)
+def test_a_mistake_in_ones_own_observation_is_a_sentence(make, sentence, monkeypatch) -> None:
+    monkeypatch.setitem(OBSERVATIONS._entries, "mine", make)
+    spec = EnvSpec(num_actions=2, observation_shape=(4,), observation_dtype=np.dtype(np.float32), axes=(0,))
+    with pytest.raises(UserError) as refused:
+        input_shape(make_observation(ObservationConfig(name="mine")), spec)
+    assert str(refused.value).startswith(sentence)
+    assert "NoneType" in str(refused.value) or "ZeroDivisionError: integer " in str(refused.value)
+
+
+def test_ones_own_observation_may_return_a_number(monkeypatch) -> None:
+    made = Observation(NEEDS, encode=lambda raw: raw[0], decode=lambda x: 3.0)
+    monkeypatch.setitem(OBSERVATIONS._entries, "mine", lambda config: made)
+    spec = EnvSpec(num_actions=2, observation_shape=(4,), observation_dtype=np.dtype(np.float32), axes=(0,))
+    assert input_shape(make_observation(ObservationConfig(name="mine")), spec) == ()

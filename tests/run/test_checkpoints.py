@@ -123,12 +123,21 @@ def test_what_was_saved_from_an_accelerator_comes_back_on_this_device(checkpoint
     assert bits(checkpoints.restore(1, state(seed=1))[0]) == bits(state())
 
 
+def test_a_folder_whose_name_the_locale_cannot_read_is_refused(tmp_path):
+    """As where Python decodes the bytes of a UTF-8 name as ASCII; Orbax would fail with a traceback."""
+    name = "mövéd".encode().decode("ascii", "surrogateescape")
+    with pytest.raises(UserError, match="the locale of this process has no letters for this name; set PYTHONUTF8=1"):
+        Checkpoints(tmp_path / name)
+
+
 def test_a_missing_iteration_is_refused_with_those_there_are(checkpoints):
     with pytest.raises(UserError, match=r"checkpoints: no checkpoint of iteration 3; there is none yet$"):
         checkpoints.restore(3, state())
     checkpoints.save(5, state(), METADATA)
+    with pytest.raises(UserError, match=r"iteration 3; the only saved iteration is 5$"):
+        checkpoints.restore(3, state())
     checkpoints.save(8, state(), METADATA)
-    with pytest.raises(UserError, match=r"checkpoints: no checkpoint of iteration 3; there are 5, 8$"):
+    with pytest.raises(UserError, match=r"checkpoints: no checkpoint of iteration 3; saved iterations are 5, 8$"):
         checkpoints.restore(3, state())
 
 

@@ -107,6 +107,19 @@ def test_without_a_full_window_the_highest_mean_is_taken_and_its_games_are_named
     experiment.rollout.close()
 
 
+def test_without_a_finished_game_the_newest_is_taken(
+    uninterrupted: Path, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        Checkpoints, "metadata", lambda self, i: Metadata(progress=RunProgress(iteration=i), games=None)
+    )
+    config = load_run(str(uninterrupted))
+    experiment = build(config, Player(config.env))
+    assert restore_params(uninterrupted, experiment, "best")[1] == 20
+    assert "no game was over at any save yet; checkpoint 20 is taken, the newest\n" in capsys.readouterr().out
+    experiment.rollout.close()
+
+
 def test_a_better_policy_asks_for_a_save_only_where_it_is_notably_better() -> None:
     progress = RunProgress(iteration=5)
     progress.last_returns.extend([0.0, 10.0] * 49)
