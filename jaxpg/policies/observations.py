@@ -29,7 +29,7 @@ class ObservationConfig:
     __pydantic_config__ = STRICT
 
     name: str = "gray_difference"
-    """stack84, gray_difference, red_difference, flat_gray, vector or ram."""
+    """stack84, gray_difference, red_difference, flat_gray, vector, ram or picture."""
     height: Pixels = 70
     """Rows that the emulator scales a frame to."""
     width: Pixels = 40
@@ -154,6 +154,19 @@ def vector(config: ObservationConfig) -> Observation:
     return Observation(EmulatorNeeds(kind="vector"), encode=lambda raw: raw, decode=lambda x: x.astype(jnp.float32))
 
 
+def picture(config: ObservationConfig) -> Observation:
+    """The environment's own picture, unchanged: ``[H, W]`` or ``[H, W, C]``.
+
+    Bytes stay bytes, which stand for [0, 1]. Any other number becomes float32 and keeps its value.
+    """
+    del config
+    return Observation(
+        EmulatorNeeds(kind="picture"),
+        encode=lambda raw: raw,
+        decode=lambda x: x if x.dtype == jnp.uint8 else x.astype(jnp.float32),
+    )
+
+
 def ram(config: ObservationConfig) -> Observation:
     """The console's 128 bytes of memory, scaled to [-1, 1]: ``f32[128]``."""
     del config
@@ -171,6 +184,7 @@ OBSERVATIONS: Registry[Callable[[ObservationConfig], Observation]] = Registry(
         "flat_gray": flat_gray,
         "vector": vector,
         "ram": ram,
+        "picture": picture,
     },
 )
 """Observations by name."""
