@@ -30,9 +30,8 @@ from jaxpg.config import (
 from jaxpg.core.errors import UserError, nearest
 from jaxpg.core.user_modules import Trust, import_all, resolved
 from jaxpg.core.validation import whole_number
-from jaxpg.envs import ATARI_BACKENDS
+from jaxpg.envs import kind_of
 from jaxpg.envs.config import EnvConfig
-from jaxpg.envs.envpool import CLASSIC
 from jaxpg.machine.console import Forgiving, say
 from jaxpg.machine.memory_estimate import check_memory, queued_episodes
 from jaxpg.parallel.processes import DistributedConfig
@@ -41,6 +40,9 @@ Arguments = TypeVar("Arguments")
 NO_FLAG = {"is_flag": False}
 CROP = ("first_row", "end_row", "first_column", "end_column", "background")
 """Settings of an observation that fit only one game."""
+RECIPE_OF_GAME = {("pixels", "Pong"): "pong_reinforce", ("vector", "CartPole-v1"): "cartpole"}
+RECIPE_OF_KIND = {"pixels": "atari_fast", "vector": "vector", "picture": "small_picture"}
+"""Recipe for each kind of environment, as ``kind_of`` names it, where the game has no recipe of its own."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -166,9 +168,10 @@ def _recipe_path(recipe: str) -> Path:
 
 def _recipe_for(env: EnvConfig) -> tuple[Config, str]:
     """Chooses the packaged recipe for a game, with ``env.game`` set; also returns words for the first line of a run."""
-    if env.backend not in ATARI_BACKENDS:
+    kind = kind_of(env)
+    name = RECIPE_OF_GAME.get((kind, env.game)) or RECIPE_OF_KIND.get(kind)
+    if name is None:
         return default_config(), "no recipe"
-    name = "pong_reinforce" if env.game == "Pong" else "cartpole" if env.game in CLASSIC else "atari_fast"
     config = load_recipe(RECIPES / f"{name}.yaml")
     if config.env.game != env.game:  # the target is a score of the recipe's own game
         config = dataclasses.replace(config, run=dataclasses.replace(config.run, target_return=None))

@@ -83,8 +83,10 @@ CHOSEN = [
     (["--env.game", "Breakout"], "atari_fast", "Breakout", None),
     (["--env.game", "MsPacman", "--env.backend", "ale"], "atari_fast", "MsPacman", None),
     (["--env.game", "CartPole-v1"], "cartpole", "CartPole-v1", 495.0),
-    (["--env.game", "Acrobot-v1"], "cartpole", "Acrobot-v1", None),
-    (["--env.game", "MountainCar-v0", "--run.target-return", "-110"], "cartpole", "MountainCar-v0", -110.0),
+    (["--env.game", "Acrobot-v1"], "vector", "Acrobot-v1", None),
+    (["--env.game", "MountainCar-v0", "--run.target-return", "-110"], "vector", "MountainCar-v0", -110.0),
+    (["--env.game", "Taxi-v3"], "vector", "Taxi-v3", None),
+    (["--env.game", "BabyAI-GoToLocal-v0"], "small_picture", "BabyAI-GoToLocal-v0", None),
 ]
 
 
