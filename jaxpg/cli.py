@@ -208,11 +208,15 @@ def _fitted_to_game(recipe: str, loaded: Config, config: Config, given: Set[str]
             f"{recipe}: {' and '.join(theirs)} belong to {game} and not to {other}; give them as flags, "
             f"or train without a recipe, which chooses one for {other}"
         )
+    remarks = []
+    if config.reinforce.cut_at_reward and "reinforce.cut_at_reward" not in given:
+        remarks.append(f"reinforce.cut_at_reward is kept from {game}: any reward ends the credit in {other}, too")
     target = config.run.target_return
     if target is None or "run.target_return" in given:
-        return config, []
+        return config, remarks
     run = dataclasses.replace(config.run, target_return=None)
-    return dataclasses.replace(config, run=run), [f"the target of {game}, {target:g}, is left out for {other}"]
+    remarks.append(f"the target of {game}, {target:g}, is left out for {other}")
+    return dataclasses.replace(config, run=run), remarks
 
 
 def parse_play(command: str, argv: Sequence[str], default: Any) -> tuple[Any, Config]:

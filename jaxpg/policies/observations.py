@@ -5,7 +5,7 @@ wherever the policy uses it. With this split, the tape is four to eight times sm
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Annotated, NamedTuple
 
 import jax
@@ -193,6 +193,18 @@ OBSERVATIONS: Registry[Callable[[ObservationConfig], Observation]] = Registry(
 def make_observation(config: ObservationConfig) -> Observation:
     """Builds the observation named in ``config``. Raises UserError for an unknown name or settings that do not fit."""
     return OBSERVATIONS[config.name](config)
+
+
+WITHOUT_SETTINGS = ("stack84", "red_difference", "flat_gray", "vector", "ram", "picture")
+"""Observations that use none of the settings after ``name``."""
+
+
+def unused_settings(config: ObservationConfig) -> list[str]:
+    """Names of the settings that differ from their defaults although the observation does not use them."""
+    if config.name not in WITHOUT_SETTINGS:
+        return []
+    names = [field.name for field in fields(config) if field.name != "name"]
+    return [name for name in names if getattr(config, name) != getattr(ObservationConfig, name)]
 
 
 def encoded_shape(observation: Observation, spec: EnvSpec) -> jax.ShapeDtypeStruct:

@@ -144,7 +144,12 @@ def test_what_is_given_as_a_flag_is_meant_for_the_game() -> None:
     argv = ["pong", "--env.game=Breakout", "--env.actions", "FIRE", "RIGHT", "--observation.first-row", "20"]
     arguments = parse_train(argv)
     assert arguments.config.env.actions == ("FIRE", "RIGHT")
-    assert arguments.about == ("recipe pong", "the target of Pong, 18, is left out for Breakout")
+    assert arguments.about == (
+        "recipe pong",
+        "reinforce.cut_at_reward is kept from Pong: any reward ends the credit in Breakout, too",
+        "the target of Pong, 18, is left out for Breakout",
+    )
+    assert len(parse_train([*argv, "--reinforce.no-cut-at-reward"]).about) == 2
 
 
 @pytest.mark.parametrize(
