@@ -33,9 +33,8 @@ from jaxpg.config import (
 from jaxpg.core.errors import UserError, nearest
 from jaxpg.core.user_modules import Trust, import_all, resolved
 from jaxpg.core.validation import whole_number
-from jaxpg.envs import ATARI_BACKENDS
+from jaxpg.envs import kind_of
 from jaxpg.envs.config import EnvConfig
-from jaxpg.envs.envpool import CLASSIC
 from jaxpg.machine.console import Forgiving, say
 from jaxpg.machine.memory_estimate import check_memory, queued_episodes
 from jaxpg.parallel.processes import DistributedConfig
@@ -44,6 +43,9 @@ Arguments = TypeVar("Arguments")
 NO_FLAG = {"is_flag": False}
 CROP = ("first_row", "end_row", "first_column", "end_column", "background")
 """Settings of an observation that fit only one game."""
+RECIPE_OF_GAME = {("pixels", "Pong"): "pong_reinforce", ("vector", "CartPole-v1"): "cartpole"}
+RECIPE_OF_KIND = {"pixels": "atari_fast", "vector": "vector", "picture": "small_picture"}
+"""Recipe for each kind of environment, as ``kind_of`` names it, where the game has no recipe of its own."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -176,9 +178,10 @@ def _recipe_path(recipe: str) -> Path:
 
 def _recipe_for(env: EnvConfig) -> tuple[Config, str]:
     """Chooses the packaged recipe for a game, with ``env.game`` set; also returns words for the first line of a run."""
-    if env.backend not in ATARI_BACKENDS:
+    kind = kind_of(env)
+    name = RECIPE_OF_GAME.get((kind, env.game)) or RECIPE_OF_KIND.get(kind)
+    if name is None:
         return default_config(), "no recipe"
-    name = "pong_reinforce" if env.game == "Pong" else "cartpole" if env.game in CLASSIC else "atari_fast"
     config = load_recipe(RECIPES / f"{name}.yaml")
     if config.env.game != env.game:  # the target is a score of the recipe's own game
         config = dataclasses.replace(config, run=dataclasses.replace(config.run, target_return=None))
@@ -215,11 +218,15 @@ def _fitted_to_game(recipe: str, loaded: Config, config: Config, given: Set[str]
             f"{recipe}: {' and '.join(theirs)} belong to {game} and not to {other}; give them as flags, "
             f"or train without a recipe, which chooses one for {other}"
         )
+    remarks = []
+    if config.reinforce.cut_at_reward and "reinforce.cut_at_reward" not in given:
+        remarks.append(f"reinforce.cut_at_reward is kept from {game}: any reward ends the credit in {other}, too")
     target = config.run.target_return
     if target is None or "run.target_return" in given:
-        return config, []
+        return config, remarks
     run = dataclasses.replace(config.run, target_return=None)
-    return dataclasses.replace(config, run=run), [f"the target of {game}, {target:g}, is left out for {other}"]
+    remarks.append(f"the target of {game}, {target:g}, is left out for {other}")
+    return dataclasses.replace(config, run=run), remarks
 
 
 def parse_play(command: str, argv: Sequence[str], default: Any) -> tuple[Any, Config]:

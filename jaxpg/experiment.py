@@ -26,7 +26,7 @@ from jaxpg.machine.limits import usable_cores
 from jaxpg.machine.memory_estimate import Part
 from jaxpg.parallel.team import Team
 from jaxpg.policies.networks import make_policy, with_normalizer
-from jaxpg.policies.observations import Observation, encoded_shape, input_shape, make_observation
+from jaxpg.policies.observations import Observation, encoded_shape, input_shape, make_observation, unused_settings
 
 Actions = Literal["trained", "sampled", "greedy"]
 """How a trained policy acts without learning: as in training, by sampling, or by taking the most probable action."""
@@ -104,8 +104,22 @@ def build(config: Config, player: Player | None = None, team: Team | None = None
         rollout_agent_steps=rollout_agent_steps,
         lane_groups=config.run.lane_groups or team.num_devices,
         task=Task.of(env, config.observation, observation.needs, spec),
-        remarks=(*remarks, *([spec.remark] if spec.remark else [])),
+        remarks=(
+            *remarks,
+            *(_without_effect(config, observation.needs) if learns else []),
+            *filter(None, [spec.remark]),
+        ),
     )
+
+
+def _without_effect(config: Config, needs: EmulatorNeeds) -> list[str]:
+    """Sentences about settings that differ from their defaults and have no effect on what is seen or credited."""
+    remarks = []
+    if unused := unused_settings(config.observation):
+        remarks.append(f"observation.{', observation.'.join(unused)}: no effect on {config.observation.name}")
+    if needs.kind in ("vector", "picture") and getattr(own_section(config), "cut_at_life_loss", False):
+        remarks.append(f"{config.run.learner}.cut_at_life_loss: no effect, because {config.env.game} has no lives")
+    return remarks
 
 
 def _for_training(kind: LearnerKind[Any], config: Config, team: Team) -> tuple[Config, list[str]]:

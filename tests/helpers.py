@@ -11,7 +11,7 @@ import numpy as np
 
 from jaxpg.config import Config, schedule_progress
 from jaxpg.core.types import PolicyFunctions
-from jaxpg.envs import make_env
+from jaxpg.envs import kind_of, make_env
 from jaxpg.envs.config import EnvConfig
 from jaxpg.envs.seeds import lane_seeds
 from jaxpg.experiment import build
@@ -33,9 +33,8 @@ def make_rollout(
     env: EnvConfig, num_lanes: int, *, num_pools: int = 1, value: bool = True, hidden: int = 8, **options
 ) -> tuple[Rollout, PolicyFunctions]:
     """A rollout and its policy, an MLP of one layer."""
-    observation = make_observation(
-        ObservationConfig(name="vector") if env.backend == "probe" or env.game.endswith("v1") else SMALL
-    )
+    shown = kind_of(env) or "vector"
+    observation = make_observation(SMALL if shown == "pixels" else ObservationConfig(name=shown))
     pools = [make_env(env, observation.needs, num_lanes // num_pools) for _ in range(num_pools)]
     spec = pools[0].spec
     policy = make_policy(PolicyConfig(hidden=(hidden,)), input_shape(observation, spec), spec.num_actions, value)

@@ -5,10 +5,10 @@ from collections.abc import Callable
 from jaxpg.core.registry import Registry
 from jaxpg.core.types import CompilableEnv, EmulatorNeeds, VectorEnv
 from jaxpg.core.user_modules import is_jaxpgs, own_code
+from jaxpg.envs import envpool
 from jaxpg.envs.ale import Ale
 from jaxpg.envs.ale_ram import AleRam
 from jaxpg.envs.config import EnvConfig
-from jaxpg.envs.envpool import EnvPool
 from jaxpg.envs.guarded import Guarded
 from jaxpg.envs.probes import Probe
 
@@ -20,7 +20,7 @@ def _ale(config: EnvConfig, needs: EmulatorNeeds, num_lanes: int) -> VectorEnv:
 BACKENDS: Registry[Callable[[EnvConfig, EmulatorNeeds, int], VectorEnv]] = Registry(
     "env.backend",
     {
-        "envpool": EnvPool,
+        "envpool": envpool.EnvPool,
         "ale": _ale,
         "probe": Probe,
     },
@@ -29,6 +29,20 @@ BACKENDS: Registry[Callable[[EnvConfig, EmulatorNeeds, int], VectorEnv]] = Regis
 register_environment = BACKENDS.register
 """Decorator ``register_environment(name)`` for ``(EnvConfig, EmulatorNeeds, num_lanes) -> VectorEnv``."""
 ATARI_BACKENDS = ("envpool", "ale")
+_KINDS: dict[str, Callable[[EnvConfig], str]] = {
+    "envpool": lambda config: envpool.kind(config.game),
+    "ale": lambda config: "pixels",
+}
+"""What an environment of a backend is meant to show a policy: pixels (of an Atari game), vector or picture."""
+
+
+def kind_of(config: EnvConfig) -> str:
+    """What the environment is meant to show a policy: pixels (of an Atari game), vector, picture, or "" if unknown.
+
+    Raises:
+      UserError: the backend has no such environment.
+    """
+    return _KINDS[config.backend](config) if config.backend in _KINDS else ""
 
 
 def make_env(config: EnvConfig, needs: EmulatorNeeds, num_lanes: int) -> VectorEnv:

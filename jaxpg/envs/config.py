@@ -17,7 +17,8 @@ class EnvConfig:
     __pydantic_config__ = STRICT
 
     game: str = "Pong"
-    """Atari game in CamelCase (Pong, MsPacman, ...). EnvPool also has CartPole-v1, Acrobot-v1 and MountainCar-v0."""
+    """Atari game in CamelCase (Pong, MsPacman, ...). EnvPool also has CartPole-v1, LunarLander-v3, Procgen, MiniGrid
+    and others by their ids (docs/guides/envpool-suites.md)."""
     backend: str = "envpool"
     """Emulator library: envpool, ale (ALE's own vector environment), or probe (tiny problems with a known optimum)."""
     num_lanes: Annotated[int, Field(ge=1, le=65_536)] = 64
@@ -49,4 +50,4 @@ class EnvConfig:
     UPRIGHT, ..., DOWNLEFTFIRE) or a number among the offered actions. Empty means all offered actions."""
     max_episode_agent_steps: PositiveInt = 27_000
     """Agent steps after which a game is truncated (30 minutes at 60 frames/s and frame skip 4). No-ops at its start
-    do not count."""
+    do not count. Where an environment besides Atari has a shorter limit of its own, that one holds."""

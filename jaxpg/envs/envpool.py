@@ -1,34 +1,39 @@
-"""Backend for EnvPool, which runs the emulators in C++ threads. This is the default, and it has classic control."""
+"""Backend for EnvPool, which runs the emulators in C++ threads. This is the default, and it has far more than Atari."""
 
-import contextlib
-import warnings
-from collections.abc import Iterator
 from functools import cache
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
 from jaxpg.core.errors import UserError
 from jaxpg.core.types import CompiledEmulators, EmulatorNeeds, EnvSpec, RawAnswers, TimeStep
-from jaxpg.envs.actions import ActionTable, numbered
+from jaxpg.envs import envpool_suites as suites
+from jaxpg.envs.actions import ActionTable
 from jaxpg.envs.config import EnvConfig
-from jaxpg.envs.games import SHORT_PICTURE_ROWS, cartridge, check_game, game_name, offered_actions
+from jaxpg.envs.games import SHORT_PICTURE_ROWS, cartridge, check_game, game_name, offered_actions, rom_ids_by_game
+from jaxpg.envs.pictures import channels_last
 from jaxpg.envs.seeds import check_seeds
 from jaxpg.envs.threads import affinity_offset
 from jaxpg.machine.signals import signals_left_to_the_system
 
-CLASSIC = {"CartPole-v1": 500, "Acrobot-v1": 500, "MountainCar-v0": 200}
-"""EnvPool's classic control environments that this backend offers, with the most agent steps of an episode."""
-ATARI_ONLY = (
-    "sticky_action_probability",
-    "full_action_space",
-    "frame_skip",
-    "noop_max",
-    "fire_reset",
-    "maxpool",
-    "resize",
-)
-"""Settings that classic control environments do not have."""
+
+def kind(game: str) -> Literal["pixels", "vector", "picture"]:
+    """What the environment is meant to show a policy; an Atari game shows pixels.
+
+    Raises:
+      UserError: EnvPool has no such environment, or jaxpg cannot take it.
+    """
+    if game in rom_ids_by_game():  # without importing EnvPool, which takes seconds
+        return "pixels"
+    if game not in suites.registered():
+        check_game(game, _atari_games(), "envpool", suites.offered())
+    return suites.task(game).kind
+
+
+def _atari_games() -> list[str]:
+    from envpool.atari.registration import atari_game_list
+
+    return [game_name(rom_id) for rom_id in atari_game_list]
 
 
 class EnvPool:
@@ -42,36 +47,40 @@ class EnvPool:
 
     def __init__(self, config: EnvConfig, needs: EmulatorNeeds, num_lanes: int):
         import envpool  # imported here: the import takes seconds, and other backends do not need it
-        from envpool.atari.registration import atari_game_list
 
         self._make = envpool.make_gymnasium
         self.num_lanes = num_lanes
-        self._is_atari = config.game not in CLASSIC
+        self._other = suites.task(config.game) if kind(config.game) != "pixels" else None
         self._ram = needs.kind == "ram"
-        if self._is_atari:
-            check_game(config.game, map(game_name, atari_game_list), "envpool", list(CLASSIC))
+        if self._other is None:
+            check_game(config.game, _atari_games(), "envpool")
             self._task = f"{config.game}-v5"
             self._options = _atari_options(config, needs)
         else:
             self._task = config.game
-            self._options = _classic_options(config, needs)
+            self._options = suites.options(config, needs)
         self._options |= {
             "num_threads": config.num_threads,
             "thread_affinity_offset": affinity_offset(config.num_threads, num_lanes),
         }
-        num_actions, space = _spaces(self._task, tuple(self._options.items()))
-        offered = offered_actions(config) if self._is_atari else numbered(num_actions)
-        assert len(offered) == num_actions, "EnvPool and ALE must have the same actions"
+        if self._other is None:
+            offered = offered_actions(config)
+            num_actions, space = _spaces(self._task, tuple(self._options.items()))
+            assert len(offered) == num_actions, "EnvPool and ALE must have the same actions"
+            shape, dtype = _raw_layout(needs, space)
+            remark = _remark(config) if needs.kind == "pixels" else ""
+        else:
+            offered, dtype, remark = self._other.action_names, self._other.dtype, self._other.remark
+            shape = suites.laid_out(self._other, needs)
         self._actions = ActionTable(offered, config.actions, num_lanes)
-        shape, dtype = _raw_layout(needs, space)
         self.spec = EnvSpec(
             num_actions=len(self._actions),
             observation_shape=shape,
             observation_dtype=dtype,
-            axes=tuple(range(len(shape))),
-            frame_skip=config.frame_skip if self._is_atari else 1,
+            axes=channels_last(shape) if needs.kind == "picture" else tuple(range(len(shape))),
+            frame_skip=config.frame_skip if self._other is None else 1,
             action_names=self._actions.names,
-            remark=_remark(config, needs),
+            remark=remark,
         )
         self._pool: Any = None
         self._lives = np.zeros(num_lanes, np.int32)
@@ -80,7 +89,7 @@ class EnvPool:
     def reset(self, seeds: np.ndarray) -> None:
         check_seeds(seeds, self.num_lanes)
         self.close()
-        with _unbounded_spaces(), signals_left_to_the_system():  # making a pool holds Python's lock
+        with suites.unbounded_spaces(), signals_left_to_the_system():  # making a pool holds Python's lock
             self._pool = self._make(
                 self._task,
                 num_envs=self.num_lanes,
@@ -131,11 +140,13 @@ class EnvPool:
 
     def _read(self, answer: Any) -> tuple[Any, RawAnswers]:
         observation, reward, terminated, truncated, info = answer
-        if self._ram:
+        if self._other is not None:
+            observation = self._other.read(observation)
+        elif self._ram:
             observation = info["ram"]
         observation = observation.reshape(self.num_lanes, *self.spec.observation_shape)
         no_lives = np.zeros(self.num_lanes, np.int32)
-        game_over, lives = (info["terminated"], info["lives"]) if self._is_atari else (terminated, no_lives)
+        game_over, lives = (info["terminated"], info["lives"]) if self._other is None else (terminated, no_lives)
         return observation, RawAnswers(reward, terminated, truncated, game_over, lives)
 
     def close(self) -> None:
@@ -149,22 +160,14 @@ def _spaces(task: str, options: tuple[tuple[str, Any], ...]) -> tuple[int, Any]:
     """Number of actions and the observation space. Cached, because EnvPool takes a tenth of a second."""
     import envpool
 
-    with _unbounded_spaces():
+    with suites.unbounded_spaces():
         spec = envpool.make_spec(task, **dict(options))
         return int(spec.action_space.n), spec.observation_space
 
 
-@contextlib.contextmanager
-def _unbounded_spaces() -> Iterator[None]:
-    """Silences Gymnasium's warning that EnvPool casts the float64 bounds of classic control, which nobody reads."""
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message=".*precision lowered by casting to float32")
-        yield
-
-
 def _atari_options(config: EnvConfig, needs: EmulatorNeeds) -> dict[str, Any]:
-    if needs.kind == "vector":
-        raise UserError(f"observation.name: 'vector' needs a classic environment, but {config.game} is an Atari game")
+    if needs.kind in ("vector", "picture"):
+        raise UserError(f"observation.name: {config.game} is an Atari game, which gives pixels or ram, no {needs.kind}")
     if not config.maxpool and config.frame_skip > 1:
         raise UserError("env.maxpool: EnvPool always pools the last two frames; use --env.backend ale to turn it off")
     if config.noop_max < 1:
@@ -186,13 +189,7 @@ def _atari_options(config: EnvConfig, needs: EmulatorNeeds) -> dict[str, Any]:
     }
 
 
-def _remark(config: EnvConfig, needs: EmulatorNeeds) -> str:
-    if needs.kind == "vector":
-        default = EnvConfig()
-        ignored = [f"env.{name}" for name in ATARI_ONLY if getattr(config, name) != getattr(default, name)]
-        return f"{config.game} ignores {', '.join(ignored)}: only Atari games have that" if ignored else ""
-    if needs.kind != "pixels":
-        return ""
+def _remark(config: EnvConfig) -> str:
     rows = cartridge(config.game).picture_rows
     if rows <= SHORT_PICTURE_ROWS:
         return ""
@@ -200,12 +197,6 @@ def _remark(config: EnvConfig, needs: EmulatorNeeds) -> str:
         f"{config.game}'s picture has {rows} rows, and EnvPool shows only the upper {SHORT_PICTURE_ROWS}; "
         "--env.backend ale shows all rows"
     )
-
-
-def _classic_options(config: EnvConfig, needs: EmulatorNeeds) -> dict[str, Any]:
-    if needs.kind != "vector":
-        raise UserError(f"observation.name: {config.game} gives a vector of numbers; use --observation.name vector")
-    return {"max_episode_steps": min(config.max_episode_agent_steps, CLASSIC[config.game])}
 
 
 def _raw_layout(needs: EmulatorNeeds, space: Any) -> tuple[tuple[int, ...], np.dtype]:

@@ -33,22 +33,35 @@ def rom_ids_by_game() -> dict[str, str]:
     return {game: rom_id for game, rom_id in rom_ids.items() if ALEInterface.isSupportedROM(roms.get_rom_path(rom_id))}
 
 
-def check_game(game: str, games: Iterable[str], backend: str, classic: Sequence[str] = ()) -> None:
+ATARI_SETTINGS = (
+    *("frame_skip", "sticky_action_probability", "noop_max", "fire_reset", "maxpool", "resize", "full_action_space"),
+)
+"""Settings in ``EnvConfig`` that only Atari's emulators have."""
+
+
+def refuse_atari_settings(config: EnvConfig) -> None:
+    """Raises UserError if a setting that only Atari games have differs from its default; it would have no effect."""
+    for name in ATARI_SETTINGS:
+        if getattr(config, name) != getattr(EnvConfig, name):
+            raise UserError(f"env.{name}: only Atari games have this setting, and {config.game} is none; leave it out")
+
+
+def check_game(game: str, games: Iterable[str], backend: str, others: Sequence[str] = ()) -> None:
     """Raises UserError if a backend has no such game. The sentence suggests a similar name, or says what there is.
 
     Args:
       game: the name that the user gave.
       games: the Atari games that the backend offers.
       backend: the backend's name.
-      classic: the backend's other environments.
+      others: the backend's other environments.
     """
     atari = list(games)
-    if game in atari or game in classic:
+    if game in atari or game in others:
         return
-    known = {_plain(name): name for name in (*atari, *classic)}
+    known = {_plain(name): name for name in (*others, *atari)}
     near = difflib.get_close_matches(_plain(game), known, n=1, cutoff=0.7)
-    others = f", and {', '.join(classic)}" if classic else ""
-    offer = f"{backend} offers {len(atari)} Atari games, such as Pong and Breakout{others}"
+    more = ", and other environments, such as CartPole-v1 and LunarLander-v3" if others else ""
+    offer = f"{backend} offers {len(atari)} Atari games, such as Pong and Breakout{more}"
     raise UserError(f"env.game: unknown name {game!r}; " + (f"did you mean {known[near[0]]!r}?" if near else offer))
 
 

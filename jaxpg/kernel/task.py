@@ -44,7 +44,7 @@ class Task:
         seen = ["name", *SEEN.get(observation.name, ())]
         inputs = {f"observation.{name}": str(getattr(observation, name)) for name in seen}
         scores = {"env.max_episode_agent_steps": str(env.max_episode_agent_steps)}
-        if needs.kind != "vector":
+        if needs.kind in ("pixels", "ram"):
             inputs["env.frame_skip"] = str(env.frame_skip)
             scores |= {f"env.{name}": str(getattr(env, name)) for name in ATARI_SCORES}
         if needs.kind == "pixels":

@@ -33,7 +33,7 @@ class PolicyConfig:
     __pydantic_config__ = STRICT
 
     name: str = "mlp"
-    """linear, mlp, conv3x3, dqn2013 or nature."""
+    """linear, mlp, small_conv, conv3x3, dqn2013 or nature."""
     hidden: Annotated[tuple[Width, ...], Field(max_length=64)] = (200,)
     """Units of each hidden layer (mlp only)."""
     bias: bool = True
@@ -132,7 +132,7 @@ class _Conv(nnx.Module):
         channels = shape[2] if len(shape) == 3 else 1
         convolutions = []
         side = min(shape[:2])
-        for features, kernel, stride in self.layers:
+        for features, kernel, stride in self.layers_for(shape):
             side = (side - kernel) // stride + 1 if self.padding == "VALID" else side
             if side < 1:
                 raise UserError(
@@ -159,6 +159,11 @@ class _Conv(nnx.Module):
         self.heads = Heads(self.hidden_units, num_actions, value, rngs=rngs)
         self._has_channels = len(shape) == 3
 
+    def layers_for(self, shape: tuple[int, ...]) -> tuple[tuple[int, int, int], ...]:
+        """The convolutions for pictures of this shape: features, kernel and stride of each."""
+        del shape
+        return self.layers
+
     def _trunk(self, x: jax.Array) -> jax.Array:
         for convolution in self.convolutions:
             x = convolution(x)
@@ -182,6 +187,21 @@ class Conv3x3(_Conv):
     pool = True
 
 
+class SmallConv(_Conv):
+    """For pictures of any small size: 3x3 convolutions, 128 ReLU units.
+
+    One convolution of 16 filters keeps the picture's size, as in Young and Tian (2019), section 3. Before it,
+    convolutions of 32 filters and stride 2 halve a larger picture until it has at most 16 rows and columns.
+    """
+
+    padding = "SAME"
+    hidden_units = 128
+
+    def layers_for(self, shape: tuple[int, ...]) -> tuple[tuple[int, int, int], ...]:
+        halvings = max(0, (max(shape[:2]) - 1).bit_length() - 4)
+        return ((32, 3, 2),) * halvings + ((16, 3, 1),)
+
+
 class DQN2013(_Conv):
     """The smaller network of Mnih et al. (2013), section 5.1."""
 
@@ -201,6 +221,7 @@ POLICIES: Registry[Callable[..., nnx.Module]] = Registry(
     {
         "linear": Linear,
         "mlp": MLP,
+        "small_conv": SmallConv,
         "conv3x3": Conv3x3,
         "dqn2013": DQN2013,
         "nature": Nature,

@@ -5,7 +5,7 @@ wherever the policy uses it. With this split, the tape is four to eight times sm
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Annotated, NamedTuple
 
 import jax
@@ -30,7 +30,7 @@ class ObservationConfig:
     __pydantic_config__ = STRICT
 
     name: str = "gray_difference"
-    """stack84, gray_difference, red_difference, flat_gray, vector or ram."""
+    """stack84, gray_difference, red_difference, flat_gray, vector, ram or picture."""
     height: Pixels = 70
     """Rows that the emulator scales a frame to."""
     width: Pixels = 40
@@ -155,6 +155,19 @@ def vector(config: ObservationConfig) -> Observation:
     return Observation(EmulatorNeeds(kind="vector"), encode=lambda raw: raw, decode=lambda x: x.astype(jnp.float32))
 
 
+def picture(config: ObservationConfig) -> Observation:
+    """The environment's own picture, unchanged: ``[H, W]`` or ``[H, W, C]``.
+
+    Bytes stay bytes, which stand for [0, 1]. Any other number becomes float32 and keeps its value.
+    """
+    del config
+    return Observation(
+        EmulatorNeeds(kind="picture"),
+        encode=lambda raw: raw,
+        decode=lambda x: x if x.dtype == jnp.uint8 else x.astype(jnp.float32),
+    )
+
+
 def ram(config: ObservationConfig) -> Observation:
     """The console's 128 bytes of memory, scaled to [-1, 1]: ``f32[128]``."""
     del config
@@ -172,6 +185,7 @@ OBSERVATIONS: Registry[Callable[[ObservationConfig], Observation]] = Registry(
         "flat_gray": flat_gray,
         "vector": vector,
         "ram": ram,
+        "picture": picture,
     },
 )
 """Observations by name."""
@@ -189,6 +203,18 @@ def make_observation(config: ObservationConfig) -> Observation:
     if not isinstance(observation, Observation):
         raise UserError(f"{what}: the function must return an Observation, not {type(observation).__name__}")
     return observation
+
+
+WITHOUT_SETTINGS = ("stack84", "red_difference", "flat_gray", "vector", "ram", "picture")
+"""Observations that use none of the settings after ``name``."""
+
+
+def unused_settings(config: ObservationConfig) -> list[str]:
+    """Names of the settings that differ from their defaults although the observation does not use them."""
+    if config.name not in WITHOUT_SETTINGS:
+        return []
+    names = [field.name for field in fields(config) if field.name != "name"]
+    return [name for name in names if getattr(config, name) != getattr(ObservationConfig, name)]
 
 
 def encoded_shape(observation: Observation, spec: EnvSpec) -> jax.ShapeDtypeStruct:

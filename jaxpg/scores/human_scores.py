@@ -10,6 +10,8 @@ from typing import Any
 FRAMES_LIMIT = 108_000
 """Time limit of a game in frames: 30 minutes at 60 frames a second."""
 NOOP_MAX = 30
+BACKENDS = ("envpool", "ale")
+"""The backends whose games are Atari's. An environment of another backend may have the name of an Atari game."""
 
 RANDOM_AND_HUMAN: dict[str, tuple[float, float]] = {
     "Alien": (227.8, 7127.7),
@@ -83,10 +85,9 @@ def human_normalized(score: float, env: Mapping[str, Any]) -> float | None:
       score: a mean of unclipped returns.
       env: the settings of the emulators.
     """
-    scores = RANDOM_AND_HUMAN.get(env.get("game", ""))
-    if scores is None or incomparable(env):
+    if not _has_scores(env) or incomparable(env):
         return None
-    random, human = scores
+    random, human = RANDOM_AND_HUMAN[env["game"]]
     return (score - random) / (human - random)
 
 
@@ -100,7 +101,7 @@ def incomparable(env: Mapping[str, Any]) -> str | None:
     Args:
       env: the settings of the emulators. A missing setting stands for its default.
     """
-    if env.get("game") not in RANDOM_AND_HUMAN:
+    if not _has_scores(env):
         return None
     frames = env.get("max_episode_agent_steps", FRAMES_LIMIT // 4) * env.get("frame_skip", 4)
     noop_max, sticky = env.get("noop_max", NOOP_MAX), env.get("sticky_action_probability", 0.0)
@@ -113,3 +114,7 @@ def incomparable(env: Mapping[str, Any]) -> str | None:
     if noop_max == 0 and not sticky:
         return "all games begin alike, without no-ops and sticky actions"
     return None
+
+
+def _has_scores(env: Mapping[str, Any]) -> bool:
+    return env.get("game") in RANDOM_AND_HUMAN and env.get("backend", "envpool") in BACKENDS

@@ -176,7 +176,7 @@ WRONG = [
     (["--env.num-lanes", "0"], "env.num_lanes: input should be greater than or equal to 1, not 0"),
     (["--optimizer.learning-rate", "-0.1"], "optimizer.learning_rate: input should be greater than 0, not -0.1"),
     (["--optimizer.learning-rate", "nan"], "optimizer.learning_rate: input should be a finite number, not nan"),
-    (["--observation.name", "vector"], "observation.name: 'vector' needs a classic environment, but Pong is an Atari"),
+    (["--observation.name", "vector"], "observation.name: Pong is an Atari game, which gives pixels or ram, no vector"),
     (
         ["--env.game", "CartPole-v1", "--observation.name", "ram"],
         "observation.name: CartPole-v1 gives a vector of numbers; use --observation.name v",
@@ -190,8 +190,11 @@ WRONG = [
     (["--env.num-pools", "3"], "env.num_pools: 3 pools cannot share 32 lanes evenly"),
     (["--env.actions", "0", "9"], "env.actions: 9 is not an action of this game; its actions are 0 to 5: NOOP"),
     (["--env.actions", "UP", "LEFT"], "env.actions: UP is not an action of this game; its actions are 0 to 5"),
-    (["--env.game", "LunarLander-v2"], "unknown name 'LunarLander-v2'; envpool offers 104 Atari games, such as Pong"),
-    (["--env.game", "LunarLander-v2"], "and CartPole-v1, Acrobot-v1, MountainCar-v0"),
+    (
+        ["--env.game", "Nonsense-v2"],
+        "unknown name 'Nonsense-v2'; envpool offers 104 Atari games, such as Pong and Breakout, and",
+    ),
+    (["--env.game", "LunarLandr-v3"], "did you mean 'LunarLander-v3'"),
     (
         ["--env.game", "Hopper-v4", "--env.backend", "ale"],
         "'Hopper-v4'; ale offers 104 Atari games, such as Pong",

@@ -94,3 +94,26 @@ def test_a_players_pools_divide_its_lanes(num_lanes: int, num_pools: int, num_th
     experiment = build(PROBE, Player(env))
     assert [pool.num_lanes for pool in experiment.rollout.pools] == [num_lanes // pools] * pools
     experiment.rollout.close()
+
+
+@pytest.mark.parametrize(
+    ("observation", "reinforce", "remarks"),
+    [
+        ({}, {}, ()),
+        ({"first_row": 3, "gain": 2.0}, {}, ("observation.first_row, observation.gain: no effect on vector",)),
+        (
+            {},
+            {"cut_at_life_loss": True},
+            ("reinforce.cut_at_life_loss: no effect, because Count has no lives",),
+        ),
+    ],
+)
+def test_a_setting_without_effect_is_named(observation: dict, reinforce: dict, remarks: tuple[str, ...]) -> None:
+    config = dataclasses.replace(
+        PROBE,
+        observation=dataclasses.replace(PROBE.observation, **observation),
+        reinforce=dataclasses.replace(PROBE.reinforce, **reinforce),
+    )
+    experiment = build(config)
+    experiment.fleet.close()
+    assert experiment.remarks == remarks

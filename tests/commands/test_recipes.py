@@ -83,8 +83,10 @@ CHOSEN = [
     (["--env.game", "Breakout"], "atari_fast", "Breakout", None),
     (["--env.game", "MsPacman", "--env.backend", "ale"], "atari_fast", "MsPacman", None),
     (["--env.game", "CartPole-v1"], "cartpole", "CartPole-v1", 495.0),
-    (["--env.game", "Acrobot-v1"], "cartpole", "Acrobot-v1", None),
-    (["--env.game", "MountainCar-v0", "--run.target-return", "-110"], "cartpole", "MountainCar-v0", -110.0),
+    (["--env.game", "Acrobot-v1"], "vector", "Acrobot-v1", None),
+    (["--env.game", "MountainCar-v0", "--run.target-return", "-110"], "vector", "MountainCar-v0", -110.0),
+    (["--env.game", "Taxi-v3"], "vector", "Taxi-v3", None),
+    (["--env.game", "BabyAI-GoToLocal-v0"], "small_picture", "BabyAI-GoToLocal-v0", None),
 ]
 
 
@@ -142,7 +144,12 @@ def test_what_is_given_as_a_flag_is_meant_for_the_game() -> None:
     argv = ["pong", "--env.game=Breakout", "--env.actions", "FIRE", "RIGHT", "--observation.first-row", "20"]
     arguments = parse_train(argv)
     assert arguments.config.env.actions == ("FIRE", "RIGHT")
-    assert arguments.about == ("recipe pong", "the target of Pong, 18, is left out for Breakout")
+    assert arguments.about == (
+        "recipe pong",
+        "reinforce.cut_at_reward is kept from Pong: any reward ends the credit in Breakout, too",
+        "the target of Pong, 18, is left out for Breakout",
+    )
+    assert len(parse_train([*argv, "--reinforce.no-cut-at-reward"]).about) == 2
 
 
 @pytest.mark.parametrize(

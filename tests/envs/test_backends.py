@@ -6,11 +6,14 @@ from itertools import pairwise
 import gymnasium
 import numpy as np
 import pytest
+from ale_py import roms
+from PIL import Image
 
 from jaxpg.core.errors import UserError
 from jaxpg.core.types import EmulatorNeeds, TimeStep, VectorEnv
 from jaxpg.envs import make_env
 from jaxpg.envs.config import EnvConfig
+from jaxpg.envs.games import quiet_console
 
 GRAY = EmulatorNeeds(kind="pixels", height=84, width=84, stack=2)
 RGB = EmulatorNeeds(kind="pixels", height=210, width=160, color="rgb")
@@ -175,20 +178,28 @@ def test_a_picture_of_more_than_210_rows_is_remarked_on(backend: str, remark: st
     assert not usual.spec.remark
 
 
-@pytest.mark.parametrize(
-    ("settings", "remark"),
-    [
-        ({}, ""),
-        (
-            {"sticky_action_probability": 0.25, "full_action_space": True},
-            "CartPole-v1 ignores env.sticky_action_probability, env.full_action_space: only Atari games have that",
-        ),
-    ],
-)
-def test_settings_that_a_classic_game_ignores_are_named(settings: dict, remark: str) -> None:
-    env = make_env(EnvConfig(game="CartPole-v1", **settings), EmulatorNeeds(kind="vector"), 1)
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_ale_squeezes_a_tall_picture_and_envpool_cuts_it(backend: str) -> None:
+    console = quiet_console()
+    console.setFloat("repeat_action_probability", 0)
+    console.loadROM(roms.get_rom_path("air_raid"))
+    screens = []
+    for _ in range(40):
+        console.act(0)
+        screens.append(console.getScreenRGB())
+    exact = EnvConfig(game="AirRaid", backend=backend, frame_skip=1, maxpool=False, fire_reset=False)
+    env = make_env(replace(exact, noop_max=FEWEST_NO_OPS[backend]), RGB, 1)
+    env.reset(np.array([1]))
+    last = _steps(env, np.zeros((30, 1), int))[-1]
     env.close()
-    assert env.spec.remark == remark
+    seen = np.moveaxis(np.transpose(last.observation[0], env.spec.axes)[0], 0, -1).astype(float)
+    squeezed = [np.asarray(Image.fromarray(screen).resize((160, 210), Image.Resampling.BOX)) for screen in screens]
+    upper = [screen[:210] for screen in screens]
+    nearest_squeezed, nearest_upper = (min(abs(seen - s).mean() for s in those) for those in (squeezed, upper))
+    if backend == "envpool":
+        assert nearest_upper == 0 < nearest_squeezed
+    else:
+        assert nearest_squeezed < 1 < nearest_upper, "ALE and Pillow round differently"
 
 
 @pytest.mark.parametrize(("backend", "needs"), LANES)

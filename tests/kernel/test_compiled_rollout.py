@@ -28,6 +28,8 @@ LANES = 4
 BREAKOUT = EnvConfig(game="Breakout", sticky_action_probability=0.25)
 PONG = EnvConfig(game="Pong", actions=(2, 3), max_episode_agent_steps=50)
 CARTPOLE = EnvConfig(game="CartPole-v1")
+LAKE = EnvConfig(game="FrozenLake-v1")
+MAZE = EnvConfig(game="MiniGrid-LavaGapS5-v0")
 
 
 def _both(env: EnvConfig, **options) -> tuple[Rollout, Rollout, jax.Array]:
@@ -50,8 +52,11 @@ def _assert_equal(ours: Rollout, theirs: Rollout, population, num_agent_steps: i
 
 @pytest.mark.parametrize(
     ("env", "greedy"),
-    [(BREAKOUT, False), (PONG, False), (CARTPOLE, False), (CARTPOLE, True)],
-    ids=["lives", "limit", "ends", "greedy"],
+    [
+        *((BREAKOUT, False), (PONG, False), (CARTPOLE, False), (CARTPOLE, True), (LAKE, False)),
+        pytest.param(MAZE, False, marks=pytest.mark.long),
+    ],
+    ids=["lives", "limit", "ends", "greedy", "number", "mapping"],
 )
 def test_what_is_played_is_equal_to_the_bit(env: EnvConfig, greedy: bool, monkeypatch) -> None:
     """Over several calls, of several lengths, after a reset, and with games that end within them and between them."""

@@ -14,7 +14,12 @@ pytestmark = pytest.mark.usefixtures("quick_compilation")
 PICTURE, VECTOR = (84, 84, 4), (6,)
 SMALLEST = (36, 36, 4)
 """The smallest picture of which every convolution leaves something."""
-CASES = [(name, SMALLEST) for name in POLICIES] + [("linear", VECTOR), ("mlp", VECTOR), ("conv3x3", (20, 20))]
+CASES = [(name, SMALLEST) for name in POLICIES] + [
+    ("linear", VECTOR),
+    ("mlp", VECTOR),
+    ("conv3x3", (20, 20)),
+    ("small_conv", (7, 5, 3)),
+]
 
 
 def _params(policy, seed: int = 0):
@@ -159,6 +164,31 @@ def test_conv3x3_in_numpy() -> None:
     h = np.maximum(h.reshape(-1) @ w["hidden"]["kernel"] + w["hidden"]["bias"], 0)
     by_hand = h @ w["heads"]["logits"]["kernel"] + w["heads"]["logits"]["bias"]
     np.testing.assert_allclose(logits, by_hand, rtol=1e-3, atol=1e-5)
+
+
+def test_small_conv_in_numpy() -> None:
+    policy = make_policy(PolicyConfig(name="small_conv"), (20, 6, 3), 4, value=False)
+    params = _params(policy)
+    x = np.random.default_rng(0).normal(size=(20, 6, 3)).astype(np.float32)
+    logits, _ = jax.jit(policy.apply)(params, jnp.asarray(x))
+    w = jax.tree.map(lambda leaf: np.asarray(leaf, float), params)
+    h = x
+    for layer, stride in enumerate((2, 1)):  # 20 rows are halved once, which leaves 10 x 3 pixels
+        padded = np.pad(h, ((1, 1), (1, 1), (0, 0)))
+        h = np.maximum(
+            _convolve(padded, w["convolutions"][layer]["kernel"], w["convolutions"][layer]["bias"], stride), 0
+        )
+    assert h.shape == (10, 3, 16)
+    h = np.maximum(h.reshape(-1) @ w["hidden"]["kernel"] + w["hidden"]["bias"], 0)
+    by_hand = h @ w["heads"]["logits"]["kernel"] + w["heads"]["logits"]["bias"]
+    np.testing.assert_allclose(logits, by_hand, rtol=1e-3, atol=1e-5)
+
+
+@pytest.mark.parametrize(("side", "convolutions"), [(1, 1), (16, 1), (17, 2), (32, 2), (33, 3), (64, 3), (96, 4)])
+def test_small_conv_halves_a_picture_until_it_has_at_most_16_rows_and_columns(side: int, convolutions: int) -> None:
+    shapes = _shapes(make_policy(PolicyConfig(name="small_conv"), (side, 5, 3), 4, value=False))
+    assert len(shapes["convolutions"]) == convolutions
+    assert shapes["hidden"]["kernel"].shape[0] <= 16 * 16 * 5
 
 
 def test_layers_before_a_relu_start_orthogonal_with_gain_sqrt_2() -> None:

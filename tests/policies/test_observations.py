@@ -13,6 +13,7 @@ from jaxpg.core.errors import UserError
 from jaxpg.core.types import EmulatorNeeds, EnvSpec
 from jaxpg.envs import make_env
 from jaxpg.envs.config import EnvConfig
+from jaxpg.envs.pictures import channels_last
 from jaxpg.policies.observations import (
     OBSERVATIONS,
     Observation,
@@ -188,6 +189,24 @@ def test_ram_and_vector() -> None:
     assert np.array_equal(_see(make_observation(ObservationConfig(name="vector")), numbers), numbers)
 
 
+def test_a_picture_stays_as_it_is_and_only_its_bytes_stand_for_0_to_1() -> None:
+    observation = make_observation(ObservationConfig(name="picture"))
+    raw = _random_frames(2, 7, 5, 3)
+    seen = _see(observation, raw)
+    assert seen.dtype == np.uint8
+    assert np.array_equal(seen, raw)
+    for dtype in (np.int8, np.int32, np.float32, bool):
+        numbers = np.arange(12).reshape(2, 2, 3).astype(dtype)
+        seen = _see(observation, numbers)
+        assert seen.dtype == np.float32
+        assert np.array_equal(seen, numbers.astype(np.float32))
+
+
+@pytest.mark.parametrize(("shape", "last"), [((3, 64, 48), (64, 48, 3)), ((7, 9, 3), (7, 9, 3)), ((10, 9), (10, 9))])
+def test_channels_come_last(shape: tuple[int, ...], last: tuple[int, ...]) -> None:
+    assert np.zeros(shape).transpose(channels_last(shape)).shape == last
+
+
 @pytest.mark.parametrize(
     ("name", "dtype", "shape"),
     [
@@ -206,7 +225,15 @@ def test_what_the_tape_keeps_is_small(name: str, dtype: type, shape: tuple[int, 
 
 
 def test_names() -> None:
-    assert set(OBSERVATIONS) == {"stack84", "gray_difference", "red_difference", "flat_gray", "vector", "ram"}
+    assert set(OBSERVATIONS) == {
+        "stack84",
+        "gray_difference",
+        "red_difference",
+        "flat_gray",
+        "vector",
+        "ram",
+        "picture",
+    }
     with pytest.raises(UserError, match="did you mean 'stack84'"):
         make_observation(ObservationConfig(name="stack48"))
 

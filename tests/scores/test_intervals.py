@@ -126,3 +126,5 @@ def test_only_what_a_human_played_is_compared_with_a_human(settings: dict, why: 
     assert incomparable(env) == why
     assert (human_normalized(0, env) is None) == (why is not None)
     assert incomparable({**env, "game": "CartPole-v1"}) is None, "where nobody measured a human"
+    theirs = {**env, "backend": "mine"}
+    assert incomparable(theirs) is human_normalized(0, theirs) is None, "another environment of this name"

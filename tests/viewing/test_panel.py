@@ -31,6 +31,8 @@ def test_what_the_policy_sees_becomes_gray_levels() -> None:
     stack = np.zeros((3, 3, 4))
     stack[1, 1, 3] = 1
     assert picture_of(stack)[1, 1] == 255, "the newest frame of a stack"
+    colours = np.arange(12, dtype=np.uint8).reshape(2, 2, 3)
+    assert np.array_equal(picture_of(colours), colours), "a picture in colour as it is"
     assert picture_of(np.ones(128)).shape == (8, 16)
     assert picture_of(np.ones(33_600)).shape == (210, 160)
     assert picture_of(np.zeros(4)).tolist() == [[0, 0, 0, 0]]
