@@ -13,6 +13,7 @@ from jaxpg.config import Config, own_section
 from jaxpg.core.errors import UserError
 from jaxpg.core.registry import Registry
 from jaxpg.core.types import EmulatorNeeds, EnvSpec, PolicyFunctions
+from jaxpg.core.user_modules import own_code
 from jaxpg.envs import footprint, make_env
 from jaxpg.envs.config import EnvConfig
 from jaxpg.kernel.fleet import Fleet
@@ -201,7 +202,8 @@ def _learner(
         num_lanes=config.env.num_lanes,
         team=team,
     )
-    learner: Learner = kind.make(ingredients)
+    with own_code(f"run.learner: {config.run.learner!r}", kind.make):
+        learner: Learner = kind.make(ingredients)
     return learner
 
 

@@ -376,7 +376,9 @@ class Training:
         last = f"the last good checkpoint is iteration {good[-1]}" if good else "there is no checkpoint yet"
         way_out = "a smaller optimizer.learning_rate often helps"
         if self.progress.iteration <= 1:
-            way_out = "either optimizer.learning_rate is far too large, or the policy itself returns such numbers"
+            way_out = (
+                "a setting such as optimizer.learning_rate is far too large, or the policy itself returns such numbers"
+            )
         return UserError(f"{self.folder}: {what} in iteration {self.progress.iteration}; {last}; {way_out}")
 
     def _say(self, sentence: str) -> None:

@@ -137,3 +137,11 @@ def test_files_of_a_run_that_cannot_be_written_are_a_sentence(folder: Path, tmp_
     (copied / "metrics.jsonl").mkdir()
     with pytest.raises(jaxpg.UserError, match=f"{copied}: the run's files cannot be written: Is a directory"):
         jaxpg.train(folder=copied, resume=True)
+
+
+def test_what_is_infinite_at_once_is_not_blamed_on_the_learning_rate_alone(tmp_path: Path) -> None:
+    config = jaxpg.load_recipe("", {**COUNT, "optimizer.learning_rate": 1e38, "optimizer.name": "sgd"})
+    with pytest.raises(jaxpg.UserError) as refused:
+        jaxpg.train(config, tmp_path / "run")
+    assert " in iteration 1; there is no checkpoint yet; a setting such as optimizer." in str(refused.value)
+    assert str(refused.value).endswith(", or the policy itself returns such numbers")

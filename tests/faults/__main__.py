@@ -12,6 +12,7 @@ from itertools import count
 from pathlib import Path
 from signal import SIGINT, SIGTERM
 
+from jaxpg.machine.console import speaking
 from tests.faults.runs import KINDS, Outcome
 
 KILLS_AT_ONCE = 5
@@ -21,7 +22,7 @@ KILLS_AT_ONCE = 5
 def main() -> int:
     arguments = _parser().parse_args()
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-    with tempfile.TemporaryDirectory(prefix="jaxpg-faults-") as temporary:
+    with tempfile.TemporaryDirectory(prefix="jaxpg-faults-") as temporary, speaking():
         folder = Path(temporary)
         os.environ["XDG_CACHE_HOME"] = str(folder / "cache")
         if arguments.soak:

@@ -178,3 +178,17 @@ def test_rounds_come_to_rest_in_pools_and_play_the_same_games(learner: str) -> N
         assert (rests.any(axis=1) & ~rests.all(axis=1)).any() == (pools == 2)
         experiment.fleet.close()
     assert all(np.array_equal(*both) for both in zip(*states, strict=True))
+
+
+def test_a_learner_of_ones_own_that_cannot_be_made_is_a_sentence(
+    monkeypatch: pytest.MonkeyPatch, tmp_path, capsys
+) -> None:
+    def make(ingredients: Ingredients[StillConfig]) -> Learner:
+        raise KeyError("no such teacher")
+
+    monkeypatch.setattr(LEARNERS, "_entries", dict(LEARNERS))
+    decorate: Any = register_learner("still", StillConfig, rollout_setting="steps")
+    decorate(make)
+    run(*PROBE, "--run.dir", str(tmp_path / "run"), code=2)
+    assert capsys.readouterr().err.startswith(f"jaxpg: run.learner: 'still': {__file__}:")
+    assert not (tmp_path / "run").exists()
