@@ -34,7 +34,8 @@ Outputs = tuple[jax.Array, jax.Array]
 class EmulatorNeeds:
     """What an observation requires of the emulator. A backend that cannot provide it fails at the start."""
 
-    kind: Literal["pixels", "ram", "vector"]
+    kind: Literal["pixels", "ram", "vector", "picture"]
+    """``pixels`` are an Atari game's picture, scaled as below. A ``picture`` is what another environment draws."""
     height: int = 0
     """Height of a frame in pixels. Only for ``pixels``."""
     width: int = 0
@@ -53,7 +54,8 @@ class EnvSpec:
     """Shape of one lane's raw observation, without the lane axis."""
     observation_dtype: np.dtype
     axes: tuple[int, ...]
-    """Transposition of one raw observation into ``[stack, H, W]``, ``[stack, 3, H, W]`` or ``[D]``."""
+    """Transposition of one raw observation into ``[stack, H, W]``, ``[stack, 3, H, W]`` or ``[D]``; a picture's
+    into ``[H, W]`` or ``[H, W, C]``."""
     frame_skip: int = 1
     """Emulator frames per agent step."""
     action_names: tuple[str, ...] = ()

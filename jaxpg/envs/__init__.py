@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 
+from jaxpg.core.errors import UserError
 from jaxpg.core.registry import Registry
 from jaxpg.core.types import EmulatorNeeds, VectorEnv
 from jaxpg.envs.ale import Ale
@@ -15,11 +16,18 @@ def _ale(config: EnvConfig, needs: EmulatorNeeds, num_lanes: int) -> VectorEnv:
     return AleRam(config, num_lanes) if needs.kind == "ram" else Ale(config, needs, num_lanes)
 
 
+def _gymnasium(config: EnvConfig, needs: EmulatorNeeds, num_lanes: int) -> VectorEnv:
+    from jaxpg.envs.gymnasium import Gymnasium  # imported here, because other backends do not need Gymnasium
+
+    return Gymnasium(config, needs, num_lanes)
+
+
 BACKENDS: Registry[Callable[[EnvConfig, EmulatorNeeds, int], VectorEnv]] = Registry(
     "env.backend",
     {
         "envpool": EnvPool,
         "ale": _ale,
+        "gymnasium": _gymnasium,
         "probe": Probe,
     },
 )
@@ -27,6 +35,8 @@ BACKENDS: Registry[Callable[[EnvConfig, EmulatorNeeds, int], VectorEnv]] = Regis
 register_environment = BACKENDS.register
 """Decorator ``register_environment(name)`` for ``(EnvConfig, EmulatorNeeds, num_lanes) -> VectorEnv``."""
 ATARI_BACKENDS = ("envpool", "ale")
+WITHOUT_OPTIONS = (*ATARI_BACKENDS, "probe")
+"""Backends that ignore ``env.options`` and ``env.workers``."""
 
 
 def make_env(config: EnvConfig, needs: EmulatorNeeds, num_lanes: int) -> VectorEnv:
@@ -35,4 +45,9 @@ def make_env(config: EnvConfig, needs: EmulatorNeeds, num_lanes: int) -> VectorE
     Raises:
       UserError: the backend is unknown or cannot do what the settings or the observation ask for.
     """
+    if config.backend in WITHOUT_OPTIONS and (config.options or config.workers):
+        key = "options" if config.options else "workers"
+        raise UserError(
+            f"env.{key}: is for --env.backend gymnasium, and {config.backend} has no use for it; leave it out"
+        )
     return BACKENDS[config.backend](config, needs, num_lanes)

@@ -29,7 +29,7 @@ class ObservationConfig:
     __pydantic_config__ = STRICT
 
     name: str = "gray_difference"
-    """stack84, gray_difference, red_difference, flat_gray, vector or ram."""
+    """stack84, gray_difference, red_difference, flat_gray, vector, picture or ram."""
     height: Pixels = 70
     """Rows that the emulator scales a frame to."""
     width: Pixels = 40
@@ -149,9 +149,21 @@ def flat_gray(config: ObservationConfig) -> Observation:
 
 
 def vector(config: ObservationConfig) -> Observation:
-    """The numbers that a classic environment gives, unchanged: ``f32[D]``."""
+    """The numbers that an environment gives, unchanged: ``f32[D]``.
+
+    An environment that gives one of D numbers gives a vector with 1 in its place and 0 in all others.
+    """
     del config
     return Observation(EmulatorNeeds(kind="vector"), encode=lambda raw: raw, decode=lambda x: x.astype(jnp.float32))
+
+
+def picture(config: ObservationConfig) -> Observation:
+    """The picture that an environment other than Atari gives: ``[H, W]`` or ``[H, W, C]``.
+
+    Bytes stand for [0, 1]; all other numbers are float32, unchanged.
+    """
+    del config
+    return Observation(EmulatorNeeds(kind="picture"), encode=lambda raw: raw, decode=lambda x: x)
 
 
 def ram(config: ObservationConfig) -> Observation:
@@ -170,6 +182,7 @@ OBSERVATIONS: Registry[Callable[[ObservationConfig], Observation]] = Registry(
         "red_difference": red_difference,
         "flat_gray": flat_gray,
         "vector": vector,
+        "picture": picture,
         "ram": ram,
     },
 )

@@ -17,7 +17,7 @@ from jaxpg.kernel.players import QueueSnapshot
 from jaxpg.kernel.task import Task
 from jaxpg.run.run_progress import RunProgress
 
-WITHOUT_INFLUENCE = ("num_pools", "num_threads", "timeout_seconds")
+WITHOUT_INFLUENCE = ("num_pools", "num_threads", "timeout_seconds", "workers")
 """Emulator settings that do not change what happens in an episode."""
 
 
@@ -143,4 +143,6 @@ def episodes_depend_on(env: EnvConfig, seed: int, lane_groups: int) -> str:
       lane_groups: how many groups the candidates are divided into; 0 where the learner has no candidates.
     """
     settings = {name: x for name, x in dataclasses.asdict(env).items() if name not in WITHOUT_INFLUENCE}
+    if not env.options:  # checkpoints of older versions do not know the setting
+        del settings["options"]
     return json.dumps({"seed": seed, "lane_groups": lane_groups, **settings}, sort_keys=True)
