@@ -15,9 +15,7 @@ from jaxpg.cli import check_games, open_run, parse_play
 from jaxpg.config import Config, with_overrides
 from jaxpg.core.errors import UserError
 from jaxpg.core.types import Params, VectorEnv
-from jaxpg.envs import make_env
 from jaxpg.envs.config import EnvConfig
-from jaxpg.envs.games import action_names
 from jaxpg.experiment import GREEDY, Actions, Player, build
 from jaxpg.kernel.pieces import Experiment
 from jaxpg.machine.command import run_command
@@ -28,14 +26,15 @@ from jaxpg.machine.waiting import count_up
 from jaxpg.run.saved_run import restore_params
 from jaxpg.viewing.grid import Grid, Shot, pictures
 from jaxpg.viewing.panel import GAME_SIZE, SIZE, Moment, Panel, scale_game
-from jaxpg.viewing.replayed_episode import COLORS, Moves, PlayedEpisode, frame_by_frame, frames_of_agent_steps, play
+from jaxpg.viewing.replayed_episode import Moves, PlayedEpisode, display_for, frames_of_agent_steps, play
 from jaxpg.viewing.trace import about_video, trace_of_game, trace_path, write_trace
 from jaxpg.viewing.video import FRAMES_PER_SECOND, VideoWriter, video_place, write_video
 
 
 @dataclasses.dataclass(frozen=True)
 class RecordArguments:
-    """Records videos of whole games that a run's policy plays. The game is in its own colours at true speed. Beside it
+    """Records videos of whole games that a run's policy plays. The game is in its own colours at true speed; where an
+    environment draws no picture, its numbers are drawn as bars. Beside it
     stand the actions' probabilities, the value, the score, and what the policy sees. A JSON file has the same numbers.
     """
 
@@ -93,8 +92,8 @@ def record(
       The paths of the videos.
 
     Raises:
-      UserError: the run or the checkpoint does not exist or is damaged, its imports are not trusted, the game has no
-        picture, or a video cannot be written.
+      UserError: the run or the checkpoint does not exist or is damaged, its imports are not trusted, the game cannot
+        be played again, or a video cannot be written.
       FaultError: emulators failed.
     """
     config = open_run(run, imports, trust_imports=trust_imports)
@@ -121,9 +120,9 @@ def command(argv: Sequence[str]) -> int:
 
 
 def _record(arguments: RecordArguments, config: Config) -> list[Path]:
-    names = action_names(arguments.env)
     prepare_process()
     experiment = build(config, Player(arguments.env, GREEDY[arguments.actions], keeps_tape=True))
+    names = list(experiment.task.actions)
     chosen = [restore_params(Path(arguments.run), experiment, which) for which in arguments.checkpoint]
     restored = {iteration: params for params, iteration in chosen}  # the latest and the best may be the same
     for remark in experiment.remarks:
@@ -138,7 +137,7 @@ def _record(arguments: RecordArguments, config: Config) -> list[Path]:
             for path in paths:  # checks all paths before any episode is played
                 places.enter_context(video_place(path))
                 trace_path(path)
-            display = places.enter_context(closing(_display(arguments)))
+            display = places.enter_context(closing(_display(arguments, experiment)))
             for path, (iteration, params) in zip(paths, restored.items(), strict=True):
                 _record_checkpoint(arguments, config, experiment, display, names, params, iteration, path)
     experiment.rollout.close()
@@ -185,7 +184,7 @@ def _record_grid(arguments: RecordArguments, experiment: Experiment, restored: d
                 played = play(experiment, params, arguments.seed + game)
                 games[title] = Moves(arguments.seed + game, played.actions, played.rewards)
                 _say_game(title, games[title], arguments.env)
-            display = opened.enter_context(closing(_display(arguments)))
+            display = opened.enter_context(closing(_display(arguments, experiment)))
             tiles.append(_shots(games, display, experiment.frame_skip))
         with count_up("frames_filmed") as filmed:
             for picture in pictures(grid, tiles):
@@ -250,7 +249,7 @@ def _for_one_lane(arguments: RecordArguments) -> RecordArguments:
         raise UserError(f"out: the name of a video ends with .mp4, unlike {arguments.out!r}")
     if not arguments.out:
         refuse_links(Path(arguments.run))
-    return dataclasses.replace(arguments, env=dataclasses.replace(arguments.env, num_lanes=1, num_pools=1))
+    return dataclasses.replace(arguments, env=dataclasses.replace(arguments.env, num_lanes=1, num_pools=1, workers=0))
 
 
 def _path(arguments: RecordArguments, name: str, *, alone: bool) -> Path:
@@ -261,8 +260,8 @@ def _path(arguments: RecordArguments, name: str, *, alone: bool) -> Path:
     return out if alone else out.with_name(f"{out.stem}-{name}.mp4")
 
 
-def _display(arguments: RecordArguments) -> VectorEnv:
-    return make_env(frame_by_frame(arguments.env), COLORS, 1)
+def _display(arguments: RecordArguments, experiment: Experiment) -> VectorEnv:
+    return display_for(arguments.env, experiment.observation.needs)
 
 
 def _title(arguments: RecordArguments, iteration: int, game: int) -> str:

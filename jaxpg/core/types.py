@@ -35,7 +35,8 @@ class EmulatorNeeds:
     """What an observation requires of the emulator. A backend that cannot provide it fails at the start."""
 
     kind: Literal["pixels", "ram", "vector", "picture"]
-    """``pixels`` are an Atari game's picture, scaled as below. A ``picture`` is what another environment draws."""
+    """``pixels`` and ``ram`` come from an Atari emulator, frames of the size below. ``vector`` and ``picture`` are what
+    another environment gives, unchanged."""
     height: int = 0
     """Height of a frame in pixels. Only for ``pixels``."""
     width: int = 0
@@ -54,8 +55,8 @@ class EnvSpec:
     """Shape of one lane's raw observation, without the lane axis."""
     observation_dtype: np.dtype
     axes: tuple[int, ...]
-    """Transposition of one raw observation into ``[stack, H, W]``, ``[stack, 3, H, W]`` or ``[D]``; a picture's
-    into ``[H, W]`` or ``[H, W, C]``."""
+    """Transposition of one raw observation into ``[stack, H, W]``, ``[stack, 3, H, W]`` or ``[D]``; for a
+    ``picture``, into ``[H, W]`` or ``[H, W, C]``."""
     frame_skip: int = 1
     """Emulator frames per agent step."""
     action_names: tuple[str, ...] = ()
@@ -144,6 +145,23 @@ class CompilableEnv(VectorEnv, Protocol):
         """Converts the raw answers of K agent steps into a ``TimeStep`` with a leading axis K.
 
         The ``TimeStep`` holds no observation: that field is a meaningless empty array.
+        """
+
+
+@runtime_checkable
+class DrawingEnv(VectorEnv, Protocol):
+    """Environment that draws pictures of its first lane."""
+
+    @property
+    def agent_steps_per_second(self) -> float | None:
+        """How many agent steps are a second for somebody who watches; None where the environment does not say."""
+
+    def picture(self) -> np.ndarray | None:
+        """Draws the first lane as it is now, ``uint8[H, W, 3]``; None where the environment cannot draw.
+
+        Raises:
+          UserError: a package for drawing is missing.
+          FaultError: drawing failed.
         """
 
 

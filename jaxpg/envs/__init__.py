@@ -16,10 +16,10 @@ def _ale(config: EnvConfig, needs: EmulatorNeeds, num_lanes: int) -> VectorEnv:
     return AleRam(config, num_lanes) if needs.kind == "ram" else Ale(config, needs, num_lanes)
 
 
-def _gymnasium(config: EnvConfig, needs: EmulatorNeeds, num_lanes: int) -> VectorEnv:
+def _gymnasium(config: EnvConfig, needs: EmulatorNeeds, num_lanes: int, *, draws: bool = False) -> VectorEnv:
     from jaxpg.envs.gymnasium import Gymnasium  # imported here, because other backends do not need Gymnasium
 
-    return Gymnasium(config, needs, num_lanes)
+    return Gymnasium(config, needs, num_lanes, draws=draws)
 
 
 BACKENDS: Registry[Callable[[EnvConfig, EmulatorNeeds, int], VectorEnv]] = Registry(
@@ -51,3 +51,12 @@ def make_env(config: EnvConfig, needs: EmulatorNeeds, num_lanes: int) -> VectorE
             f"env.{key}: is for --env.backend gymnasium, and {config.backend} has no use for it; leave it out"
         )
     return BACKENDS[config.backend](config, needs, num_lanes)
+
+
+def make_display(config: EnvConfig, needs: EmulatorNeeds) -> VectorEnv:
+    """Makes an environment of one lane to be looked at: a ``DrawingEnv`` if the backend can draw.
+
+    Raises:
+      UserError: as for ``make_env``.
+    """
+    return _gymnasium(config, needs, 1, draws=True) if config.backend == "gymnasium" else make_env(config, needs, 1)

@@ -11,8 +11,9 @@ from jaxpg.core.types import EmulatorNeeds, EnvSpec, TimeStep
 from jaxpg.envs.actions import ActionTable
 from jaxpg.envs.config import EnvConfig
 from jaxpg.envs.gymnasium_group import Answers, LaneGroup, Making, make_lane
-from jaxpg.envs.gymnasium_spaces import layout, offered_actions, picture_remark
+from jaxpg.envs.gymnasium_spaces import layout, offered_actions
 from jaxpg.envs.gymnasium_workers import Workers
+from jaxpg.envs.pictures import channels_last
 from jaxpg.envs.seeds import check_seeds
 
 
@@ -23,13 +24,13 @@ class Gymnasium:
       config: the settings.
       needs: what the observation needs.
       num_lanes: N.
-      renders: whether ``picture`` is called. Then all lanes are in this process.
+      draws: whether ``picture`` is called. Then all lanes are in this process.
 
     Raises:
       UserError: the environment cannot be made, or has actions or observations that jaxpg does not take.
     """
 
-    def __init__(self, config: EnvConfig, needs: EmulatorNeeds, num_lanes: int, *, renders: bool = False):
+    def __init__(self, config: EnvConfig, needs: EmulatorNeeds, num_lanes: int, *, draws: bool = False):
         making = Making(config.game, config.options, config.max_episode_agent_steps)
         self.num_lanes = num_lanes
         self._game = config.game
@@ -42,18 +43,20 @@ class Gymnasium:
             num_actions=len(self._actions),
             observation_shape=self._layout.shape,
             observation_dtype=self._layout.dtype,
-            axes=tuple(range(len(self._layout.shape))),
+            axes=channels_last(self._layout.shape),
             action_names=self._actions.names,
-            remark="; ".join(word for word in (warned, picture_remark(self._layout.shape)) if word),
+            remark=warned,
         )
         num_workers = -(-config.workers * num_lanes // config.num_lanes)
         self._lanes: _Lanes
-        if num_workers and not renders:
+        self._group: LaneGroup | None = None  # the lanes of this process
+        if num_workers and not draws:
             self._lanes = Workers(
                 making, num_lanes, min(num_workers, num_lanes), self._layout.given_shape, self._layout.given_dtype
             )
         else:
-            self._lanes = _InThisProcess(LaneGroup(making, range(num_lanes), renders=renders))
+            self._group = LaneGroup(making, range(num_lanes), draws=draws)
+            self._lanes = _InThisProcess(self._group)
         self._ended = np.ones(num_lanes, bool)
         self._no = np.zeros(num_lanes, bool)
 
@@ -79,6 +82,13 @@ class Gymnasium:
     def close(self) -> None:
         self._lanes.close()
 
+    @property
+    def agent_steps_per_second(self) -> float | None:
+        return self._group.agent_steps_per_second if self._group else None
+
+    def picture(self) -> np.ndarray | None:
+        return self._group.picture() if self._group else None
+
     def _check_finite(self, what: str, numbers: np.ndarray) -> None:
         """Raises FaultError where a lane's numbers, ``f32[N, ...]``, are infinite or NaN."""
         if np.isfinite(numbers.sum()):
@@ -100,21 +110,21 @@ class _InThisProcess:
     """A group of lanes that works while its answer is waited for, so that the watchdog notices if it never comes."""
 
     def __init__(self, group: LaneGroup):
-        self.group = group
+        self._group = group
         self._work: Callable[[], Answers] | None = None
 
     def reset(self, seeds: np.ndarray) -> None:
-        self._work = partial(self.group.reset, seeds)
+        self._work = partial(self._group.reset, seeds)
 
     def send(self, actions: np.ndarray) -> None:
-        self._work = partial(self.group.step, actions)
+        self._work = partial(self._group.step, actions)
 
     def recv(self) -> Answers:
         assert self._work is not None, "recv without reset or send"
         return self._work()
 
     def close(self) -> None:
-        self.group.close()
+        self._group.close()
 
 
 def _short(numbers: np.ndarray) -> str:

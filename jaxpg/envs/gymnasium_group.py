@@ -57,12 +57,12 @@ class Answers(NamedTuple):
     truncated: np.ndarray  # bool[N]
 
 
-def make_lane(making: Making, *, renders: bool = False) -> tuple[gymnasium.Env[Any, Any], str]:
+def make_lane(making: Making, *, draws: bool = False) -> tuple[gymnasium.Env[Any, Any], str]:
     """Makes one environment.
 
     Args:
       making: what the environment is made from.
-      renders: whether ``render`` returns pictures, if the environment can draw any.
+      draws: whether ``render`` is to return pictures, if the environment can draw any.
 
     Returns:
       The environment, and what Gymnasium warned about while it was made, as one line; empty if there was no warning.
@@ -77,13 +77,13 @@ def make_lane(making: Making, *, renders: bool = False) -> tuple[gymnasium.Env[A
         raise UserError("env.options: render_mode is not an option, because record chooses it; leave it out")
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        env = _made(game, {**options, "render_mode": PICTURES} if renders and _draws(game, options) else options)
+        env = _made(game, {**options, "render_mode": PICTURES} if draws and _can_draw(game, options) else options)
     words = [re.sub(r"\x1b\[[0-9;]*m", "", str(one.message)) for one in caught]
     said = [first_line(UserWarning(word.removeprefix("WARN: "))) for word in words if word.startswith("WARN: ")]
     return env, "; ".join(dict.fromkeys(said))
 
 
-def _draws(game: str, options: Mapping[str, Any]) -> bool:
+def _can_draw(game: str, options: Mapping[str, Any]) -> bool:
     """Whether an environment that was made from ``options`` can return pictures."""
     env = _made(game, options)
     modes = env.metadata.get("render_modes") or ()
@@ -184,14 +184,14 @@ class LaneGroup:
     Args:
       making: what the environments are made from.
       lanes: the numbers of the lanes, for sentences.
-      renders: whether ``picture`` is called.
+      draws: whether ``picture`` is called.
 
     Raises:
       UserError: the environments cannot be made.
     """
 
-    def __init__(self, making: Making, lanes: Sequence[int], *, renders: bool = False):
-        makes = [partial(_named_lane, making, lane, renders=renders) for lane in lanes]
+    def __init__(self, making: Making, lanes: Sequence[int], *, draws: bool = False):
+        makes = [partial(_named_lane, making, lane, draws=draws) for lane in lanes]
         try:
             self._vector: Any = SyncVectorEnv(makes, copy=False, autoreset_mode=AutoresetMode.NEXT_STEP)
         except RuntimeError as error:
@@ -214,9 +214,10 @@ class LaneGroup:
             raise self._fault(error) from error
 
     @property
-    def frames_per_second(self) -> float | None:
-        """How many agent steps of the environment are a second of video; None where the environment does not say."""
-        return self._vector.metadata.get("render_fps")
+    def agent_steps_per_second(self) -> float | None:
+        """How many agent steps are a second for somebody who watches; None where the environment does not say."""
+        rate = self._vector.metadata.get("render_fps")
+        return rate if isinstance(rate, int | float) and rate > 0 else None
 
     def picture(self) -> np.ndarray | None:
         """Picture of the first lane, ``uint8[H, W, 3]``; None where the environment draws none."""
@@ -252,8 +253,8 @@ class LaneGroup:
         return FaultError(f"{self._vector.envs[0].name}: {_what_happened(error)}")
 
 
-def _named_lane(making: Making, lane: int, *, renders: bool) -> _Lane:
-    return _Lane(make_lane(making, renders=renders)[0], f"{making.game}, lane {lane}")
+def _named_lane(making: Making, lane: int, *, draws: bool) -> _Lane:
+    return _Lane(make_lane(making, draws=draws)[0], f"{making.game}, lane {lane}")
 
 
 class Memory:

@@ -71,23 +71,13 @@ def layout(env: gymnasium.Env[Any, Any], needs: EmulatorNeeds) -> Layout:
         )
     if isinstance(space, Discrete):
         size, first = int(space.n), int(space.start)
-        number = np.dtype(space.dtype or np.int64)
+        number = np.dtype(space.dtype)
         return Layout((size,), np.dtype(np.uint8), (), number, lambda numbers: _one_hot(numbers - first, size))
     assert space.shape is not None, "the shape of a Box is known"
     shape, given_dtype = space.shape or (1,), np.dtype(space.dtype)
     dtype = np.dtype(np.uint8 if given_dtype in (np.uint8, np.bool_) else np.float32)
     return Layout(
         shape, dtype, space.shape, given_dtype, lambda observation: np.array(observation, dtype).reshape(-1, *shape)
-    )
-
-
-def picture_remark(shape: tuple[int, ...]) -> str:
-    """Sentence about a picture whose first axis looks like its channels or its frames; otherwise empty."""
-    if len(shape) != 3 or not shape[0] < min(shape[1:]):
-        return ""
-    return (
-        f"a picture of {list(shape)} is read as {shape[0]} rows, {shape[1]} columns and {shape[2]} channels; if its "
-        "channels come first, move them to the end with gymnasium.wrappers.TransformObservation"
     )
 
 

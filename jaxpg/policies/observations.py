@@ -29,7 +29,7 @@ class ObservationConfig:
     __pydantic_config__ = STRICT
 
     name: str = "gray_difference"
-    """stack84, gray_difference, red_difference, flat_gray, vector, picture or ram."""
+    """stack84, gray_difference, red_difference, flat_gray, vector, ram or picture."""
     height: Pixels = 70
     """Rows that the emulator scales a frame to."""
     width: Pixels = 40
@@ -158,12 +158,16 @@ def vector(config: ObservationConfig) -> Observation:
 
 
 def picture(config: ObservationConfig) -> Observation:
-    """The picture that an environment other than Atari gives: ``[H, W]`` or ``[H, W, C]``.
+    """The environment's own picture, unchanged: ``[H, W]`` or ``[H, W, C]``.
 
-    Bytes stand for [0, 1]; all other numbers are float32, unchanged.
+    Bytes stay bytes, which stand for [0, 1]. Any other number becomes float32 and keeps its value.
     """
     del config
-    return Observation(EmulatorNeeds(kind="picture"), encode=lambda raw: raw, decode=lambda x: x)
+    return Observation(
+        EmulatorNeeds(kind="picture"),
+        encode=lambda raw: raw,
+        decode=lambda x: x if x.dtype == jnp.uint8 else x.astype(jnp.float32),
+    )
 
 
 def ram(config: ObservationConfig) -> Observation:
@@ -182,8 +186,8 @@ OBSERVATIONS: Registry[Callable[[ObservationConfig], Observation]] = Registry(
         "red_difference": red_difference,
         "flat_gray": flat_gray,
         "vector": vector,
-        "picture": picture,
         "ram": ram,
+        "picture": picture,
     },
 )
 """Observations by name."""

@@ -205,6 +205,14 @@ def test_what_the_tape_keeps_is_small(name: str, dtype: type, shape: tuple[int, 
 
 
 def test_names() -> None:
-    assert set(OBSERVATIONS) == {"stack84", "gray_difference", "red_difference", "flat_gray", "vector", "ram"}
+    assert set(OBSERVATIONS) == {
+        "stack84",
+        "gray_difference",
+        "red_difference",
+        "flat_gray",
+        "vector",
+        "ram",
+        "picture",
+    }
     with pytest.raises(UserError, match="did you mean 'stack84'"):
         make_observation(ObservationConfig(name="stack48"))
