@@ -4,6 +4,7 @@ import contextlib
 import dataclasses
 import io
 import itertools
+import json
 import os
 import re
 import sys
@@ -34,7 +35,7 @@ from jaxpg.core.errors import UserError, nearest
 from jaxpg.core.user_modules import Trust, import_all, resolved
 from jaxpg.core.validation import whole_number
 from jaxpg.envs import kind_of
-from jaxpg.envs.config import EnvConfig
+from jaxpg.envs.config import EnvConfig, Options
 from jaxpg.machine.console import Forgiving, say
 from jaxpg.machine.memory_estimate import check_memory, queued_episodes
 from jaxpg.parallel.processes import DistributedConfig
@@ -338,6 +339,30 @@ def _whole_numbers(info: PrimitiveTypeInfo) -> PrimitiveConstructorSpec[int] | N
         is_instance=lambda value: isinstance(value, int) and not isinstance(value, bool),
         str_from_instance=lambda value: [str(value)],
     )
+
+
+@_NUMBERS.primitive_rule
+def _json_objects(info: PrimitiveTypeInfo) -> PrimitiveConstructorSpec[Options] | None:
+    """Makes ``env.options`` one flag with a JSON object, because its values may be of any kind."""
+    if info.type != Options:
+        return None
+    return PrimitiveConstructorSpec(
+        nargs=1,
+        metavar="JSON",
+        instance_from_str=lambda words: _json_object(words[0]),
+        is_instance=lambda value: isinstance(value, dict),
+        str_from_instance=lambda value: [json.dumps(value)],
+    )
+
+
+def _json_object(text: str) -> Options:
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError):
+        value = None
+    if not isinstance(value, dict):
+        raise ValueError(f'{text!r} is no JSON object such as {{"map_name": "8x8"}}')
+    return value
 
 
 def _one_sentence(box: str, arguments: Any) -> str:

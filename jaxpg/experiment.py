@@ -263,6 +263,8 @@ def _num_pools(env: EnvConfig, num_lanes: int, *, learns: bool) -> int:
     if learns:
         return 1 if jax.default_backend() == "cpu" else math.gcd(2, num_lanes)
     pools = math.gcd(8, max(num_lanes // 4, 1), num_lanes)
+    if env.workers:
+        pools = math.gcd(pools, env.workers)  # a pool has a whole number of the workers
     return 1 if footprint.too_many_threads(env, pools, num_lanes // pools) else pools
 
 

@@ -12,7 +12,6 @@ from jaxpg.cli import check_games, open_run, parse_play
 from jaxpg.config import Config, with_overrides
 from jaxpg.core.errors import UserError
 from jaxpg.envs.config import EnvConfig
-from jaxpg.envs.games import action_names
 from jaxpg.experiment import GREEDY, Actions, Player, build
 from jaxpg.machine.command import run_command
 from jaxpg.machine.console import say
@@ -24,7 +23,8 @@ from jaxpg.viewing.filming import Filming, film_checkpoints, film_grid
 
 @dataclasses.dataclass(frozen=True)
 class RecordArguments:
-    """Records videos of whole games that a run's policy plays. The game is in its own colours at true speed. Beside it
+    """Records videos of whole games that a run's policy plays. The game is in its own colours at true speed; where an
+    environment draws no picture, its numbers are drawn as bars. Beside it
     stand the actions' probabilities, the value, the score, and what the policy sees. A JSON file has the same numbers.
     """
 
@@ -82,8 +82,8 @@ def record(
       The paths of the videos.
 
     Raises:
-      UserError: the run or the checkpoint does not exist or is damaged, its imports are not trusted, the game has no
-        picture, or a video cannot be written.
+      UserError: the run or the checkpoint does not exist or is damaged, its imports are not trusted, the game cannot
+        be played again, or a video cannot be written.
       FaultError: emulators failed.
     """
     config = open_run(run, imports, trust_imports=trust_imports)
@@ -110,7 +110,6 @@ def command(argv: Sequence[str]) -> int:
 
 
 def _record(arguments: RecordArguments, config: Config) -> list[Path]:
-    action_names(arguments.env)  # raises before anything is built if the game has no pictures
     prepare_process()
     experiment = build(config, Player(arguments.env, GREEDY[arguments.actions], keeps_tape=True))
     chosen = [restore_params(Path(arguments.run), experiment, which) for which in arguments.checkpoint]
@@ -145,7 +144,7 @@ def _for_one_lane(arguments: RecordArguments) -> RecordArguments:
         raise UserError(f"out: the name of a video ends with .mp4, unlike {arguments.out!r}")
     if not arguments.out:
         refuse_links(Path(arguments.run))
-    return dataclasses.replace(arguments, env=dataclasses.replace(arguments.env, num_lanes=1, num_pools=1))
+    return dataclasses.replace(arguments, env=dataclasses.replace(arguments.env, num_lanes=1, num_pools=1, workers=0))
 
 
 def _path(arguments: RecordArguments, name: str, *, alone: bool) -> Path:

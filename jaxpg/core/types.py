@@ -148,6 +148,23 @@ class CompilableEnv(VectorEnv, Protocol):
         """
 
 
+@runtime_checkable
+class DrawingEnv(VectorEnv, Protocol):
+    """Environment that draws pictures of its first lane."""
+
+    @property
+    def agent_steps_per_second(self) -> float | None:
+        """How many agent steps are a second for somebody who watches; None where the environment does not say."""
+
+    def picture(self) -> np.ndarray | None:
+        """Draws the first lane as it is now, ``uint8[H, W, 3]``; None where the environment cannot draw.
+
+        Raises:
+          UserError: a package for drawing is missing.
+          FaultError: drawing failed.
+        """
+
+
 class Tape(NamedTuple):
     """What a rollout leaves on the device for the learner. Row ``T`` holds only the bootstrap observation and value."""
 

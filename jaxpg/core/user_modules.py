@@ -30,6 +30,14 @@ class Trust(NamedTuple):
 
 NOBODY = Trust()
 
+_IMPORTED: dict[str, None] = {}
+"""The modules that this process has imported for the user, in their order."""
+
+
+def imported() -> list[str]:
+    """The modules that this process has imported for the user, as ``import_all`` takes them."""
+    return list(_IMPORTED)
+
 
 def resolved(imports: Sequence[str], base: Path) -> tuple[str, ...]:
     """The imports with absolute file paths, so that a run finds the files from any working directory.
@@ -61,6 +69,7 @@ def import_all(imports: Sequence[str]) -> None:
                 _import_file(Path(name))
             else:
                 _import_module(name)
+            _IMPORTED[name] = None
         except UserError as error:
             raise UserError(f"imports: {name}: {error}") from error
         except Exception as error:

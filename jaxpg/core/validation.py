@@ -42,15 +42,15 @@ def whole_number(text: str) -> int:
 def with_whole_numbers(data: Any) -> Any:
     """Converts floats without a fraction (YAML reads ``1e6`` as a float) into integers, in nested lists and mappings.
 
-    A setting that is a float accepts integers, so the conversion does no harm there. NumPy's numbers and paths, which a
-    Python program may give, become numbers and texts.
+    A setting that is a float accepts integers, so the conversion does no harm there. ``options`` are handed on to other
+    libraries, which may not. NumPy's numbers and paths, which a Python program may give, become numbers and texts.
     """
     if isinstance(data, np.generic | np.ndarray):
         return with_whole_numbers(data.tolist())
     if isinstance(data, PurePath):
         return str(data)
     if isinstance(data, dict):
-        return {name: with_whole_numbers(value) for name, value in data.items()}
+        return {name: value if name == "options" else with_whole_numbers(value) for name, value in data.items()}
     if isinstance(data, list | tuple):
         return [with_whole_numbers(value) for value in data]
     return int(data) if isinstance(data, float) and data.is_integer() and abs(data) <= EXACT else data

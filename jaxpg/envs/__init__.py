@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 
+from jaxpg.core.errors import UserError
 from jaxpg.core.registry import Registry
 from jaxpg.core.types import CompilableEnv, EmulatorNeeds, VectorEnv
 from jaxpg.core.user_modules import is_jaxpgs, own_code
@@ -17,11 +18,18 @@ def _ale(config: EnvConfig, needs: EmulatorNeeds, num_lanes: int) -> VectorEnv:
     return AleRam(config, num_lanes) if needs.kind == "ram" else Ale(config, needs, num_lanes)
 
 
+def _gymnasium(config: EnvConfig, needs: EmulatorNeeds, num_lanes: int, *, draws: bool = False) -> VectorEnv:
+    from jaxpg.envs.gymnasium import Gymnasium  # imported here, because other backends do not need Gymnasium
+
+    return Gymnasium(config, needs, num_lanes, draws=draws)
+
+
 BACKENDS: Registry[Callable[[EnvConfig, EmulatorNeeds, int], VectorEnv]] = Registry(
     "env.backend",
     {
         "envpool": envpool.EnvPool,
         "ale": _ale,
+        "gymnasium": _gymnasium,
         "probe": Probe,
     },
 )
@@ -34,6 +42,8 @@ _KINDS: dict[str, Callable[[EnvConfig], str]] = {
     "ale": lambda config: "pixels",
 }
 """What an environment of a backend is meant to show a policy: pixels (of an Atari game), vector or picture."""
+WITHOUT_OPTIONS = (*ATARI_BACKENDS, "probe")
+"""Backends that ignore ``env.options`` and ``env.workers``."""
 
 
 def kind_of(config: EnvConfig) -> str:
@@ -52,9 +62,23 @@ def make_env(config: EnvConfig, needs: EmulatorNeeds, num_lanes: int) -> VectorE
       UserError: the backend is unknown, cannot do what the settings or the observation ask for, or is the user's own
         and fails.
     """
+    if config.backend in WITHOUT_OPTIONS and (config.options or config.workers):
+        key = "options" if config.options else "workers"
+        raise UserError(
+            f"env.{key}: is for --env.backend gymnasium, and {config.backend} has no use for it; leave it out"
+        )
     make, what = BACKENDS[config.backend], f"env.backend: {config.backend!r}"
     with own_code(what, make):
         env = make(config, needs, num_lanes)
     if is_jaxpgs(make) or isinstance(env, CompilableEnv):  # compiled code cannot be guarded
         return env
     return Guarded(env, what, num_lanes)
+
+
+def make_display(config: EnvConfig, needs: EmulatorNeeds) -> VectorEnv:
+    """Makes an environment of one lane to be looked at: a ``DrawingEnv`` if the backend can draw.
+
+    Raises:
+      UserError: as for ``make_env``.
+    """
+    return _gymnasium(config, needs, 1, draws=True) if config.backend == "gymnasium" else make_env(config, needs, 1)

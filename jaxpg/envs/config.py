@@ -1,12 +1,13 @@
 """Settings of the emulators. Each Atari default cites its source, such as Machado et al. (2018)."""
 
-from dataclasses import dataclass
-from typing import Annotated, Literal
+from dataclasses import dataclass, field
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
 from jaxpg.core.validation import STRICT, Fraction, PositiveFloat, PositiveInt
 
+Options = dict[str, Any]
 ActionName = Annotated[str, Field(max_length=32)]
 
 
@@ -20,7 +21,14 @@ class EnvConfig:
     """Atari game in CamelCase (Pong, MsPacman, ...). EnvPool also has CartPole-v1, LunarLander-v3, Procgen, MiniGrid
     and others by their ids (docs/guides/envpool-suites.md)."""
     backend: str = "envpool"
-    """Emulator library: envpool, ale (ALE's own vector environment), or probe (tiny problems with a known optimum)."""
+    """Emulator library: envpool, ale (ALE's own vector environment), gymnasium (any environment that Gymnasium makes,
+    your own among them), or probe (tiny problems with a known optimum)."""
+    options: Options = field(default_factory=dict)
+    """Keyword arguments of the environment (gymnasium only), such as {map_name: 8x8}; on the command line as JSON:
+    '{"map_name": "8x8"}'."""
+    workers: Annotated[int, Field(ge=0, le=1024)] = 0
+    """Processes that share the lanes (gymnasium only), for environments that take long; 0 plays them all in the
+    trainer's process."""
     num_lanes: Annotated[int, Field(ge=1, le=65_536)] = 64
     """Number of emulators that are stepped together (N)."""
     num_pools: Annotated[int, Field(ge=0, le=1024)] = 0

@@ -48,6 +48,11 @@ class Fleet:
         return side_by_side([rollout.actions for rollout in self.rollouts])
 
     @property
+    def checksums(self) -> np.ndarray:
+        """What each lane was seen to do, ``u32[N]``; see ``Rollout.checksums``."""
+        return np.concatenate([rollout.checksums for rollout in self.rollouts])
+
+    @property
     def agent_steps_since_reset(self) -> int:
         """Agent steps since the reset of the lanes that played longest (K)."""
         return max(rollout.agent_steps_since_reset for rollout in self.rollouts)

@@ -63,6 +63,11 @@ class EpisodeCounter:
             self.first_is_over[ended] = True
         return ended
 
+    @property
+    def unfinished(self) -> np.ndarray:
+        """Return and length of each lane's unfinished episode, ``f64[N, 2]``."""
+        return np.stack([self._return, self._length], axis=1)
+
     def take(self) -> Episodes:
         """Returns the episodes that ended since the last call."""
         none = Episodes(*(np.zeros(0, np.int64) for _ in Episodes._fields))

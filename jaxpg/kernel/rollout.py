@@ -14,6 +14,7 @@ Everything around the loop (noise, outcomes, episodes, the record for a replay, 
 """
 
 import time
+import zlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
@@ -117,6 +118,17 @@ class Rollout:
     def actions(self) -> np.ndarray:
         """Actions played since the reset, ``u8[K, N]``. With the seeds, they determine the emulators' state."""
         return np.concatenate([np.zeros((0, self.num_lanes), np.uint8), *self._record])
+
+    @property
+    def checksums(self) -> np.ndarray:
+        """What each lane was seen to do, ``u32[N]``: its newest observation, and its episode's return and length.
+
+        A lane that plays the same actions from the same seed has the same checksum, if its emulator is deterministic.
+        """
+        newest = [lane.tobytes() for step in self._newest for lane in step.observation]
+        seen = newest or [b""] * self.num_lanes  # right after a reset nothing has been seen yet
+        so_far = [numbers.tobytes() for numbers in self._counter.unfinished]
+        return np.array([zlib.crc32(a, zlib.crc32(b)) for a, b in zip(seen, so_far, strict=True)], np.uint32)
 
     @property
     def agent_steps_since_reset(self) -> int:

@@ -5,6 +5,7 @@ whether the policy fits a player or a resumed run whose emulators differ from th
 """
 
 import dataclasses
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -44,6 +45,7 @@ class Task:
         seen = ["name", *SEEN.get(observation.name, ())]
         inputs = {f"observation.{name}": str(getattr(observation, name)) for name in seen}
         scores = {"env.max_episode_agent_steps": str(env.max_episode_agent_steps)}
+        inputs |= {f"env.options.{name}": json.dumps(value) for name, value in env.options.items()}
         if needs.kind in ("pixels", "ram"):
             inputs["env.frame_skip"] = str(env.frame_skip)
             scores |= {f"env.{name}": str(getattr(env, name)) for name in ATARI_SCORES}

@@ -8,16 +8,19 @@ from collections.abc import Callable
 PR_SET_PDEATHSIG = 1
 
 
-def end_with_parent(parent: int, prctl: Callable[[int, int], int] | None = None) -> None:
-    """Asks Linux to send SIGTERM to this process when its parent ends.
+def end_with_parent(
+    parent: int, number: int = signal.SIGTERM, *, prctl: Callable[[int, int], int] | None = None
+) -> None:
+    """Asks Linux to send a signal to this process when its parent ends.
 
     If the parent has ended already, this process ends at once.
 
     Args:
       parent: the parent's process id.
+      number: the signal.
       prctl: the C function, if it was found before a fork. None looks it up now.
     """
-    (prctl or find_prctl())(PR_SET_PDEATHSIG, signal.SIGTERM)
+    (prctl or find_prctl())(PR_SET_PDEATHSIG, number)
     if os.getppid() != parent:
         os._exit(128 + signal.SIGTERM)
 

@@ -264,4 +264,4 @@ def _on_cores(cores: Sequence[int]) -> Iterator[None]:
 def _end_with_parent() -> Callable[[], None]:
     """Function that a child calls between fork and exec, so that it gets SIGTERM when this process ends."""
     prctl, parent = find_prctl(), os.getpid()
-    return lambda: end_with_parent(parent, prctl)
+    return lambda: end_with_parent(parent, prctl=prctl)

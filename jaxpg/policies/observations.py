@@ -150,7 +150,10 @@ def flat_gray(config: ObservationConfig) -> Observation:
 
 
 def vector(config: ObservationConfig) -> Observation:
-    """The numbers that a classic environment gives, unchanged: ``f32[D]``."""
+    """The numbers that an environment gives, unchanged: ``f32[D]``.
+
+    An environment that gives one of D numbers gives a vector with 1 in its place and 0 in all others.
+    """
     del config
     return Observation(EmulatorNeeds(kind="vector"), encode=lambda raw: raw, decode=lambda x: x.astype(jnp.float32))
 

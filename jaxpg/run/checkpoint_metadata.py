@@ -17,7 +17,7 @@ from jaxpg.kernel.players import QueueSnapshot
 from jaxpg.kernel.task import Task
 from jaxpg.run.run_progress import RunProgress
 
-WITHOUT_INFLUENCE = ("num_pools", "num_threads", "timeout_seconds")
+WITHOUT_INFLUENCE = ("num_pools", "num_threads", "timeout_seconds", "workers")
 """Emulator settings that do not change what happens in an episode."""
 
 
@@ -37,6 +37,8 @@ class UnfinishedEpisodes:
     lanes: PositiveInt
     actions: str
     """The actions ``u8[K, N]``, compressed with zlib and written in base 85."""
+    checksum: int | None = None
+    """Checksum of what all lanes in which somebody plays were seen to do; None in checkpoints of older versions."""
     playing: list[Annotated[int, Field(ge=-1, lt=2**31)]] | None = None
     """``QueueSnapshot.playing`` of the candidate queue. None where the learner has no queue, as for the next two."""
     waiting: list[list[NonNegativeInt]] | None = None
@@ -45,8 +47,10 @@ class UnfinishedEpisodes:
     """``QueueSnapshot.is_one`` of the candidate queue."""
 
     @classmethod
-    def of(cls, depend_on: str, actions: np.ndarray, queue: QueueSnapshot | None) -> "UnfinishedEpisodes":
-        """Packs ``actions``, ``u8[K, N]``, and the candidate queue where there is one."""
+    def of(
+        cls, depend_on: str, actions: np.ndarray, queue: QueueSnapshot | None, checksum: int | None = None
+    ) -> "UnfinishedEpisodes":
+        """Packs ``actions``, ``u8[K, N]``, the candidate queue where there is one, and the checksum."""
         agent_steps, lanes = actions.shape
         text = base64.b85encode(zlib.compress(actions.tobytes(), 1)).decode("ascii")
         return cls(
@@ -54,6 +58,7 @@ class UnfinishedEpisodes:
             agent_steps=agent_steps,
             lanes=lanes,
             actions=text,
+            checksum=checksum,
             **(queue_to_json(queue) if queue else {}),
         )
 
@@ -143,4 +148,6 @@ def episodes_depend_on(env: EnvConfig, seed: int, lane_groups: int) -> str:
       lane_groups: how many groups the candidates are divided into; 0 where the learner has no candidates.
     """
     settings = {name: x for name, x in dataclasses.asdict(env).items() if name not in WITHOUT_INFLUENCE}
+    if not env.options:  # checkpoints of older versions do not know the setting
+        del settings["options"]
     return json.dumps({"seed": seed, "lane_groups": lane_groups, **settings}, sort_keys=True)

@@ -79,6 +79,7 @@ class Segments:
         self._states: list[Any] = []  # the learner's state on each device
         self._queues: list[CandidateQueue] = []  # the queue of each device; empty where the learner has no candidates
         self._snapshot: QueueSnapshot | None = None  # this process's queues after the newest iteration
+        self._checksums = b""  # of this process's lanes in which somebody played then
 
     def begin(self, state: Any, segment: int) -> None:
         """Starts new episodes in all lanes; a round of a search or of evolution begins or goes on."""
@@ -104,6 +105,20 @@ class Segments:
         yield from self._fleet.replay(self._seeds(progress.segment), actions[:, self._own_lanes])
         if games.queue:
             self._set_queues(state, games.queue)
+        self.note()
+
+    def are_other_games(self, games: UnfinishedEpisodes, *, is_over: bool) -> bool:
+        """Whether the episodes that were played again differ from ``games``; False if they are not known to differ.
+
+        Every process calls this method after ``bring_back``.
+
+        Args:
+          games: the episodes that were to be brought back.
+          is_over: whether this process has played them again up to where they were.
+        """
+        everyones = self._team.gather({"is_over": is_over, "checksums": self._checksums})
+        checksum = zlib.crc32(b"".join(one["checksums"] for one in everyones))
+        return all(one["is_over"] for one in everyones) and games.checksum not in (None, checksum)
 
     def players(self, state: Any) -> list[Players]:
         """Returns the players of each device of this process."""
@@ -115,8 +130,10 @@ class Segments:
         return [FixedPopulation(jax.device_put(population, device), lanes) for device in self._team.devices]
 
     def note(self) -> None:
-        """Notes at the end of an iteration who plays and who waits, because a checkpoint stores this."""
+        """Notes at the end of an iteration what a checkpoint stores: who plays, who waits, and what the lanes did."""
         self._snapshot = joined([queue.snapshot() for queue in self._queues]) if self._queues else None
+        plays = self._snapshot.playing != IDLE if self._snapshot else slice(None)
+        self._checksums = self._fleet.checksums[plays].tobytes()
 
     @property
     def has_games(self) -> bool:
@@ -141,13 +158,14 @@ class Segments:
     def end(self) -> None:
         """Ends the segment and drops its unfinished episodes."""
         self._fleet.drop_episodes()
-        self._queues, self._snapshot = [], None
+        self._queues, self._snapshot, self._checksums = [], None, b""
 
     def unfinished(self) -> UnfinishedEpisodes | None:
         """Returns what a checkpoint needs to bring back the episodes of all processes; None between two segments."""
         own = {
             "actions": zlib.compress(self._fleet.actions.tobytes(), 1),
             "queue": queue_to_json(self._snapshot) if self._snapshot else None,
+            "checksums": self._checksums,
         }
         everyones = self._team.gather(own)
         plain = [np.frombuffer(zlib.decompress(one["actions"]), np.uint8) for one in everyones]
@@ -155,7 +173,8 @@ class Segments:
             return None
         rows = [actions.reshape(-1, self._fleet.num_lanes) for actions in plain]
         queue = joined([queue_from_json(one["queue"]) for one in everyones]) if self._snapshot else None
-        return UnfinishedEpisodes.of(self._depends_on, side_by_side(rows), queue)
+        checksum = zlib.crc32(b"".join(one["checksums"] for one in everyones))
+        return UnfinishedEpisodes.of(self._depends_on, side_by_side(rows), queue, checksum)
 
     def _seeds(self, segment: int) -> np.ndarray:
         return lane_seeds(self._config.run.seed, segment, self._config.env.num_lanes)[self._own_lanes]

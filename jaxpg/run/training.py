@@ -253,15 +253,10 @@ class Training:
         games = self._to_replay
         if games is None:
             self._segments.begin(self.state, self.progress.segment)
-        elif not self.config.checkpoint.replay or not self._segments.can_bring_back(games):
-            why = (
-                "the seed or the emulator settings have changed"
-                if self.config.checkpoint.replay
-                else "checkpoint.replay is off"
-            )
-            self._say(f"{why}: new games are begun, so that the run goes on differently than without interruption")
-            self.progress.segment += 1
-            self._segments.begin(self.state, self.progress.segment)
+        elif not self.config.checkpoint.replay:
+            self._begin_new_games("checkpoint.replay is off")
+        elif not self._segments.can_bring_back(games):
+            self._begin_new_games("the seed or the emulator settings have changed")
         else:
             self._say_replay(games)
             own_agent_steps = games.agent_steps * self.experiment.fleet.num_lanes
@@ -269,8 +264,19 @@ class Training:
                 for agent_steps in self._segments.bring_back(self.state, self.progress, games, self.folder):
                     advance(agent_steps)
                     if stop.signal is not None:
-                        return
+                        break
+            is_over = stop.signal is None
+            if self._segments.are_other_games(games, is_over=is_over):
+                self._begin_new_games("the same seeds and actions led to other games, so these are not deterministic")
+            elif not is_over:
+                return
         self._to_replay = None
+
+    def _begin_new_games(self, why: str) -> None:
+        """Begins new episodes where those of the checkpoint cannot be brought back, and prints why they cannot."""
+        self._say(f"{why}: new games are begun, so that the run goes on differently than without interruption")
+        self.progress.segment += 1
+        self._segments.begin(self.state, self.progress.segment)
 
     def _say_replay(self, games: UnfinishedEpisodes) -> None:
         """Prints how long the replay takes, because the user may rather begin new episodes."""

@@ -10,15 +10,13 @@ import numpy as np
 
 from jaxpg.config import Config
 from jaxpg.core.types import Params, VectorEnv
-from jaxpg.envs import make_env
 from jaxpg.envs.config import EnvConfig
-from jaxpg.envs.games import action_names
 from jaxpg.kernel.pieces import Experiment
 from jaxpg.machine.console import say
 from jaxpg.machine.waiting import count_up
 from jaxpg.viewing.grid import Grid, Shot, pictures
 from jaxpg.viewing.panel import GAME_SIZE, SIZE, Moment, Panel, scale_game
-from jaxpg.viewing.replayed_episode import COLORS, Moves, PlayedEpisode, frame_by_frame, frames_of_agent_steps, play
+from jaxpg.viewing.replayed_episode import Moves, PlayedEpisode, display_for, frames_of_agent_steps, play
 from jaxpg.viewing.trace import about_video, trace_of_game, trace_path, write_trace
 from jaxpg.viewing.video import FRAMES_PER_SECOND, VideoWriter, video_place, write_video
 
@@ -48,7 +46,7 @@ def film_checkpoints(filming: Filming, checkpoints: Mapping[int, Params], paths:
         for path in paths.values():
             places.enter_context(video_place(path))
             trace_path(path)
-        display = places.enter_context(closing(_display(filming.env)))
+        display = places.enter_context(closing(_display(filming)))
         for iteration, params in checkpoints.items():
             _film_checkpoint(filming, display, params, iteration, paths[iteration])
 
@@ -74,7 +72,7 @@ def film_grid(filming: Filming, checkpoints: Mapping[int, Params], path: Path) -
                 played = play(filming.experiment, params, filming.seed + game)
                 games[title] = Moves(filming.seed + game, played.actions, played.rewards)
                 _say_game(title, games[title], filming.env)
-            display = opened.enter_context(closing(_display(filming.env)))
+            display = opened.enter_context(closing(_display(filming)))
             tiles.append(_shots(games, display, filming.experiment.frame_skip))
         with count_up("frames_filmed") as filmed:
             for picture in pictures(grid, tiles):
@@ -85,7 +83,8 @@ def film_grid(filming: Filming, checkpoints: Mapping[int, Params], path: Path) -
 
 def _film_checkpoint(filming: Filming, display: VectorEnv, params: Params, iteration: int, path: Path) -> None:
     """Writes the video of one checkpoint, and then the trace beside it."""
-    experiment, env, names = filming.experiment, filming.env, action_names(filming.env)
+    experiment, env = filming.experiment, filming.env
+    names = list(experiment.task.actions)
     trace, panel, games = trace_path(path), Panel(names), []
     with write_video(path, SIZE) as video:
         for game in range(filming.episodes):
@@ -141,8 +140,8 @@ def _shots(games: Mapping[str, Moves], display: VectorEnv, frame_skip: int) -> I
                 frames_shown += 1
 
 
-def _display(env: EnvConfig) -> VectorEnv:
-    return make_env(frame_by_frame(env), COLORS, 1)
+def _display(filming: Filming) -> VectorEnv:
+    return display_for(filming.env, filming.experiment.observation.needs)
 
 
 def _title(env: EnvConfig, iteration: int, game: int) -> str:

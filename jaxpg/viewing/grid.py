@@ -23,7 +23,7 @@ class Shot(NamedTuple):
     title: str
     score: float  # sum of the episode's rewards so far, including the reward of this agent step
     seconds: float  # game time since the episode began
-    frame: np.ndarray  # uint8[210, 160, 3]
+    frame: np.ndarray  # uint8[H, W, 3]
 
 
 class Grid:

@@ -88,12 +88,21 @@ def picture_of(policy_input: np.ndarray) -> np.ndarray:
 
 
 def scale_game(frame: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """Scales the console's picture, ``uint8[210, 160, 3]``, to a width and height with the shape of a television.
+    """Scales a picture, ``uint8[H, W, 3]``, to a width and height.
 
-    A smaller picture averages the rows of the original, so that thin lines do not vanish.
+    An Atari game's picture (160 columns, and at least 210 rows) fills it, because a television's pixels are not square.
+    Any other picture keeps its shape. A smaller picture averages the pixels of the original, so that thin lines do not
+    vanish; a larger one shows them as squares.
     """
     image = Image.fromarray(frame)
-    return np.asarray(image.resize(size, Image.Resampling.BOX))
+    if frame.shape[1] == 160 and frame.shape[0] >= 210:
+        return np.asarray(image.resize(size, Image.Resampling.BOX))
+    scale = min(size[0] / image.width, size[1] / image.height)
+    inner = (max(round(image.width * scale), 1), max(round(image.height * scale), 1))
+    scaled = image.resize(inner, Image.Resampling.BOX if scale < 1 else Image.Resampling.NEAREST)
+    whole = Image.new("RGB", size, PAPER)
+    whole.paste(scaled, ((size[0] - inner[0]) // 2, (size[1] - inner[1]) // 2))
+    return np.asarray(whole)
 
 
 def shorten(text: str, most: int) -> str:

@@ -8,7 +8,8 @@ import jax
 import numpy as np
 
 from jaxpg.core.errors import UserError
-from jaxpg.core.types import EmulatorNeeds, Params, VectorEnv
+from jaxpg.core.types import DrawingEnv, EmulatorNeeds, Params, TimeStep, VectorEnv
+from jaxpg.envs import make_display, make_env
 from jaxpg.envs.config import EnvConfig
 from jaxpg.envs.seeds import lane_seeds
 from jaxpg.kernel.pieces import Experiment
@@ -16,10 +17,14 @@ from jaxpg.kernel.players import CandidateQueue, beginning
 from jaxpg.kernel.rollout import AGENT_STEPS_PER_LOOK
 from jaxpg.machine.memory_estimate import Part, check_memory
 from jaxpg.machine.waiting import count_up
+from jaxpg.viewing.drawn_observation import draw_observation
+from jaxpg.viewing.video import FRAMES_PER_SECOND
 
 SEGMENT = 2**31 + 1
 """Number of the segment from which the seeds of recorded episodes are made. Neither training nor evaluation reaches it.
 """
+AGENT_STEPS_PER_SECOND = 30.0
+"""Speed at which environments other than Atari are shown, where they do not say their own."""
 COLORS = EmulatorNeeds(kind="pixels", height=210, width=160, color="rgb")
 
 
@@ -75,11 +80,22 @@ def frame_by_frame(env: EnvConfig) -> EnvConfig:
     return dataclasses.replace(env, frame_skip=1, maxpool=False, max_episode_agent_steps=limit)
 
 
-def frames_of_agent_steps(display: VectorEnv, moves: Moves, frame_skip: int) -> Iterator[list[np.ndarray]]:
-    """Plays an episode again and yields the frames of each agent step, each ``uint8[210, 160, 3]``.
+def display_for(env: EnvConfig, needs: EmulatorNeeds) -> VectorEnv:
+    """Makes a pool of one lane that shows episodes: an Atari game frame by frame, any other environment as it can.
 
     Args:
-      display: a pool of one lane with the settings of ``frame_by_frame`` and pictures in colour.
+      env: the settings of the environment.
+      needs: what the policy's observation needs.
+    """
+    is_atari = needs.kind in ("pixels", "ram")
+    return make_env(frame_by_frame(env), COLORS, 1) if is_atari else make_display(env, needs)
+
+
+def frames_of_agent_steps(display: VectorEnv, moves: Moves, frame_skip: int) -> Iterator[list[np.ndarray]]:
+    """Plays an episode again and yields the frames of each agent step, each ``uint8[H, W, 3]``, 60 a second.
+
+    Args:
+      display: from ``display_for``.
       moves: the episode.
       frame_skip: how many frames an agent step had when the episode was played.
 
@@ -88,23 +104,42 @@ def frames_of_agent_steps(display: VectorEnv, moves: Moves, frame_skip: int) -> 
     """
     display.reset(lane_seeds(moves.seed, SEGMENT, 1))
     step = display.recv()
+    times = _frames_per_picture(display)
     for t, action in enumerate(moves.actions):
         frames, reward = [], 0.0
         for _ in range(frame_skip):
-            frames.append(_colors(step.observation[0], display.spec.axes))
+            frames += times * [_picture(display, step)]
             display.send(np.array([action]))
             step = display.recv()
             reward += float(step.reward[0])
             if step.terminated[0] or step.truncated[0]:
                 break
         if reward != moves.rewards[t]:
-            raise UserError(
-                f"agent step {t} of the game cannot be repeated frame by frame for the video; "
+            why = (
                 "with no-ops the ale backend can do so for pixels only"
+                if _is_atari(display)
+                else "the same seed and actions led to another reward, so the environment is not deterministic"
             )
+            raise UserError(f"agent step {t} of the game cannot be repeated frame by frame for the video; {why}")
         yield frames
 
 
-def _colors(raw: np.ndarray, axes: tuple[int, ...]) -> np.ndarray:
-    """Copies one raw observation into a picture, ``uint8[210, 160, 3]``."""
-    return np.moveaxis(np.transpose(raw, axes)[0], 0, -1)
+def _is_atari(display: VectorEnv) -> bool:
+    return len(display.spec.axes) == 4  # frames of colours, rows and columns
+
+
+def _frames_per_picture(display: VectorEnv) -> int:
+    """How many frames show each picture of the display, so that an episode lasts about as long as it should."""
+    if _is_atari(display):
+        return 1
+    rate = display.agent_steps_per_second if isinstance(display, DrawingEnv) else None
+    return max(round(FRAMES_PER_SECOND / (rate or AGENT_STEPS_PER_SECOND)), 1)
+
+
+def _picture(display: VectorEnv, step: TimeStep) -> np.ndarray:
+    """Picture of the display at ``step``, ``uint8[H, W, 3]``."""
+    observation = np.transpose(step.observation[0], display.spec.axes)
+    if _is_atari(display):
+        return np.moveaxis(observation[0], 0, -1)
+    picture = display.picture() if isinstance(display, DrawingEnv) else None
+    return draw_observation(observation) if picture is None else picture

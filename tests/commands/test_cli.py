@@ -149,7 +149,7 @@ NEAREST = [
     (["--env.game", "pong"], "env.game: unknown name 'pong'; did you mean 'Pong'?"),
     (["--env.backend", "ale", "--env.game", "Pnog"], "env.game: unknown name 'Pnog'; did you mean 'Pong'?"),
     (["--env.backend", "envpol"], "env.backend: unknown name 'envpol'; did you mean 'envpool'?"),
-    (["--env.backend", "x"], "env.backend: unknown name 'x'; valid names are ale, envpool, probe"),
+    (["--env.backend", "x"], "env.backend: unknown name 'x'; valid names are ale, envpool, gymnasium, probe"),
     (["--policy.name", "mpl"], "policy.name: unknown name 'mpl'; did you mean 'mlp'?"),
     (
         ["--observation.name", "gray_diference"],

@@ -30,6 +30,8 @@ def used(config: Config) -> dict[str, Any]:
     settings = json.loads(json.dumps(dataclasses.asdict(config)))
     for learner in {"reinforce", "random_search", "evolution"} - {config.run.learner}:
         del settings[learner]
+    for name in ("options", "workers"):  # no recipe of the package is for Gymnasium
+        assert not settings["env"].pop(name)
     seen = settings["observation"]
     if seen["name"] != "gray_difference":
         settings["observation"] = {"name": seen["name"]}

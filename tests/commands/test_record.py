@@ -18,8 +18,9 @@ from jaxpg.experiment import Player, build
 from jaxpg.record import main
 from jaxpg.run.saved_run import restore_params
 from jaxpg.viewing import filming
+from jaxpg.viewing.drawn_observation import draw_observation
 from jaxpg.viewing.grid import CAPTION_HEIGHT, DIMMED, GAP
-from jaxpg.viewing.panel import GAME_SIZE, PAPER, SIZE
+from jaxpg.viewing.panel import GAME_SIZE, PAPER, SIZE, scale_game
 from jaxpg.viewing.replayed_episode import COLORS, Moves, frame_by_frame, frames_of_agent_steps, play
 from tests.runs import cartpole, nobody_reads_stdout, run
 
@@ -91,6 +92,30 @@ def test_a_game_is_shown_frame_by_frame_at_true_speed(folders: dict[str, Path], 
     if name == "pong":
         field = frames[FRAMES // 2, 300, GAME_SIZE[0] // 4].astype(int)
         assert np.abs(field - (144, 72, 17)).max() < 25, "in the game's own colours"
+
+
+def test_an_environment_without_a_picture_is_shown_by_its_numbers(folders: dict[str, Path], tmp_path: Path) -> None:
+    out = tmp_path / "bars.mp4"
+    _record(folders["cartpole"], "--out", out, "--env.max-episode-agent-steps", "6")
+    frames = _frames(out)[:, :, : GAME_SIZE[0]].astype(int)
+    assert len(frames) == 2 * 6, "thirty agent steps a second"
+    assert np.abs(frames[0] - frames[1]).mean() < 1
+    assert np.abs(frames[0] - frames[2]).mean() > 1
+    bars = draw_observation(np.array([0.5, -1.0, 0.0, 1e30])).astype(int)
+    colored = (np.abs(bars - PAPER).max(axis=2) > 0).sum(axis=0).reshape(4, -1).max(axis=1)
+    assert np.abs(colored - 208 * np.array([1 / 3, 1 / 2, 0, 1])).max() <= 2, "x has the length x / (1 + |x|)"
+
+
+def test_a_picture_of_another_environment_keeps_its_shape() -> None:
+    tall = np.full((40, 10, 3), 200, np.uint8)
+    shown = scale_game(tall, (100, 80))
+    assert (shown == 200).all(axis=2).sum() == 20 * 80, "as high as there is room, a quarter as wide"
+    assert (shown[:, :40] == PAPER).all()
+    planes = np.zeros((2, 3, 5), np.float32)
+    planes[1, 2, 4] = 1
+    assert draw_observation(planes)[..., 0].tolist() == [[0, 0, 0], [0, 0, 255]]
+    colors = np.arange(18, dtype=np.uint8).reshape(2, 3, 3)
+    assert draw_observation(colors) is colors
 
 
 def test_the_frame_shown_is_the_one_that_the_policy_saw(folders: dict[str, Path]) -> None:
@@ -197,7 +222,6 @@ def test_a_grid_shows_all_checkpoints_until_the_last_game_has_ended(
         (("RUN", "--checkpoint", "3"), "no checkpoint of iteration 3; saved iterations are 2, 4"),
         (("RUN", "--episodes", "0"), "episodes: at least 1, not 0"),
         (("RUN", "--seed", "-1"), "seed: from 0 to"),
-        (("CARTPOLE",), "env.game: only Atari games have pictures and named actions; CartPole-v1 has neither"),
         (("nowhere",), "nowhere: no run: it has no config.yaml"),
     ],
 )
@@ -212,8 +236,7 @@ def test_a_mistake_is_one_sentence_and_leaves_nothing(
     (folders["ram"] / "folder.mp4").mkdir(exist_ok=True)
     monkeypatch.setattr(filming, "play", None)  # all is noticed before a game is played
     before = set(folders["ram"].rglob("*"))
-    names = {"RUN": str(folders["ram"]), "CARTPOLE": str(folders["cartpole"])}
-    _record(*(names.get(part, part) for part in argv), code=2)
+    _record(*(str(folders["ram"]) if part == "RUN" else part for part in argv), code=2)
     said = capsys.readouterr().err
     assert message in said
     assert said.startswith("jaxpg: ")

@@ -1,0 +1,46 @@
+"""An environment of your own: a Gymnasium class, registered under an id. The agent walks to the goal on a grid.
+
+jaxpg train cartpole --imports ./grid_world.py --env.backend gymnasium --env.game GridWorld-v0 --run.dir runs/grid
+jaxpg evaluate runs/grid --trust-imports
+"""
+
+import gymnasium
+import numpy as np
+
+
+class GridWorld(gymnasium.Env):
+    """Each action is a step up, down, left or right. The goal gives 1; every step costs 0.01."""
+
+    metadata = {"render_modes": ["rgb_array"], "render_fps": 6}  # noqa: RUF012  # as in Gymnasium
+    moves = np.array([(-1, 0), (1, 0), (0, -1), (0, 1)])
+
+    def __init__(self, size: int = 5, render_mode: str | None = None):
+        self.size, self.render_mode = size, render_mode
+        self.action_space = gymnasium.spaces.Discrete(4)
+        self.observation_space = gymnasium.spaces.Box(-1, 1, (4,), np.float32)
+
+    def reset(self, *, seed: int | None = None, options: dict | None = None):
+        """Puts the agent and the goal on two different squares."""
+        super().reset(seed=seed)  # seeds self.np_random, which makes every episode a function of the seed
+        squares = self.np_random.choice(self.size**2, 2, replace=False)
+        self.agent, self.goal = (np.array(divmod(square, self.size)) for square in squares.tolist())
+        return self.observe(), {}
+
+    def step(self, action: int):
+        """Moves the agent, which stays on the grid."""
+        self.agent = np.clip(self.agent + self.moves[action], 0, self.size - 1)
+        arrived = bool((self.agent == self.goal).all())
+        return self.observe(), 1.0 if arrived else -0.01, arrived, False, {}
+
+    def observe(self) -> np.ndarray:
+        """Rows and columns of the agent and of the goal, in [-1, 1]."""
+        return (np.concatenate([self.agent, self.goal]) / (self.size - 1) * 2 - 1).astype(np.float32)
+
+    def render(self) -> np.ndarray:
+        """A picture for videos: a square is a pixel, the goal is green and the agent is orange."""
+        picture = np.full((self.size, self.size, 3), 40, np.uint8)
+        picture[tuple(self.goal)], picture[tuple(self.agent)] = (90, 180, 90), (250, 178, 80)
+        return picture
+
+
+gymnasium.register("GridWorld-v0", GridWorld, max_episode_steps=50)

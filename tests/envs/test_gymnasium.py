@@ -1,0 +1,344 @@
+"""Gymnasium environments as lanes: against Gymnasium itself, what they may show, and what goes wrong with them."""
+
+import os
+import sys
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import gymnasium
+import numpy as np
+import pytest
+
+from jaxpg.core.errors import FaultError, UserError
+from jaxpg.core.types import DrawingEnv, EmulatorNeeds, TimeStep, VectorEnv
+from jaxpg.core.user_modules import import_all
+from jaxpg.envs import make_display, make_env
+from jaxpg.envs.config import EnvConfig
+from jaxpg.envs.gymnasium_group import LaneGroup, Making
+from jaxpg.kernel.task import Task, check_player, check_resumed
+from jaxpg.policies.observations import ObservationConfig, make_observation
+
+VECTOR, PICTURE = EmulatorNeeds(kind="vector"), EmulatorNeeds(kind="picture")
+STEPS_BEFORE = 2
+"""Agent steps of an episode before the odd environment misbehaves."""
+FILE = str(Path(__file__).with_name("odd_environment.py"))
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _registered() -> None:
+    import_all([FILE])  # as a user's imports are
+
+
+def _config(
+    game: str = "Odd-v0", num_lanes: int = 3, workers: int = 0, limit: int = 27_000, **options: Any
+) -> EnvConfig:
+    given = {"size": 3, **options} if game == "Odd-v0" else options
+    return EnvConfig(
+        game=game,
+        backend="gymnasium",
+        num_lanes=num_lanes,
+        workers=workers,
+        options=given,
+        max_episode_agent_steps=limit,
+    )
+
+
+def _made(config: EnvConfig, needs: EmulatorNeeds = VECTOR) -> VectorEnv:
+    return make_env(config, needs, config.num_lanes)
+
+
+def _played(env: VectorEnv, num_agent_steps: int, seed: int = 0) -> list[TimeStep]:
+    """The first time step, and one for each of some random actions."""
+    env.reset(np.arange(seed, seed + env.num_lanes))
+    actions = np.random.default_rng(seed).integers(env.spec.num_actions, size=(num_agent_steps, env.num_lanes))
+    steps = [env.recv()]
+    for row in actions:
+        env.send(row)
+        steps.append(env.recv())
+    return steps
+
+
+def _equal(one: list[TimeStep], other: list[TimeStep]) -> bool:
+    return all(np.array_equal(a, b) for x, y in zip(one, other, strict=True) for a, b in zip(x, y, strict=True))
+
+
+def test_a_lane_is_gymnasiums_environment_step_by_step() -> None:
+    env = _made(_config("CartPole-v1", num_lanes=2))
+    steps = _played(env, 120, seed=7)
+    actions = np.random.default_rng(7).integers(2, size=(120, 2))
+    single = gymnasium.make("CartPole-v1")
+    observation, _ = single.reset(seed=8)
+    assert np.array_equal(steps[0].observation[1], observation)
+    assert not steps[0].acted.any()
+    for action, before, step in zip(actions[:, 1], steps, steps[1:], strict=False):
+        if before.terminated[1]:
+            observation, _ = single.reset()
+            expected = (0.0, False, False, False)
+        else:
+            observation, reward, terminated, truncated, _ = single.step(action)
+            expected = (reward, terminated, truncated, True)
+        assert np.array_equal(step.observation[1], observation)
+        assert (step.reward[1], step.terminated[1], step.truncated[1], step.acted[1]) == expected
+    assert sum(step.terminated.sum() for step in steps) > 4
+    single.close()
+    env.close()
+
+
+def test_lanes_are_a_function_of_their_seeds_and_differ() -> None:
+    env = _made(_config("CartPole-v1"))
+    first, again, other = _played(env, 30), _played(env, 30), _played(env, 30, seed=1)
+    assert _equal(first, again)
+    assert not np.array_equal(first[0].observation[0], first[0].observation[1])
+    assert np.array_equal(first[0].observation[1:], other[0].observation[:-1])
+    kept = first[5].observation.copy()
+    env.close()
+    assert np.array_equal(first[5].observation, kept), "what was received stays as it was"
+
+
+def test_processes_play_what_this_process_plays(capfd: pytest.CaptureFixture) -> None:
+    alone, shared = _made(_config("CartPole-v1", 5)), _made(_config("CartPole-v1", 5, workers=2))
+    assert _equal(_played(alone, 90), _played(shared, 90))
+    assert _equal(_played(alone, 20, seed=3), _played(shared, 20, seed=3)), "after a reset with other seeds"
+    pids = [worker.process.pid for worker in shared._lanes._workers]  # type: ignore[attr-defined]
+    assert len(pids) == 2
+    alone.close()
+    shared.close()
+    assert not any(Path(f"/proc/{pid}").exists() for pid in pids)
+    assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize("game", ["Short-v0", "Odd-v0"])
+def test_the_shorter_limit_truncates_and_the_last_observation_is_shown(game: str) -> None:
+    for limit, length in ((27_000, 4 if game == "Short-v0" else None), (2, 2)):
+        env = _made(_config(game, limit=limit, **({"length": 99} if game == "Odd-v0" else {})))
+        steps = _played(env, 10)
+        env.close()
+        cut = [t for t, step in enumerate(steps) if step.truncated.any()]
+        assert cut == ([] if length is None else list(range(length, 10, length + 1)))
+        for t in cut:
+            assert (steps[t].observation[:, 0] == length).all(), "the count of the last agent step"
+            assert steps[t].acted.all()
+            assert not steps[t].terminated.any()
+            assert not steps[t + 1].acted.any()
+            assert (steps[t + 1].observation[:, 0] == 0).all()
+    env = _made(_config("Short-v0", length=4))
+    ends = _played(env, 4)[-1]
+    env.close()
+    assert ends.terminated.all(), "an episode that ends at the limit is over"
+    assert not ends.truncated.any()
+
+
+def test_actions_begin_where_the_environment_says_and_may_be_a_subset() -> None:
+    env = _made(_config(num_lanes=2))
+    env.reset(np.array([1, 2]))
+    env.recv()
+    env.send(np.array([0, 2]))
+    assert env.recv().reward.tolist() == [1.0, 3.0], "the environment's actions are 1 to 3"
+    with pytest.raises(ValueError, match="must lie in 0 .. 2"):
+        env.send(np.array([0, 3]))
+    env.close()
+    config = EnvConfig(game="Odd-v0", backend="gymnasium", options={"size": 3}, actions=(2, 0))
+    subset = make_env(config, VECTOR, 1)
+    subset.reset(np.array([1]))
+    subset.recv()
+    subset.send(np.array([0]))
+    assert subset.recv().reward.tolist() == [3.0]
+    subset.close()
+
+
+@pytest.mark.parametrize(
+    ("sees", "needs", "shape", "dtype", "after_two"),
+    [
+        ("vector", VECTOR, (2,), np.float32, None),
+        ("number", VECTOR, (5,), np.uint8, [0, 0, 1, 0, 0]),
+        ("scalar", VECTOR, (1,), np.float32, [2.0]),
+        ("flags", VECTOR, (3,), np.float32, None),
+        ("gray", PICTURE, (4, 6), np.uint8, None),
+        ("color", PICTURE, (4, 6, 3), np.uint8, None),
+        ("floats", PICTURE, (3, 5, 4), np.float32, None),
+    ],
+)
+def test_what_an_environment_may_show(sees: str, needs: EmulatorNeeds, shape: tuple, dtype: type, after_two) -> None:
+    env = _made(_config(sees=sees), needs)
+    steps = _played(env, 2)
+    env.close()
+    assert (env.spec.observation_shape, env.spec.observation_dtype) == (shape, dtype)
+    assert (steps[2].observation.shape, steps[2].observation.dtype) == ((3, *shape), dtype)
+    if sees != "vector":
+        assert steps[2].observation[1].tolist() == (after_two or np.full(shape, 2).tolist())
+    observation = make_observation(ObservationConfig(name=needs.kind))
+    canonical = np.transpose(steps[2].observation[1], env.spec.axes)
+    seen = np.asarray(observation.decode(observation.encode(canonical)))
+    assert np.array_equal(seen, canonical)
+
+
+@pytest.mark.parametrize(
+    ("config", "needs", "sentence"),
+    [
+        (
+            _config("CartPole-v7"),
+            VECTOR,
+            "env.game: Gymnasium knows no environment 'CartPole-v7'; did you mean 'CartPole-v",
+        ),
+        (
+            _config("Zzz"),
+            VECTOR,
+            "env.game: Gymnasium knows no environment 'Zzz'; a module that registers it belongs into",
+        ),
+        (_config("mine:X-v0"), VECTOR, "'mine:X-v0' would import mine; give --imports mine and --env.game X-v0"),
+        (_config("Pendulum-v1"), VECTOR, "continuous actions.*gymnasium.wrappers.DiscretizeAction"),
+        (_config("Blackjack-v1"), VECTOR, "of the kind Tuple, .*gymnasium.wrappers.FlattenObservation"),
+        (_config(sees="dict"), VECTOR, "of the kind Dict, .*gymnasium.wrappers.FlattenObservation"),
+        (_config(sees="words"), VECTOR, "of the kind Text, .*gymnasium.ObservationWrapper"),
+        (_config(acts="two"), VECTOR, "actions of the kind MultiDiscrete.*gymnasium.ActionWrapper"),
+        (_config(size=256), VECTOR, "Odd-v0 has 256 actions, and jaxpg takes at most 255"),
+        (_config(sees="gray"), VECTOR, r"gives a picture of \[4, 6\], not vector; use --observation.name picture"),
+        (
+            _config(),
+            EmulatorNeeds(kind="pixels"),
+            "gives a vector of numbers, not pixels; use --observation.name vector",
+        ),
+        (_config(wings=2), VECTOR, "env.options: Odd-v0 cannot be made with these options: .*'wings'"),
+        (EnvConfig(game="Odd-v0", backend="gymnasium"), VECTOR, "env.options: .* missing 1 required.*'size'"),
+        (_config(render_mode="human"), VECTOR, "env.options: render_mode is not an option"),
+        (_config(max_episode_steps="many"), VECTOR, "env.options: max_episode_steps is a whole number, not 'many'"),
+        (
+            _config(sees="nothing"),
+            VECTOR,
+            r"env.game: Odd-v0 cannot be made: KeyError: 'nothing' \(.*odd_environment.py:",
+        ),
+        (EnvConfig(game="Pong", options={"size": 3}), VECTOR, "env.options: is for --env.backend gymnasium"),
+        (EnvConfig(game="Pong", workers=2), VECTOR, "env.workers: is for --env.backend gymnasium"),
+    ],
+)
+def test_what_jaxpg_does_not_take_is_one_sentence(config: EnvConfig, needs: EmulatorNeeds, sentence: str) -> None:
+    with pytest.raises(UserError, match=sentence):
+        _made(config, needs)
+
+
+@pytest.mark.parametrize(
+    ("game", "module", "line"),
+    [
+        ("LunarLander-v3", "Box2D", r"pip install \"gymnasium\[box2d\]\""),
+        ("Needy-v0", "no_such_package", "pip install no_such"),
+    ],
+)
+def test_a_missing_package_is_named_with_the_pip_line(game: str, module: str, line: str, monkeypatch) -> None:
+    spec = gymnasium.envs.registration.EnvSpec("Needy-v0", "no_such_package.envs:Needy")
+    monkeypatch.setitem(gymnasium.registry, "Needy-v0", spec)
+    monkeypatch.setitem(sys.modules, module, None)
+    monkeypatch.delitem(sys.modules, "gymnasium.envs.box2d.lunar_lander", raising=False)
+    monkeypatch.delitem(sys.modules, "gymnasium.envs.box2d", raising=False)
+    with pytest.raises(UserError, match=f"{game} needs a package that is missing: .*{line}"):
+        _made(_config(game))
+
+
+FAULTS = {
+    "reset": r"Odd-v0, lane 0: reset raised ValueError: no reset today \(.*odd_environment.py:\d+\)$",
+    "raise": r"Odd-v0, lane 0: step raised RuntimeError: the rope broke \(.*odd_environment.py:\d+\)$",
+    "exit": "Odd-v0, lane 0: step raised SystemExit: out of here",
+    "reward": "Odd-v0, lane 0: its reward is not finite: nan$",
+    "observation": r"Odd-v0, lane 0: its observation is not finite: \[inf *0",
+    "shape": r"Odd-v0, lane 0: its observation is float64\[3\], but its observation_space says float64\[2\]",
+    "dtype": r"Odd-v0, lane 0: its observation is <U1\[2\], but its observation_space says float64\[2\]",
+    "four": "Odd-v0, lane 0: step raised ValueError: not enough values to unpack",
+    "lie": "Odd-v0, lane 0: info.*is True, but step returned terminated=True and truncated=False",
+    "silent": "Odd-v0, lane 0: info.*is False, but step returned terminated=False and truncated=True",
+}
+
+
+@pytest.mark.parametrize("does", FAULTS)
+def test_what_goes_wrong_in_an_environment_is_one_sentence(does: str) -> None:
+    env = _made(_config(does=does))
+    with pytest.raises(FaultError, match=FAULTS[does]):
+        _played(env, 9)
+    env.close()
+
+
+def test_the_lanes_of_a_group_have_their_numbers_in_the_run() -> None:
+    group = LaneGroup(Making("Odd-v0", {"size": 3, "does": "raise"}, 9), range(2, 4))
+    group.reset(np.array([1, 2]))
+    for _ in range(STEPS_BEFORE):
+        group.step(np.array([1, 1]))
+    with pytest.raises(FaultError, match="^Odd-v0, lane 2: step raised"):
+        group.step(np.array([1, 1]))
+    group.close()
+
+
+def test_a_wrong_number_is_noticed_and_an_honest_environment_is_not_blamed() -> None:
+    env = _made(_config(sees="number", does="number"))
+    with pytest.raises(FaultError, match="lane 0: its observation is number 7 of 5"):
+        _played(env, 9)
+    env.close()
+    env = _made(_config(does="honest"))
+    assert len(_played(env, 20)) == 21
+    env.close()
+
+
+@pytest.mark.parametrize(
+    ("does", "sentence"),
+    [
+        ("raise", r"^Odd-v0, lane 0: step raised RuntimeError: the rope broke \("),
+        ("die", "^the process of Odd-v0's lanes 0 to 1 ended with exit code 3$"),
+    ],
+)
+def test_a_process_that_fails_or_dies_is_one_sentence(does: str, sentence: str) -> None:
+    env = _made(_config(num_lanes=4, workers=2, does=does))
+    with pytest.raises(FaultError, match=sentence):
+        _played(env, 9)
+    env.close()
+
+
+def test_a_process_that_hangs_is_killed_by_close(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("jaxpg.envs.gymnasium_workers.SECONDS_TO_END", 0.1)
+    env = _made(_config(num_lanes=1, workers=1, does="hang"))
+    _played(env, STEPS_BEFORE)
+    env.send(np.zeros(1, int))
+    (worker,) = env._lanes._workers  # type: ignore[attr-defined]
+    env.close()
+    assert worker.process.returncode == -9
+    with pytest.raises(ProcessLookupError):
+        os.kill(worker.process.pid, 0)
+
+
+def test_pictures_come_from_the_environment_where_it_draws() -> None:
+    display = make_display(_config("CartPole-v1", num_lanes=8), VECTOR)
+    assert isinstance(display, DrawingEnv)
+    display.reset(np.array([1]))
+    display.recv()
+    first = display.picture()
+    assert first is not None
+    assert (first.shape, first.dtype, display.agent_steps_per_second) == ((400, 600, 3), np.uint8, 50)
+    for _ in range(5):
+        display.send(np.array([1]))
+        display.recv()
+    assert not np.array_equal(first, display.picture())
+    display.close()
+    plain = make_display(_config(), VECTOR)
+    assert isinstance(plain, DrawingEnv)
+    assert (plain.picture(), plain.agent_steps_per_second) == (None, None)
+    plain.close()
+
+
+def test_the_options_are_part_of_the_task() -> None:
+    one, other = _config(length=6), _config(length=7)
+    env = _made(one)
+    tasks = [Task.of(config, ObservationConfig(name="vector"), VECTOR, env.spec) for config in (one, other)]
+    env.close()
+    said = ["env.options.length is 7, and was 6 in training"]
+    assert check_player(*tasks) == said == check_resumed(*tasks)
+    assert check_player(tasks[0], tasks[0]) == []
+
+
+def test_a_picture_with_channels_first_is_turned(monkeypatch: pytest.MonkeyPatch) -> None:
+    def stacked(**options: Any) -> gymnasium.Env:
+        return gymnasium.wrappers.FrameStackObservation(gymnasium.make("Odd-v0", size=2, sees="gray"), 3)
+
+    gymnasium_spec = gymnasium.envs.registration.EnvSpec("Stacked-v0", stacked)
+    monkeypatch.setitem(gymnasium.registry, "Stacked-v0", gymnasium_spec)
+    env = _made(_config("Stacked-v0"), PICTURE)
+    steps = _played(env, 3)
+    env.close()
+    assert np.transpose(steps[3].observation[0], env.spec.axes)[1, 1].tolist() == [1, 2, 3], "oldest frame first"
+    assert all(np.array_equal(a.observation[:, 1:], b.observation[:, :-1]) for a, b in pairwise(steps))
