@@ -33,6 +33,7 @@ from jaxpg.core.validation import whole_number
 from jaxpg.envs import ATARI_BACKENDS
 from jaxpg.envs.config import EnvConfig
 from jaxpg.envs.envpool import CLASSIC
+from jaxpg.envs.gymnax import MINATAR
 from jaxpg.machine.console import Forgiving, say
 from jaxpg.machine.memory_estimate import check_memory, queued_episodes
 from jaxpg.parallel.processes import DistributedConfig
@@ -166,13 +167,16 @@ def _recipe_path(recipe: str) -> Path:
 
 def _recipe_for(env: EnvConfig) -> tuple[Config, str]:
     """Chooses the packaged recipe for a game, with ``env.game`` set; also returns words for the first line of a run."""
-    if env.backend not in ATARI_BACKENDS:
+    if env.backend == "gymnax":
+        name = "minatar" if env.game.endswith(MINATAR) else "cartpole"
+    elif env.backend not in ATARI_BACKENDS:
         return default_config(), "no recipe"
-    name = "pong_reinforce" if env.game == "Pong" else "cartpole" if env.game in CLASSIC else "atari_fast"
+    else:
+        name = "pong_reinforce" if env.game == "Pong" else "cartpole" if env.game in CLASSIC else "atari_fast"
     config = load_recipe(RECIPES / f"{name}.yaml")
     if config.env.game != env.game:  # the target is a score of the recipe's own game
         config = dataclasses.replace(config, run=dataclasses.replace(config.run, target_return=None))
-    config = dataclasses.replace(config, env=dataclasses.replace(config.env, game=env.game))
+    config = dataclasses.replace(config, env=dataclasses.replace(config.env, game=env.game, backend=env.backend))
     return config, f"recipe {name}, chosen for {env.game}"
 
 

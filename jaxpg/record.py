@@ -3,11 +3,12 @@
 import dataclasses
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, closing
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from typing import Annotated, Any, ClassVar
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import tyro
 
@@ -15,9 +16,9 @@ from jaxpg.cli import check_games, open_run, parse_play
 from jaxpg.config import Config, with_overrides
 from jaxpg.core.errors import UserError
 from jaxpg.core.types import Params, VectorEnv
-from jaxpg.envs import make_env
+from jaxpg.envs import ATARI_BACKENDS, make_env
 from jaxpg.envs.config import EnvConfig
-from jaxpg.envs.games import action_names
+from jaxpg.envs.games import rom_ids_by_game
 from jaxpg.experiment import GREEDY, Actions, Player, build
 from jaxpg.kernel.pieces import Experiment
 from jaxpg.machine.command import run_command
@@ -35,8 +36,9 @@ from jaxpg.viewing.video import FRAMES_PER_SECOND, VideoWriter, video_place, wri
 
 @dataclasses.dataclass(frozen=True)
 class RecordArguments:
-    """Records videos of whole games that a run's policy plays. The game is in its own colours at true speed. Beside it
-    stand the actions' probabilities, the value, the score, and what the policy sees. A JSON file has the same numbers.
+    """Records videos of whole games that a run's policy plays. An Atari game is in its own colours at true speed; the
+    observation of any other environment is drawn. Beside it stand the actions' probabilities, the value, the score, and
+    what the policy sees. A JSON file has the same numbers.
     """
 
     POSITIONAL: ClassVar[str] = "run folder"
@@ -93,8 +95,8 @@ def record(
       The paths of the videos.
 
     Raises:
-      UserError: the run or the checkpoint does not exist or is damaged, its imports are not trusted, the game has no
-        picture, or a video cannot be written.
+      UserError: the run or the checkpoint does not exist or is damaged, its imports are not trusted, or a
+        video cannot be written.
       FaultError: emulators failed.
     """
     config = open_run(run, imports, trust_imports=trust_imports)
@@ -121,9 +123,9 @@ def command(argv: Sequence[str]) -> int:
 
 
 def _record(arguments: RecordArguments, config: Config) -> list[Path]:
-    names = action_names(arguments.env)
     prepare_process()
     experiment = build(config, Player(arguments.env, GREEDY[arguments.actions], keeps_tape=True))
+    names = list(experiment.task.actions)
     chosen = [restore_params(Path(arguments.run), experiment, which) for which in arguments.checkpoint]
     restored = {iteration: params for params, iteration in chosen}  # the latest and the best may be the same
     for remark in experiment.remarks:
@@ -138,7 +140,7 @@ def _record(arguments: RecordArguments, config: Config) -> list[Path]:
             for path in paths:  # checks all paths before any episode is played
                 places.enter_context(video_place(path))
                 trace_path(path)
-            display = places.enter_context(closing(_display(arguments)))
+            display = places.enter_context(_display(arguments))
             for path, (iteration, params) in zip(paths, restored.items(), strict=True):
                 _record_checkpoint(arguments, config, experiment, display, names, params, iteration, path)
     experiment.rollout.close()
@@ -149,7 +151,7 @@ def _record_checkpoint(
     arguments: RecordArguments,
     config: Config,
     experiment: Experiment,
-    display: VectorEnv,
+    display: VectorEnv | None,
     names: list[str],
     params: Params,
     iteration: int,
@@ -162,7 +164,7 @@ def _record_checkpoint(
         for game in range(arguments.episodes):
             title = _title(arguments, iteration, game)
             played = play(experiment, params, arguments.seed + game)
-            moves = Moves(arguments.seed + game, played.actions, played.rewards)
+            moves = _moves(experiment, played, arguments.seed + game)
             _film(played, experiment, frames_of_agent_steps(display, moves, experiment.frame_skip), panel, video, title)
             games.append(trace_of_game(played, config, has_value=experiment.policy.has_value))
             _say_game(title, moves, arguments.env)
@@ -183,9 +185,9 @@ def _record_grid(arguments: RecordArguments, experiment: Experiment, restored: d
             for game in range(arguments.episodes):
                 title = _title(arguments, iteration, game)
                 played = play(experiment, params, arguments.seed + game)
-                games[title] = Moves(arguments.seed + game, played.actions, played.rewards)
+                games[title] = _moves(experiment, played, arguments.seed + game)
                 _say_game(title, games[title], arguments.env)
-            display = opened.enter_context(closing(_display(arguments)))
+            display = opened.enter_context(_display(arguments))
             tiles.append(_shots(games, display, experiment.frame_skip))
         with count_up("frames_filmed") as filmed:
             for picture in pictures(grid, tiles):
@@ -194,7 +196,7 @@ def _record_grid(arguments: RecordArguments, experiment: Experiment, restored: d
     _say_video(video, path)
 
 
-def _shots(games: dict[str, Moves], display: VectorEnv, frame_skip: int) -> Iterator[Shot]:
+def _shots(games: dict[str, Moves], display: VectorEnv | None, frame_skip: int) -> Iterator[Shot]:
     """Yields the shots of one tile, which shows ``games`` one after another; the keys of ``games`` are their titles."""
     for title, moves in games.items():
         score, frames_shown = 0.0, 0
@@ -261,8 +263,22 @@ def _path(arguments: RecordArguments, name: str, *, alone: bool) -> Path:
     return out if alone else out.with_name(f"{out.stem}-{name}.mp4")
 
 
-def _display(arguments: RecordArguments) -> VectorEnv:
-    return make_env(frame_by_frame(arguments.env), COLORS, 1)
+@contextmanager
+def _display(arguments: RecordArguments) -> Iterator[VectorEnv | None]:
+    """A second emulator that shows the game in its colours; None where the environment has no picture."""
+    env = arguments.env
+    if env.backend not in ATARI_BACKENDS or env.game not in rom_ids_by_game():
+        yield None
+        return
+    with closing(make_env(frame_by_frame(env), COLORS, 1)) as display:
+        yield display
+
+
+def _moves(experiment: Experiment, played: PlayedEpisode, seed: int) -> Moves:
+    """What is needed to show an episode. Observations are kept only where they may have to be drawn."""
+    kept = played.encoded if experiment.observation.needs.kind in ("vector", "picture") else played.encoded[:0]
+    seen = np.asarray(jax.vmap(experiment.observation.decode)(jnp.asarray(kept)))
+    return Moves(seed, played.actions, played.rewards, seen)
 
 
 def _title(arguments: RecordArguments, iteration: int, game: int) -> str:

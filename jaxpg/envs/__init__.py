@@ -3,11 +3,13 @@
 from collections.abc import Callable
 
 from jaxpg.core.registry import Registry
-from jaxpg.core.types import EmulatorNeeds, VectorEnv
+from jaxpg.core.types import EmulatorNeeds, JaxEnvironment, VectorEnv
 from jaxpg.envs.ale import Ale
 from jaxpg.envs.ale_ram import AleRam
 from jaxpg.envs.config import EnvConfig
 from jaxpg.envs.envpool import EnvPool
+from jaxpg.envs.gymnax import gymnax
+from jaxpg.envs.jax_lanes import in_jax
 from jaxpg.envs.probes import Probe
 
 
@@ -21,11 +23,30 @@ BACKENDS: Registry[Callable[[EnvConfig, EmulatorNeeds, int], VectorEnv]] = Regis
         "envpool": EnvPool,
         "ale": _ale,
         "probe": Probe,
+        "gymnax": in_jax(gymnax),
     },
 )
 """Functions that make an environment, by the name of the backend."""
 register_environment = BACKENDS.register
 """Decorator ``register_environment(name)`` for ``(EnvConfig, EmulatorNeeds, num_lanes) -> VectorEnv``."""
+
+
+def register_jax_environment(
+    name: str,
+) -> Callable[[Callable[[EnvConfig], JaxEnvironment]], Callable[[EnvConfig], JaxEnvironment]]:
+    """Decorator for a function ``EnvConfig -> JaxEnvironment``: ``env.backend`` can then be ``name``.
+
+    Raises:
+      UserError: another backend already has this name.
+    """
+
+    def add(make: Callable[[EnvConfig], JaxEnvironment]) -> Callable[[EnvConfig], JaxEnvironment]:
+        register_environment(name)(in_jax(make))
+        return make
+
+    return add
+
+
 ATARI_BACKENDS = ("envpool", "ale")
 
 

@@ -9,27 +9,12 @@ from collections import deque
 from contextlib import suppress
 from pathlib import Path
 
-from jaxpg.core.errors import UserError
-from jaxpg.envs.config import EnvConfig
-from jaxpg.envs.games import action_names
 from jaxpg.machine.beginning import PARENT
 from jaxpg.machine.console import say
 from jaxpg.machine.durable_files import unfinished_path
 
 SECONDS_TO_END = 5.0
 """How long a recording process may take to end once it is asked to."""
-
-
-def check_recordable(env: EnvConfig) -> None:
-    """Checks before a run that its videos can be recorded.
-
-    Raises:
-      UserError: the game has no picture.
-    """
-    try:
-        action_names(env)
-    except UserError as error:
-        raise UserError(f"run.record_every: {error}") from error
 
 
 class Recorder:

@@ -16,7 +16,7 @@ from jaxpg.machine.waiting import said_while_waiting
 from jaxpg.parallel.team import Team
 from jaxpg.run.lock import only_trainer
 from jaxpg.run.progress_display import make_display
-from jaxpg.run.recorder import Recorder, check_recordable
+from jaxpg.run.recorder import Recorder
 from jaxpg.run.run_folder import SUMMARY, new_run_folder, take_end_away, write_config, write_resumed_config
 from jaxpg.run.run_progress import RunProgress
 from jaxpg.run.training import Callback, Training
@@ -80,8 +80,6 @@ def run_session(config: Config, experiment: Experiment, team: Team, stop: Stop, 
       UserError: the folder cannot be used, the checkpoint does not fit, or a number became infinite or NaN.
       FaultError: emulators failed in one of several processes.
     """
-    if config.run.record_every:
-        check_recordable(config.env)
     folder = Path(wishes.resume or team.lead(lambda: str(new_run_folder(config))))
     with ExitStack() as locks:
         team.lead(lambda: locks.enter_context(only_trainer(folder)))

@@ -16,6 +16,7 @@ from jaxpg.kernel.players import CandidateQueue, beginning
 from jaxpg.kernel.rollout import AGENT_STEPS_PER_LOOK
 from jaxpg.machine.memory_estimate import Part, check_memory
 from jaxpg.machine.waiting import count_up
+from jaxpg.viewing.drawn_observation import drawn_frames
 
 SEGMENT = 2**31 + 1
 """Number of the segment from which the seeds of recorded episodes are made. Neither training nor evaluation reaches it.
@@ -40,6 +41,7 @@ class Moves(NamedTuple):
     seed: int  # seed of the recording
     actions: np.ndarray  # i32[T]
     rewards: np.ndarray  # f32[T], for checking that the second episode is the same as the first
+    observations: np.ndarray  # [T, ...], the policy's inputs, which are drawn where the game has no picture
 
 
 def play(experiment: Experiment, params: Params, seed: int) -> PlayedEpisode:
@@ -75,17 +77,21 @@ def frame_by_frame(env: EnvConfig) -> EnvConfig:
     return dataclasses.replace(env, frame_skip=1, maxpool=False, max_episode_agent_steps=limit)
 
 
-def frames_of_agent_steps(display: VectorEnv, moves: Moves, frame_skip: int) -> Iterator[list[np.ndarray]]:
-    """Plays an episode again and yields the frames of each agent step, each ``uint8[210, 160, 3]``.
+def frames_of_agent_steps(display: VectorEnv | None, moves: Moves, frame_skip: int) -> Iterator[list[np.ndarray]]:
+    """Plays an episode again and yields the frames of each agent step, each ``uint8[H, W, 3]``.
 
     Args:
-      display: a pool of one lane with the settings of ``frame_by_frame`` and pictures in colour.
+      display: a pool of one lane with the settings of ``frame_by_frame`` and pictures in colour. None for an
+        environment without pictures, whose observations are drawn.
       moves: the episode.
       frame_skip: how many frames an agent step had when the episode was played.
 
     Raises:
       UserError: the rewards show that this is not the same episode.
     """
+    if display is None:
+        yield from drawn_frames(moves.observations)
+        return
     display.reset(lane_seeds(moves.seed, SEGMENT, 1))
     step = display.recv()
     for t, action in enumerate(moves.actions):

@@ -84,6 +84,8 @@ CHOSEN = [
     (["--env.game", "MsPacman", "--env.backend", "ale"], "atari_fast", "MsPacman", None),
     (["--env.game", "CartPole-v1"], "cartpole", "CartPole-v1", 495.0),
     (["--env.game", "Acrobot-v1"], "cartpole", "Acrobot-v1", None),
+    (["--env.backend", "gymnax", "--env.game", "CartPole-v1"], "cartpole", "CartPole-v1", 495.0),
+    (["--env.backend", "gymnax", "--env.game", "Freeway-MinAtar"], "minatar", "Freeway-MinAtar", None),
     (["--env.game", "MountainCar-v0", "--run.target-return", "-110"], "cartpole", "MountainCar-v0", -110.0),
 ]
 

@@ -196,7 +196,6 @@ def test_a_grid_shows_all_checkpoints_until_the_last_game_has_ended(
         (("RUN", "--checkpoint", "3"), "no checkpoint of iteration 3; there are 2, 4"),
         (("RUN", "--episodes", "0"), "episodes: at least 1, not 0"),
         (("RUN", "--seed", "-1"), "seed: from 0 to"),
-        (("CARTPOLE",), "env.game: only Atari games have pictures and named actions; CartPole-v1 has neither"),
         (("nowhere",), "nowhere: no run: it has no config.yaml"),
     ],
 )

@@ -27,7 +27,6 @@ from jaxpg.envs.footprint import emulators
 from jaxpg.experiment import build
 from jaxpg.machine import memory_estimate as sizes
 from jaxpg.policies.observations import make_observation
-from jaxpg.run.recorder import check_recordable
 from jaxpg.run.run_folder import new_run_folder
 from jaxpg.train import main
 from tests.faults.odd_recipes import recipes
@@ -72,8 +71,6 @@ def _start(path: Path, run: Path) -> str | None:
         if config.env.num_lanes > MOST_LANES:  # what is too many is refused all the same
             config = _fewer_lanes(config)
         experiment = build(config)
-        if config.run.record_every:
-            check_recordable(config.env)
         new_run_folder(load_recipe(path))
         new_run_folder(config)
     except UserError as error:

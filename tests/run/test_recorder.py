@@ -15,7 +15,7 @@ import pytest
 
 from jaxpg.run.recorder import Recorder
 from jaxpg.run.writers import JsonLines
-from tests.runs import CARTPOLE, Signals, games, records, run, saved, summary, untimed
+from tests.runs import Signals, games, records, run, saved, summary, untimed
 
 PONG = [
     *("--env.game", "Pong", "--env.num-lanes", "2", "--env.max-episode-agent-steps", "20"),
@@ -241,14 +241,3 @@ def test_a_real_recorder_that_is_ended_leaves_nothing_unfinished(trained: Path, 
     _wait_for(unfinished)
     recorder.close()
     assert [path.name for path in unfinished.parent.iterdir()] == ["record.log"]
-
-
-def test_a_game_without_a_picture_is_refused_before_anything_is_made(
-    tmp_path: Path, capsys: pytest.CaptureFixture
-) -> None:
-    folder = tmp_path / "run"
-    run(*CARTPOLE, "--run.dir", str(folder), "--run.record-every", "5", code=2)
-    assert capsys.readouterr().err == (
-        "jaxpg: run.record_every: env.game: only Atari games have pictures and named actions; CartPole-v1 has neither\n"
-    )
-    assert not folder.exists()
