@@ -5,8 +5,9 @@ This module is the public interface. Each name is imported when it is first used
 - ``load_recipe`` makes a configuration, and ``train`` trains a policy with it.
 - ``evaluate``, ``record`` and ``report`` measure and show how good the policy is.
 - ``load_policy`` returns the trained policy as a function of observations.
-- ``register_policy``, ``register_observation``, ``register_environment``, ``register_learner`` and ``register_writer``
-  are decorators that add your own classes and functions. Every command then knows them by name.
+- ``register_policy``, ``register_observation``, ``register_environment``, ``register_jax_environment``,
+  ``register_learner`` and ``register_writer`` are decorators that add your own classes and functions. Every command
+  then knows them by name.
 
 The functions print nothing: progress and remarks go to the logger ``jaxpg``. A user's mistake raises ``UserError``.
 """
@@ -35,7 +36,8 @@ if TYPE_CHECKING:
     from jaxpg.cli import open_recipe as load_recipe
     from jaxpg.config import Config
     from jaxpg.core.errors import FaultError, UserError
-    from jaxpg.envs import register_environment
+    from jaxpg.core.types import JaxEnvironment, JaxStep
+    from jaxpg.envs import register_environment, register_jax_environment
     from jaxpg.evaluate import evaluate, load_policy
     from jaxpg.kernel.trained_policy import Decision, TrainedPolicy
     from jaxpg.learners.registry import register_learner
@@ -52,7 +54,10 @@ _PLACES = {
     "Config": "jaxpg.config:Config",
     "FaultError": "jaxpg.core.errors:FaultError",
     "UserError": "jaxpg.core.errors:UserError",
+    "JaxEnvironment": "jaxpg.core.types:JaxEnvironment",
+    "JaxStep": "jaxpg.core.types:JaxStep",
     "register_environment": "jaxpg.envs:register_environment",
+    "register_jax_environment": "jaxpg.envs:register_jax_environment",
     "evaluate": "jaxpg.evaluate:evaluate",
     "register_learner": "jaxpg.learners.registry:register_learner",
     "register_observation": "jaxpg.policies:register_observation",
@@ -74,6 +79,8 @@ __all__ = [
     "Decision",
     "Evaluation",
     "FaultError",
+    "JaxEnvironment",
+    "JaxStep",
     "TrainResult",
     "TrainedPolicy",
     "UserError",
@@ -83,6 +90,7 @@ __all__ = [
     "load_recipe",
     "record",
     "register_environment",
+    "register_jax_environment",
     "register_learner",
     "register_observation",
     "register_policy",

@@ -45,8 +45,9 @@ NO_FLAG = {"is_flag": False}
 CROP = ("first_row", "end_row", "first_column", "end_column", "background")
 """Settings of an observation that fit only one game."""
 RECIPE_OF_GAME = {("pixels", "Pong"): "pong_reinforce", ("vector", "CartPole-v1"): "cartpole"}
+RECIPE_OF_BACKEND = {("picture", "gymnax"): "minatar"}
 RECIPE_OF_KIND = {"pixels": "atari_fast", "vector": "vector", "picture": "small_picture"}
-"""Recipe for each kind of environment, as ``kind_of`` names it, where the game has no recipe of its own."""
+"""Recipe for each kind of environment, as ``kind_of`` names it, where neither the game nor the backend has its own."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -180,13 +181,14 @@ def _recipe_path(recipe: str) -> Path:
 def _recipe_for(env: EnvConfig) -> tuple[Config, str]:
     """Chooses the packaged recipe for a game, with ``env.game`` set; also returns words for the first line of a run."""
     kind = kind_of(env)
-    name = RECIPE_OF_GAME.get((kind, env.game)) or RECIPE_OF_KIND.get(kind)
+    special = RECIPE_OF_GAME.get((kind, env.game)) or RECIPE_OF_BACKEND.get((kind, env.backend))
+    name = special or RECIPE_OF_KIND.get(kind)
     if name is None:
         return default_config(), "no recipe"
     config = load_recipe(RECIPES / f"{name}.yaml")
     if config.env.game != env.game:  # the target is a score of the recipe's own game
         config = dataclasses.replace(config, run=dataclasses.replace(config.run, target_return=None))
-    config = dataclasses.replace(config, env=dataclasses.replace(config.env, game=env.game))
+    config = dataclasses.replace(config, env=dataclasses.replace(config.env, game=env.game, backend=env.backend))
     return config, f"recipe {name}, chosen for {env.game}"
 
 

@@ -66,7 +66,7 @@ def build(config: Config, player: Player | None = None, team: Team | None = None
     spec = _spec(env, observation.needs)
     policy = _policy(kind, config, input_shape(observation, spec), spec.num_actions)
     learner = _learner(kind, config, policy, observation, input_shape(observation, spec), team)
-    num_pools = _num_pools(env, num_lanes, learns=learns)
+    num_pools = 1 if spec.in_jax else _num_pools(env, num_lanes, learns=learns)
     footprint.check_threads(env, num_pools * len(team.devices), num_lanes // num_pools)
     keeps_tape = player.keeps_tape if player else learner.keeps_tape
     rollout_agent_steps = AGENT_STEPS_PER_LOOK

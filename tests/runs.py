@@ -14,6 +14,7 @@ import pytest
 
 import jaxpg.train as train_module
 from jaxpg.config import load_recipe
+from jaxpg.core.user_modules import NOBODY, Trust
 from jaxpg.experiment import build
 from jaxpg.run.checkpoints import Checkpoints
 from jaxpg.run.run_progress import RunProgress
@@ -89,9 +90,9 @@ def summary(folder: Path) -> dict:
     return json.loads((folder / "summary.json").read_text())
 
 
-def saved(folder: Path) -> tuple[list[int], bytes, RunProgress]:
+def saved(folder: Path, trust: Trust = NOBODY) -> tuple[list[int], bytes, RunProgress]:
     """The checkpointed iterations, and the newest one's state as bytes and its progress."""
-    experiment = build(load_recipe(folder / "config.yaml"))
+    experiment = build(load_recipe(folder / "config.yaml", trust))
     key = jax.random.key(0)
     like = jax.eval_shape(lambda: experiment.learner.init(key, experiment.policy.init(key)))
     checkpoints = Checkpoints(folder / "checkpoints", keep_newest=9)

@@ -63,6 +63,8 @@ class EnvSpec:
     """Name of each policy action, such as ``UP``. Its number if the emulator has no names."""
     remark: str = ""
     """A sentence about this environment that the user should read. Empty if there is nothing to say."""
+    in_jax: bool = False
+    """Whether the environment is written in JAX, so that a compiled program steps it (``InJax``)."""
 
 
 class TimeStep(NamedTuple):
@@ -163,6 +165,68 @@ class DrawingEnv(VectorEnv, Protocol):
           UserError: a package for drawing is missing.
           FaultError: drawing failed.
         """
+
+
+class JaxStep(NamedTuple):
+    """What a ``JaxEnvironment`` answers to one action, in one lane."""
+
+    observation: jax.Array  # of the same shape and dtype as that of ``reset``
+    reward: jax.Array  # f32[]
+    terminated: jax.Array  # bool[], the episode ended by the rules
+    truncated: jax.Array | bool = False  # bool[], the episode was cut, and could have gone on
+    life_lost: jax.Array | bool = False  # bool[], a life was lost and the episode continues
+
+
+class JaxEnvironment(NamedTuple):
+    """One lane of an environment written in JAX, as two pure functions. The kernel vmaps them.
+
+    The functions know neither time limits nor automatic resets; jaxpg adds both.
+    """
+
+    reset: Callable[[jax.Array], tuple[Any, jax.Array]]
+    """``key -> (state, observation)``. The state is any pytree of arrays."""
+    step: Callable[[jax.Array, Any, jax.Array], tuple[Any, JaxStep]]
+    """``(key, state, action i32[]) -> (state, JaxStep)``, with the action in ``[0, num_actions)``."""
+    num_actions: int
+    action_names: tuple[str, ...] = ()
+    """Name of each action, such as ``UP``; empty for numbers."""
+    max_episode_agent_steps: int = 2**31 - 1
+    """The environment's own time limit, at which an episode is truncated; ``env.max_episode_agent_steps`` may be less.
+    """
+
+
+class Lanes(NamedTuple):
+    """All that N lanes of a ``JaxEnvironment`` go on from. Every leaf has the leading axis N."""
+
+    key: jax.Array  # u32[N, 2], the lane's own randomness, which never changes
+    calls: jax.Array  # u32[N], resets and steps so far; with ``key`` they give the key of the next one
+    length: jax.Array  # i32[N], agent steps of the episode so far
+    ended: jax.Array  # bool[N], the episode is over, and the next action is ignored
+    state: Any  # the environment's own states
+    observation: jax.Array  # [N, ...], raw
+
+
+class Answers(NamedTuple):
+    """The fields of a ``TimeStep`` besides the observation, on the device."""
+
+    reward: jax.Array
+    terminated: jax.Array
+    truncated: jax.Array
+    life_lost: jax.Array
+    acted: jax.Array
+
+
+@runtime_checkable
+class InJax(VectorEnv, Protocol):
+    """Lanes of an environment written in JAX, which a compiled program can step."""
+
+    lanes: Lanes
+    """Where the lanes are. Whoever steps them in a program of its own puts the new lanes here."""
+    actions: np.ndarray
+    """The environment's action for each policy action, ``i32[A]``."""
+
+    def advance(self, lanes: Lanes, actions: jax.Array) -> tuple[Lanes, Answers]:
+        """Steps N lanes with the environment's actions ``i32[N]``. A pure function, for use in programs."""
 
 
 class Tape(NamedTuple):

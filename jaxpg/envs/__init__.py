@@ -4,13 +4,14 @@ from collections.abc import Callable
 
 from jaxpg.core.errors import UserError
 from jaxpg.core.registry import Registry
-from jaxpg.core.types import CompilableEnv, EmulatorNeeds, VectorEnv
+from jaxpg.core.types import CompilableEnv, EmulatorNeeds, JaxEnvironment, VectorEnv
 from jaxpg.core.user_modules import is_jaxpgs, own_code
-from jaxpg.envs import envpool
+from jaxpg.envs import envpool, gymnax
 from jaxpg.envs.ale import Ale
 from jaxpg.envs.ale_ram import AleRam
 from jaxpg.envs.config import EnvConfig
 from jaxpg.envs.guarded import Guarded
+from jaxpg.envs.jax_lanes import in_jax
 from jaxpg.envs.probes import Probe
 
 
@@ -24,6 +25,12 @@ def _gymnasium(config: EnvConfig, needs: EmulatorNeeds, num_lanes: int, *, draws
     return Gymnasium(config, needs, num_lanes, draws=draws)
 
 
+def _gymnasium_kind(config: EnvConfig) -> str:
+    from jaxpg.envs.gymnasium import kind
+
+    return kind(config)
+
+
 BACKENDS: Registry[Callable[[EnvConfig, EmulatorNeeds, int], VectorEnv]] = Registry(
     "env.backend",
     {
@@ -31,18 +38,39 @@ BACKENDS: Registry[Callable[[EnvConfig, EmulatorNeeds, int], VectorEnv]] = Regis
         "ale": _ale,
         "gymnasium": _gymnasium,
         "probe": Probe,
+        "gymnax": in_jax(gymnax.gymnax),
     },
 )
 """Functions that make an environment, by the name of the backend."""
 register_environment = BACKENDS.register
 """Decorator ``register_environment(name)`` for ``(EnvConfig, EmulatorNeeds, num_lanes) -> VectorEnv``."""
+
+
+def register_jax_environment(
+    name: str,
+) -> Callable[[Callable[[EnvConfig], JaxEnvironment]], Callable[[EnvConfig], JaxEnvironment]]:
+    """Decorator for a function ``EnvConfig -> JaxEnvironment``: ``env.backend`` can then be ``name``.
+
+    Raises:
+      UserError: another backend already has this name.
+    """
+
+    def add(make: Callable[[EnvConfig], JaxEnvironment]) -> Callable[[EnvConfig], JaxEnvironment]:
+        register_environment(name)(in_jax(make))
+        return make
+
+    return add
+
+
 ATARI_BACKENDS = ("envpool", "ale")
 _KINDS: dict[str, Callable[[EnvConfig], str]] = {
     "envpool": lambda config: envpool.kind(config.game),
     "ale": lambda config: "pixels",
+    "gymnasium": _gymnasium_kind,
+    "gymnax": lambda config: gymnax.kind(config.game),
 }
 """What an environment of a backend is meant to show a policy: pixels (of an Atari game), vector or picture."""
-WITHOUT_OPTIONS = (*ATARI_BACKENDS, "probe")
+WITHOUT_OPTIONS = (*ATARI_BACKENDS, "probe", "gymnax")
 """Backends that ignore ``env.options`` and ``env.workers``."""
 
 

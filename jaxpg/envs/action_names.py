@@ -1,4 +1,7 @@
-"""Names of the actions of EnvPool's environments besides Atari, each from its author's public source."""
+"""Names of the actions of environments besides Atari, each from its author's public source.
+
+A policy trained on one backend can play the same environment on another one, because its actions have the same names.
+"""
 
 import re
 

@@ -1,6 +1,7 @@
 """Backend for Gymnasium: any environment with numbered actions, also one that the user registered."""
 
 from collections.abc import Callable
+from contextlib import closing
 from functools import partial
 from typing import Protocol
 
@@ -11,10 +12,21 @@ from jaxpg.core.types import EmulatorNeeds, EnvSpec, TimeStep
 from jaxpg.envs.actions import ActionTable
 from jaxpg.envs.config import EnvConfig
 from jaxpg.envs.gymnasium_group import Answers, LaneGroup, Making, make_lane
-from jaxpg.envs.gymnasium_spaces import layout, offered_actions
+from jaxpg.envs.gymnasium_spaces import kind_of_space, layout, offered_actions
 from jaxpg.envs.gymnasium_workers import Workers
 from jaxpg.envs.pictures import channels_last
 from jaxpg.envs.seeds import check_seeds
+
+
+def kind(config: EnvConfig) -> str:
+    """What the environment shows a policy: vector or picture.
+
+    Raises:
+      UserError: the environment cannot be made, or shows neither.
+    """
+    env, _ = make_lane(Making(config.game, config.options, config.max_episode_agent_steps))
+    with closing(env):
+        return kind_of_space(env)
 
 
 class Gymnasium:

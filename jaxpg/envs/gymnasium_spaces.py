@@ -9,7 +9,7 @@ from gymnasium.spaces import Box, Dict, Discrete, MultiBinary, MultiDiscrete, Sp
 
 from jaxpg.core.errors import FaultError, UserError
 from jaxpg.core.types import EmulatorNeeds
-from jaxpg.envs.actions import numbered
+from jaxpg.envs.action_names import action_names_of
 
 MOST_ACTIONS = 255
 """Most actions of an environment. A run keeps each action in a byte, one value of which stands for none."""
@@ -33,7 +33,7 @@ class Layout(NamedTuple):
 def offered_actions(env: gymnasium.Env[Any, Any]) -> tuple[tuple[str, ...], int]:
     """Names of the environment's actions, and the number of its first action.
 
-    The names are the environment's own if it tells any, and numbers otherwise.
+    The names are the environment's own if it tells any, those that Gymnasium documents, or else numbers.
 
     Raises:
       UserError: the actions are not numbered.
@@ -54,7 +54,22 @@ def offered_actions(env: gymnasium.Env[Any, Any]) -> tuple[tuple[str, ...], int]
         raise UserError(f"env.game: {game} has {num_actions} actions, and jaxpg takes at most {MOST_ACTIONS}")
     names = tuple(getattr(env.unwrapped, ALE_NAMES)()) if hasattr(env.unwrapped, ALE_NAMES) else ()
     is_usable = len(set(names)) == num_actions and all(isinstance(name, str) for name in names)
-    return names if is_usable else numbered(num_actions), int(space.start)
+    return names if is_usable else action_names_of(_package(env), game, num_actions), int(space.start)
+
+
+def _package(env: gymnasium.Env[Any, Any]) -> str:
+    """The package of Gymnasium's own environments, such as ``classic_control``; empty for all others."""
+    module = type(env.unwrapped).__module__
+    return module.split(".")[2] if module.startswith("gymnasium.envs.") else ""
+
+
+def kind_of_space(env: gymnasium.Env[Any, Any]) -> str:
+    """The name of the observation that suits the environment: vector or picture.
+
+    Raises:
+      UserError: jaxpg takes no observations of this kind.
+    """
+    return _kind(env)[0]
 
 
 def layout(env: gymnasium.Env[Any, Any], needs: EmulatorNeeds) -> Layout:

@@ -8,6 +8,7 @@ import numpy as np
 
 from jaxpg.core.types import Experience
 from jaxpg.kernel.clock import Seconds
+from jaxpg.kernel.jax_rollout import SavedLanes
 from jaxpg.kernel.players import Players
 from jaxpg.kernel.rollout import NOT_SENT, Rollout
 
@@ -61,6 +62,20 @@ class Fleet:
     def first_episodes_are_over(self) -> np.ndarray:
         """Whether each lane's first episode since the reset has ended, ``bool[N]``."""
         return np.concatenate([rollout.first_episodes_are_over for rollout in self.rollouts])
+
+    @property
+    def is_in_jax(self) -> bool:
+        """Whether the environments are written in JAX."""
+        return self.rollouts[0].pools[0].spec.in_jax
+
+    def saved_lanes(self) -> list[SavedLanes]:
+        """Where the lanes of each device are, for environments in JAX."""
+        return [rollout.saved_lanes() for rollout in self.rollouts]
+
+    def restore_lanes(self, saved: Sequence[SavedLanes]) -> None:
+        """Brings the lanes of each device, which have been reset, back to where they were."""
+        for rollout, own in zip(self.rollouts, saved, strict=True):
+            rollout.restore_lanes(own)
 
     def replay(self, seeds: np.ndarray, actions: np.ndarray) -> Iterator[int]:
         """Brings the emulators back to the state after a reset with ``seeds`` and ``actions`` (``u8[K, N]``).

@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from jaxpg.core.types import Episodes, TimeStep
+from jaxpg.core.types import Answers, Episodes, TimeStep
 from jaxpg.kernel.players import IDLE
 
 
@@ -38,6 +38,11 @@ class Outcomes(NamedTuple):
         self.life_lost[row, lanes] = step.life_lost
         self.acted[row, lanes] = step.acted & (playing[lanes] != IDLE)
 
+    def fill(self, answers: Answers) -> None:
+        """Stores the answers of all lanes at all agent steps, ``[T, N]`` each. A candidate plays in every lane."""
+        for own, given in zip(self, answers, strict=True):
+            own[:] = given
+
 
 class EpisodeCounter:
     """Sums the return and length of each lane's episode, which may last for many rollouts."""
@@ -67,6 +72,37 @@ class EpisodeCounter:
     def unfinished(self) -> np.ndarray:
         """Return and length of each lane's unfinished episode, ``f64[N, 2]``."""
         return np.stack([self._return, self._length], axis=1)
+
+    def add_rows(self, answers: Answers) -> None:
+        """Counts T agent steps of all lanes, ``[T, N]`` each, in all of which candidate 0 plays."""
+        returns = np.cumsum(answers.reward, axis=0, dtype=np.float64) + self._return
+        lengths = np.cumsum(answers.acted, axis=0, dtype=np.int64) + self._length
+        lane, row = np.nonzero((np.asarray(answers.terminated) | np.asarray(answers.truncated)).T)  # lane by lane
+        follows = lane[1:] == lane[:-1]  # an episode that began in these T agent steps
+        is_last = np.append(~follows, True)[: lane.size]
+        sums = []
+        for so_far, carried in ((returns, self._return), (lengths, self._length)):
+            at_end = so_far[row, lane]
+            before = np.zeros_like(at_end)
+            before[1:] = np.where(follows, at_end[:-1], 0)
+            sums.append(at_end - before)
+            carried[:] = so_far[-1]
+            carried[lane[is_last]] -= at_end[is_last]
+        in_order = np.lexsort((lane, row))
+        columns = (row, lane, np.zeros_like(lane), *sums)
+        self._ended.append(Episodes(*(column[in_order] for column in columns)))
+        self.first_is_over[lane] = True
+
+    def saved(self) -> np.ndarray:
+        """The unfinished episodes, ``u32[N, 5]``: return and length as bits, and whether the first episode is over."""
+        numbers = np.stack([self._return.view(np.int64), self._length], axis=1)
+        return np.concatenate([numbers.view(np.uint32), self.first_is_over[:, None].astype(np.uint32)], axis=1)
+
+    def restore(self, saved: np.ndarray) -> None:
+        """Continues with what ``saved`` returned."""
+        numbers = np.ascontiguousarray(saved[:, :4]).view(np.int64)
+        self._return, self._length = numbers[:, 0].copy().view(np.float64), numbers[:, 1].copy()
+        self.first_is_over = saved[:, 4] != 0
 
     def take(self) -> Episodes:
         """Returns the episodes that ended since the last call."""

@@ -7,8 +7,8 @@ lane. All learners share one loop, and two things vary in it:
 - *How the agent steps are played* is decided by a function that plays T rows and fills the tape.
   ``Rollout._play_on_host`` sends and receives from Python. This function works on every JAX backend, and emulation
   overlaps with the device's work. ``Rollout._play_compiled`` plays the same rows as one compiled program
-  (``compiled_rollout.py``), for emulators that compiled code can call. Environments written in JAX would add one more
-  such function, whose program also steps the environments.
+  (``compiled_rollout.py``), for emulators that compiled code can call. ``Rollout._play_in_jax`` plays them as one
+  program that also steps the environments, which are written in JAX (``jax_rollout.py``).
 
 Everything around the loop (noise, outcomes, episodes, the record for a replay, the bootstrap) is the same for all.
 """
@@ -24,10 +24,21 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxpg.core.errors import FaultError, first_line
-from jaxpg.core.types import CompilableEnv, Episodes, Experience, Params, PolicyFunctions, Tape, TimeStep, VectorEnv
+from jaxpg.core.types import (
+    CompilableEnv,
+    Episodes,
+    Experience,
+    InJax,
+    Params,
+    PolicyFunctions,
+    Tape,
+    TimeStep,
+    VectorEnv,
+)
 from jaxpg.kernel.act import gumbel_noise, make_act
 from jaxpg.kernel.clock import Clock, Seconds
 from jaxpg.kernel.compiled_rollout import CompiledRollout
+from jaxpg.kernel.jax_rollout import JaxRollout, SavedLanes
 from jaxpg.kernel.outcomes import EpisodeCounter, Outcomes
 from jaxpg.kernel.players import CandidateQueue, FixedPopulation, Players, beginning
 from jaxpg.machine.console import say
@@ -85,6 +96,8 @@ class Rollout:
         compilable = [pool for pool in pools if isinstance(pool, CompilableEnv)]
         self._compiles = compiles and keeps_tape and len(pools) == len(compilable) == 1
         self._program: CompiledRollout | None = None  # made by the first compiled rollout after a reset
+        (in_jax,) = pools if len(pools) == 1 and isinstance(pools[0], InJax) else (None,)
+        self._in_jax = JaxRollout(self._act, in_jax) if isinstance(in_jax, InJax) and keeps_tape else None
         self._newest: list[TimeStep] = []  # each pool's newest answer; empty until the first one after a reset
         self._counter = EpisodeCounter(self.num_lanes)
         self._tape: Tape | None = None
@@ -95,17 +108,20 @@ class Rollout:
     @property
     def path(self) -> str:
         """How rollouts of a fixed population are played: words for the first line of a run."""
+        if self._in_jax:
+            return "rollouts in JAX"
         return "compiled rollouts" if self._compiles else "rollouts stepped from Python"
 
     def reset(self, seeds: np.ndarray) -> None:
         """Restarts every lane's emulator with its own seed (``int64[N]``) and drops the unfinished episodes."""
         self.drop_episodes()
-        is_long = self.num_lanes >= LANES_WORTH_A_WORD
+        is_long = self.num_lanes >= LANES_WORTH_A_WORD and not self.pools[0].spec.in_jax
         for pool, lanes in zip(self.pools, self._lanes, strict=True):
             if is_long:
                 there = f", {lanes.start} are there" if lanes.start else ""
                 say(f"jaxpg: starting {self.num_lanes} emulators{there}")
-            pool.reset(seeds[lanes])
+            with jax.default_device(self._device):
+                pool.reset(seeds[lanes])
 
     def drop_episodes(self) -> None:
         """Drops the unfinished episodes. The next call must be ``reset``."""
@@ -139,6 +155,17 @@ class Rollout:
     def first_episodes_are_over(self) -> np.ndarray:
         """Whether each lane's first episode since the reset has ended, ``bool[N]``."""
         return self._counter.first_is_over
+
+    def saved_lanes(self) -> SavedLanes:
+        """Where the lanes of an environment in JAX are, for a checkpoint; every leaf has the leading axis N."""
+        assert self._in_jax is not None, "only lanes in JAX can be saved"
+        return self._in_jax.saved(self._counter)
+
+    def restore_lanes(self, saved: SavedLanes) -> None:
+        """Brings the lanes of an environment in JAX back to where they were; they have been reset before."""
+        assert self._in_jax is not None, "only lanes in JAX can be saved"
+        self._in_jax.restore(saved, self._counter)
+        self._newest = []
 
     def replay(self, seeds: np.ndarray, actions: np.ndarray) -> Iterator[int]:
         """Brings the emulators back to the state after a reset with ``seeds`` and then ``actions``.
@@ -189,10 +216,15 @@ class Rollout:
             self._receive_first()
             clock.lap("emulate")
             is_fixed = isinstance(players, FixedPopulation)
-            play = self._play_compiled if self._compiles and is_fixed and num_agent_steps > 1 else self._play_on_host
+            play = self._play_on_host
+            if is_fixed and self._in_jax:
+                play = self._play_in_jax
+            elif is_fixed and self._compiles and num_agent_steps > 1:
+                play = self._play_compiled
             tape, played = play(players, noise, self._take_tape(num_agent_steps), record, outcomes, clock)
             self._tape = self._bootstrap(players, noise, tape, played, clock)
-        self._record.append(record[:played])
+        if play != self._play_in_jax:  # a checkpoint stores those lanes instead of their actions
+            self._record.append(record[:played])
         episodes = self._counter.take()
         experience = Experience(
             tape=self._tape,
@@ -264,6 +296,24 @@ class Rollout:
         for row in range(len(record)):
             step = TimeStep(steps.observation, *(column[row] for column in steps[1:]))
             self._take_in(0, row, step, players, outcomes)
+        return tape, len(record)
+
+    def _play_in_jax(
+        self,
+        players: Players,
+        noise: jax.Array | None,
+        tape: Tape | None,
+        record: np.ndarray,
+        outcomes: Outcomes,
+        clock: Clock,
+    ) -> tuple[Tape | None, int]:
+        """Plays all rows as one program that also steps the lanes. Returns the tape and how many rows were played."""
+        assert self._in_jax is not None
+        assert tape is not None, "rollouts in JAX keep a tape"
+        tape, answers, self._newest = self._in_jax(players.population, noise, tape, self._waiting)
+        outcomes.fill(answers)
+        self._counter.add_rows(answers)
+        clock.lap("act")  # the program both acts and steps
         return tape, len(record)
 
     def _bootstrap(

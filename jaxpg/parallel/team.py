@@ -104,8 +104,13 @@ class Team:
         """Sharding with the whole array on every device."""
         return NamedSharding(self.mesh, PartitionSpec())
 
+    @property
+    def by_lanes(self) -> NamedSharding:
+        """Sharding of arrays whose leading axis is that of the lanes."""
+        return NamedSharding(self.mesh, PartitionSpec(AXIS))
+
     def here(self, tree: Any, device: int = 0) -> Any:
-        """The copy of a replicated pytree on one of this process's devices, without copying."""
+        """The part of a pytree, or its copy, on one of this process's devices, without copying."""
         wanted = self.devices[device]
         return jax.tree.map(lambda x: next(s.data for s in x.addressable_shards if s.device == wanted), tree)
 

@@ -97,11 +97,15 @@ class Metadata:
     """The episodes that are not over yet; None between two segments."""
     task: Task | None = None
     """What each input and each action of the policy means; None in checkpoints of older versions."""
+    lanes_depend_on: str | None = None
+    """What the saved lanes of environments in JAX depend on, as ``episodes_depend_on`` returns it; None where no lanes
+    are saved."""
 
     def to_json(self) -> bytes:
         """Writes the metadata as JSON."""
         games, task = (dataclasses.asdict(x) if x else None for x in (self.games, self.task))
-        content = {"progress": self.progress.to_json(), "games": games, "task": task}
+        content: dict[str, Any] = {"progress": self.progress.to_json(), "games": games, "task": task}
+        content |= {"lanes_depend_on": self.lanes_depend_on} if self.lanes_depend_on else {}
         return json.dumps(content, allow_nan=False).encode()
 
     @classmethod

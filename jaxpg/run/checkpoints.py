@@ -30,6 +30,7 @@ from jaxpg.parallel.team import Team
 from jaxpg.run.checkpoint_metadata import Metadata
 
 METADATA = "metadata.json"
+LANES = "lanes"
 MAX_METADATA_BYTES = 1_000_000_000
 ROOM_BYTES = 1_000_000
 """Disk space that a checkpoint takes at most besides its arrays and its metadata."""
@@ -71,8 +72,14 @@ class Checkpoints:
             return []
         return sorted(int(path.name) for path in self.folder.iterdir() if re.fullmatch(r"0|[1-9]\d{0,11}", path.name))
 
-    def save(self, iteration: int, state: Any, metadata: Metadata) -> None:
-        """Writes ``state`` (a pytree of arrays) and ``metadata``; returns when both are on the disk.
+    def save(self, iteration: int, state: Any, metadata: Metadata, lanes: Any = None) -> None:
+        """Writes a checkpoint; returns when all of it is on the disk.
+
+        Args:
+          iteration: the checkpoint's number.
+          state: a pytree of arrays, the same in all processes.
+          metadata: everything else.
+          lanes: a pytree of arrays that are sharded over all lanes; None where lanes are not saved.
 
         Raises:
           OSError: the checkpoint cannot be written. Nothing is left of it, and the older checkpoints stay.
@@ -82,13 +89,16 @@ class Checkpoints:
         text = metadata.to_json()
         team = self._team
         state = team.replicated(state)
-        num_bytes = sum(x.nbytes for x in jax.tree.leaves(state)) + len(text)
+        num_bytes = sum(x.nbytes for x in jax.tree.leaves((state, lanes))) + len(text)
         team.lead(lambda: self._prepare(unfinished, num_bytes))
         try:
             _expect_late_writes()
             with _without_orbax_log():
                 self._orbax.save(unfinished / "state", state)
                 self._orbax.wait_until_finished()
+                if lanes is not None:
+                    self._orbax.save(unfinished / LANES, _by_number(lanes))
+                    self._orbax.wait_until_finished()
         except (OSError, ValueError) as error:  # TensorStore raises ValueError when the disk is full
             if team.num_processes > 1:
                 raise FaultError(f"iteration {iteration} cannot be saved: {first_line(error)}") from error
@@ -153,6 +163,35 @@ class Checkpoints:
             return team.here(self._orbax.restore(path / "state", like)), metadata
         except (ValueError, KeyError, OSError) as error:
             raise _unreadable(path, error) from error
+
+    def lanes(self, iteration: int, like: Any) -> Any:
+        """Reads the lanes of the checkpoint of ``iteration``, whose files have been checked.
+
+        Args:
+          iteration: the iteration of the checkpoint.
+          like: a pytree of the shapes that the lanes must have.
+
+        Returns:
+          The lanes, sharded over all devices.
+
+        Raises:
+          UserError: the checkpoint holds no lanes, or lanes of another environment.
+        """
+        path, team = self.folder / str(iteration) / LANES, self._team
+        like = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=team.by_lanes), like)
+        leaves, structure = jax.tree.flatten(like)
+        try:
+            stored = self._orbax.metadata(path).item_metadata.tree
+            if {name: (tuple(x.shape), x.dtype) for name, x in stored.items()} != {
+                name: (x.shape, x.dtype) for name, x in _by_number(like).items()
+            }:
+                raise UserError(
+                    f"{path}: the saved lanes are of another environment; --checkpoint.no-replay begins new games"
+                )
+            restored = self._orbax.restore(path, _by_number(like))
+        except (ValueError, KeyError, OSError) as error:
+            raise _unreadable(path, error) from error
+        return jax.tree.unflatten(structure, [restored[name] for name in _by_number(leaves)])
 
     def metadata(self, iteration: int) -> Metadata:
         """Reads only the metadata of the checkpoint of ``iteration``; the arrays are neither read nor checked.
@@ -244,6 +283,11 @@ class Checkpoints:
                 f"{path}: the checkpoint is of another {_OWNERS.get(name.split('.')[0], _OTHERS)}: {name} is "
                 f"{_describe(stored.get(name))} there, but {_describe(wanted.get(name))} in the configuration"
             )
+
+
+def _by_number(tree: Any) -> dict[str, Any]:
+    """The leaves of a pytree by their number, because Orbax does not know the classes of a user's states."""
+    return {f"{number:04}": leaf for number, leaf in enumerate(jax.tree.leaves(tree))}
 
 
 _OWNERS = {"params": "architecture", "optimizer": "optimizer"}

@@ -20,6 +20,7 @@ from jaxpg.core.errors import UserError
 from jaxpg.core.types import Population
 from jaxpg.envs.seeds import lane_seeds
 from jaxpg.kernel.fleet import side_by_side
+from jaxpg.kernel.jax_rollout import SavedLanes
 from jaxpg.kernel.pieces import Experiment
 from jaxpg.kernel.players import IDLE, CandidateQueue, FixedPopulation, Players, QueueSnapshot, beginning, joined
 from jaxpg.kernel.rollout import NOT_SENT
@@ -73,9 +74,12 @@ class Segments:
         self._lane_groups = experiment.lane_groups
         first = team.process * self._fleet.num_lanes
         self._own_lanes = slice(first, first + self._fleet.num_lanes)
-        self._depends_on = episodes_depend_on(
+        self.depend_on = episodes_depend_on(
             config.env, config.run.seed, experiment.lane_groups if experiment.learner.episodes_to_play else 0
         )
+        """What episodes depend on besides the actions. Unfinished ones can go on where this is the same."""
+        self._saves_lanes = experiment.fleet.is_in_jax and not experiment.learner.episodes_to_play
+        self._has_begun = False
         self._states: list[Any] = []  # the learner's state on each device
         self._queues: list[CandidateQueue] = []  # the queue of each device; empty where the learner has no candidates
         self._snapshot: QueueSnapshot | None = None  # this process's queues after the newest iteration
@@ -84,13 +88,10 @@ class Segments:
     def begin(self, state: Any, segment: int) -> None:
         """Starts new episodes in all lanes; a round of a search or of evolution begins or goes on."""
         self._fleet.reset(self._seeds(segment))
+        self._has_begun = True
         if self._learner.episodes_to_play:
             games = self._learner.episodes_to_play(state)
             self._set_queues(state, beginning(games, self._config.env.num_lanes, self._lane_groups))
-
-    def can_bring_back(self, games: UnfinishedEpisodes) -> bool:
-        """Whether ``games`` depend on the same seed and the same emulator settings as this run."""
-        return games.depend_on == self._depends_on
 
     def bring_back(self, state: Any, progress: RunProgress, games: UnfinishedEpisodes, folder: Path) -> Iterator[int]:
         """Plays the unfinished episodes again up to where they were.
@@ -120,6 +121,25 @@ class Segments:
         checksum = zlib.crc32(b"".join(one["checksums"] for one in everyones))
         return all(one["is_over"] for one in everyones) and games.checksum not in (None, checksum)
 
+    def saved_lanes(self) -> SavedLanes | None:
+        """Where the lanes of all processes are, sharded over all devices; None where a checkpoint stores actions.
+
+        Lanes in JAX are stored, except in a search or in evolution, where candidates take turns.
+        """
+        if not self._saves_lanes or not self._has_begun:
+            return None
+        lanes: SavedLanes = self._team.sharded(self._fleet.saved_lanes(), axis=0)
+        return lanes
+
+    def lanes_like(self) -> SavedLanes:
+        """Shapes of what ``saved_lanes`` returns, after ``begin``."""
+        own = jax.eval_shape(self._fleet.rollouts[0].saved_lanes)
+        return jax.tree.map(lambda x: jax.ShapeDtypeStruct((self._config.env.num_lanes, *x.shape[1:]), x.dtype), own)
+
+    def restore_lanes(self, saved: SavedLanes) -> None:
+        """Brings the lanes, in which new episodes have begun, back to where they were."""
+        self._fleet.restore_lanes([self._team.here(saved, number) for number in range(len(self._team.devices))])
+
     def players(self, state: Any) -> list[Players]:
         """Returns the players of each device of this process."""
         if self._queues:
@@ -133,7 +153,8 @@ class Segments:
         """Notes at the end of an iteration what a checkpoint stores: who plays, who waits, and what the lanes did."""
         self._snapshot = joined([queue.snapshot() for queue in self._queues]) if self._queues else None
         plays = self._snapshot.playing != IDLE if self._snapshot else slice(None)
-        self._checksums = self._fleet.checksums[plays].tobytes()
+        if not self._saves_lanes:
+            self._checksums = self._fleet.checksums[plays].tobytes()
 
     @property
     def has_games(self) -> bool:
@@ -174,7 +195,7 @@ class Segments:
         rows = [actions.reshape(-1, self._fleet.num_lanes) for actions in plain]
         queue = joined([queue_from_json(one["queue"]) for one in everyones]) if self._snapshot else None
         checksum = zlib.crc32(b"".join(one["checksums"] for one in everyones))
-        return UnfinishedEpisodes.of(self._depends_on, side_by_side(rows), queue, checksum)
+        return UnfinishedEpisodes.of(self.depend_on, side_by_side(rows), queue, checksum)
 
     def _seeds(self, segment: int) -> np.ndarray:
         return lane_seeds(self._config.run.seed, segment, self._config.env.num_lanes)[self._own_lanes]

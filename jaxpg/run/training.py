@@ -98,9 +98,11 @@ class Training:
         )
         self._to_replay: UnfinishedEpisodes | None = None
         """Unfinished episodes of the checkpoint, until the emulators have played them again."""
+        self._lanes_depend_on: str | None = None  # what the checkpoint's lanes depend on, where it has any
         if restored := self.checkpoints.newest_whole(self.state, self._check_task) if resume else None:
             self.state, metadata = restored
             self.progress, self._to_replay = metadata.progress, metadata.games
+            self._lanes_depend_on = metadata.lanes_depend_on
             if metadata.task and (changes := check_resumed(metadata.task, experiment.task)):
                 self._say(f"{'; '.join(changes)}; the mean return of the last 100 games begins anew")
                 self.progress.forget_returns()
@@ -169,12 +171,14 @@ class Training:
             raise self._not_finite("a weight became infinite or NaN")
         self.team.check_alike(self.state, "learner's state")
         progress, games = self.progress, self._to_replay or self._segments.unfinished()
+        lanes = self._segments.saved_lanes()
         best_before = progress.best_iteration, progress.best_score
         progress.note_best(self.experiment.learner.score)
         try:
             self.team.together(lambda: self._writers.sync() if self._writers else None)
-            metadata = Metadata(progress=progress, games=games, task=self.experiment.task)
-            self.checkpoints.save(progress.iteration, self.state, metadata)
+            depend_on = self._segments.depend_on if lanes else None
+            metadata = Metadata(progress=progress, games=games, task=self.experiment.task, lanes_depend_on=depend_on)
+            self.checkpoints.save(progress.iteration, self.state, metadata, lanes)
         except OSError as error:
             progress.best_iteration, progress.best_score = best_before
             self.unsaved = f"iteration {progress.iteration} was not saved: {error}"
@@ -249,14 +253,18 @@ class Training:
         )
 
     def _go_on_with_games(self, stop: Stop) -> None:
-        """Begins a segment, or plays the episodes of an interrupted segment again up to where they were."""
+        """Begins a segment, or brings the episodes of an interrupted one back: from the checkpoint, or by a replay."""
         games = self._to_replay
-        if games is None:
+        depend_on = games.depend_on if games else self._lanes_depend_on
+        if depend_on is None:
             self._segments.begin(self.state, self.progress.segment)
         elif not self.config.checkpoint.replay:
             self._begin_new_games("checkpoint.replay is off")
-        elif not self._segments.can_bring_back(games):
+        elif depend_on != self._segments.depend_on:
             self._begin_new_games("the seed or the emulator settings have changed")
+        elif games is None:
+            self._segments.begin(self.state, self.progress.segment)
+            self._segments.restore_lanes(self.checkpoints.lanes(self.progress.iteration, self._segments.lanes_like()))
         else:
             self._say_replay(games)
             own_agent_steps = games.agent_steps * self.experiment.fleet.num_lanes

@@ -89,6 +89,8 @@ CHOSEN = [
     (["--env.game", "MountainCar-v0", "--run.target-return", "-110"], "vector", "MountainCar-v0", -110.0),
     (["--env.game", "Taxi-v3"], "vector", "Taxi-v3", None),
     (["--env.game", "BabyAI-GoToLocal-v0"], "small_picture", "BabyAI-GoToLocal-v0", None),
+    (["--env.backend", "gymnax", "--env.game", "CartPole-v1"], "cartpole", "CartPole-v1", 495.0),
+    (["--env.backend", "gymnax", "--env.game", "Freeway-MinAtar"], "minatar", "Freeway-MinAtar", None),
 ]
 
 

@@ -87,7 +87,7 @@ def test_a_signal_ends_a_replay_at_once_and_the_games_stay_to_be_saved():
     games = UnfinishedEpisodes.of("", np.zeros((1000, 4), np.uint8), None)
     training = SimpleNamespace(
         _to_replay=games,
-        _segments=SimpleNamespace(can_bring_back=lambda games: True, bring_back=bring_back, are_other_games=_are_not),
+        _segments=SimpleNamespace(depend_on="", bring_back=bring_back, are_other_games=_are_not),
         _say_replay=lambda games: None,
         config=Config(),
         experiment=SimpleNamespace(fleet=SimpleNamespace(num_lanes=4)),
