@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 from jaxpg.core.errors import UserError
 from jaxpg.core.registry import Registry
-from jaxpg.core.types import CompilableEnv, EmulatorNeeds, JaxEnvironment, VectorEnv
+from jaxpg.core.types import CompilableEnv, EmulatorNeeds, InJax, JaxEnvironment, VectorEnv
 from jaxpg.core.user_modules import is_jaxpgs, own_code
 from jaxpg.envs import envpool, gymnax
 from jaxpg.envs.ale import Ale
@@ -98,7 +98,7 @@ def make_env(config: EnvConfig, needs: EmulatorNeeds, num_lanes: int) -> VectorE
     make, what = BACKENDS[config.backend], f"env.backend: {config.backend!r}"
     with own_code(what, make):
         env = make(config, needs, num_lanes)
-    if is_jaxpgs(make) or isinstance(env, CompilableEnv):  # compiled code cannot be guarded
+    if is_jaxpgs(make) or isinstance(env, CompilableEnv | InJax):  # compiled code cannot be guarded
         return env
     return Guarded(env, what, num_lanes)
 
