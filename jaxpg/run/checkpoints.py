@@ -55,7 +55,6 @@ class Checkpoints:
 
     def __init__(self, folder: Path, team: Team | None = None, *, keep_newest: int = 1, keep_every: Sequence[int] = ()):
         self.folder = folder.absolute()
-        check_letters(self.folder)
         self._given_team = team
         self._keep_newest, self._keep_every = keep_newest, [every for every in keep_every if every]
         self._orbax = ocp.StandardCheckpointer()
@@ -153,6 +152,7 @@ class Checkpoints:
         return self._restore(iteration, like, check)
 
     def _restore(self, iteration: int, like: Any, check: Callable[[Metadata], None] | None) -> tuple[Any, Metadata]:
+        check_letters(self.folder)
         metadata = self._read_metadata(iteration)
         if check:
             check(metadata)

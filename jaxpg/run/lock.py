@@ -10,7 +10,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from jaxpg.core.errors import UserError
-from jaxpg.machine.durable_files import refuse_links, write_json
+from jaxpg.machine.durable_files import check_letters, refuse_links, write_json
 
 LOCK, TRAINER = "lock", "trainer.json"
 """The lock file, and the file that names the process that holds it. The system releases the lock when that process
@@ -27,6 +27,7 @@ def only_trainer(folder: Path) -> Iterator[None]:
     """
     refuse_links(folder)
     try:
+        check_letters(folder.absolute())
         folder.mkdir(parents=True, exist_ok=True)
         lock = FileLock(folder / LOCK, blocking=False)
         lock.acquire()

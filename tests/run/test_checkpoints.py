@@ -11,6 +11,7 @@ from jaxpg.core.errors import UserError
 from jaxpg.machine import durable_files as durable
 from jaxpg.machine.durable_files import seal
 from jaxpg.run.checkpoints import Checkpoints
+from jaxpg.run.lock import only_trainer
 from jaxpg.run.run_progress import RunProgress
 from tests.checkpoint_states import METADATA, bits, state
 
@@ -125,9 +126,15 @@ def test_what_was_saved_from_an_accelerator_comes_back_on_this_device(checkpoint
 
 def test_a_folder_whose_name_the_locale_cannot_read_is_refused(tmp_path):
     """As where Python decodes the bytes of a UTF-8 name as ASCII; Orbax would fail with a traceback."""
-    name = "mövéd".encode().decode("ascii", "surrogateescape")
-    with pytest.raises(UserError, match="the locale of this process has no letters for this name; set PYTHONUTF8=1"):
-        Checkpoints(tmp_path / name)
+    folder = tmp_path / "mövéd".encode().decode("ascii", "surrogateescape")
+    (folder / "checkpoints" / "3").mkdir(parents=True)
+    (folder / "checkpoints" / "3" / "metadata.json").write_text("{}")
+    seal(folder / "checkpoints" / "3")
+    unreadable = "the locale of this process has no letters for this name; set PYTHONUTF8=1"
+    with pytest.raises(UserError, match=unreadable):
+        Checkpoints(folder / "checkpoints").restore(3, state())
+    with pytest.raises(UserError, match=unreadable), only_trainer(folder):
+        pass
 
 
 def test_a_missing_iteration_is_refused_with_those_there_are(checkpoints):
