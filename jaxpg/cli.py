@@ -346,7 +346,7 @@ def _whole_numbers(info: PrimitiveTypeInfo) -> PrimitiveConstructorSpec[int] | N
 @_NUMBERS.primitive_rule
 def _json_objects(info: PrimitiveTypeInfo) -> PrimitiveConstructorSpec[Options] | None:
     """Makes ``env.options`` one flag with a JSON object, because its values may be of any kind."""
-    if info.type != Options:
+    if info.type != dict[str, Any]:
         return None
     return PrimitiveConstructorSpec(
         nargs=1,

@@ -233,6 +233,7 @@ def _memory(
     sizes = Sizes(num_lanes, 4 * math.prod(input_shape(observation, spec)), weights)
     return [
         footprint.emulators(config.env, observation.needs),
+        *footprint.workers(config.env),
         Part(rollout_key, f"a rollout of {rollout_agent_steps} agent steps", rollout_bytes),
         Part(
             "policy.hidden" if config.policy.name == "mlp" else "policy.name",

@@ -1,13 +1,23 @@
 """Settings of the emulators. Each Atari default cites its source, such as Machado et al. (2018)."""
 
+import json
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
 from jaxpg.core.validation import STRICT, Fraction, PositiveFloat, PositiveInt
 
-Options = dict[str, Any]
+
+def _all_finite(options: dict[str, Any]) -> dict[str, Any]:
+    try:
+        json.dumps(options, allow_nan=False)
+    except ValueError as error:
+        raise ValueError("numbers must be finite") from error
+    return options
+
+
+Options = Annotated[dict[str, Any], AfterValidator(_all_finite)]
 ActionName = Annotated[str, Field(max_length=32)]
 
 

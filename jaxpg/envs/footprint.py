@@ -16,12 +16,20 @@ ATARI_LANE_BYTES = 1_000_000
 VECTOR_LANE_BYTES = 8_000
 """Bytes of one lane of classic control or of a probe (measured on EnvPool)."""
 
+WORKER_BYTES = 60_000_000
+"""Bytes of one process that plays Gymnasium lanes, without what its environments take (measured)."""
+
 
 def emulators(env: EnvConfig, needs: EmulatorNeeds) -> Part:
     """Memory estimate of the emulators. Each emulator holds its current and its previous observation."""
     frame = needs.height * needs.width * needs.stack * (3 if needs.color == "rgb" else 1)
     lane = VECTOR_LANE_BYTES if needs.kind == "vector" else ATARI_LANE_BYTES + 2 * frame
     return Part("env.num_lanes", f"{env.num_lanes} emulators", env.num_lanes * lane)
+
+
+def workers(env: EnvConfig) -> list[Part]:
+    """Memory estimate of the processes that share the lanes; empty if there are none."""
+    return [Part("env.workers", f"{env.workers} processes", env.workers * WORKER_BYTES)] if env.workers else []
 
 
 def too_many_threads(env: EnvConfig, num_pools: int, lanes_per_pool: int) -> str:

@@ -8,6 +8,7 @@ import difflib
 import json
 import math
 import mmap
+import os
 import re
 import signal
 import socket
@@ -75,6 +76,10 @@ def make_lane(making: Making, *, draws: bool = False) -> tuple[gymnasium.Env[Any
     options = {"disable_env_checker": True, **making.options, "max_episode_steps": _limit(making, spec)}
     if "render_mode" in making.options:
         raise UserError("env.options: render_mode is not an option, because record chooses it; leave it out")
+    if draws:
+        os.environ.setdefault(
+            "SDL_VIDEODRIVER", "dummy"
+        )  # pictures need no screen, and pygame complains if there is none
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         env = _made(game, {**options, "render_mode": PICTURES} if draws and _can_draw(game, options) else options)

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from jaxpg.cli import parse, parse_train
-from jaxpg.config import Config, RunConfig, dump, load_run, with_schedule
+from jaxpg.config import Config, RunConfig, dump, load_recipe, load_run, with_schedule
 from jaxpg.core.errors import FaultError, UserError
 from jaxpg.evaluate import EvaluateArguments
 from jaxpg.machine.command import run_command
@@ -92,6 +92,23 @@ def test_flags_go_over_the_recipe_and_the_recipe_over_the_defaults(tmp_path):
     assert (config.policy.hidden, config.policy.bias) == ((64, 64), True)
     assert config.optimizer.options == {"eps": 1e-5}
     assert config.run == with_schedule(Config()).run
+
+
+def test_options_of_an_environment_stay_as_they_were_written(tmp_path):
+    written = '{"gravity": -10.0, "desc": ["SF", "FG"], "deep": {"is_slippery": false, "n": 3}}'
+    read = {"gravity": -10.0, "desc": ["SF", "FG"], "deep": {"is_slippery": False, "n": 3}}
+    config = parse_train(["cartpole", "--env.options", written]).config
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text(dump(config))
+    for options in (config.env.options, load_recipe(recipe).env.options):
+        assert options == read
+        assert isinstance(options["gravity"], float), "an environment may not take a whole number for it"
+    recipe.write_text("env: {options: {gravity: .nan}}\n")
+    with pytest.raises(UserError, match=r"recipe.yaml:1:7: env.options: .*numbers must be finite"):
+        load_recipe(recipe)
+    for wrong in ("[1]", "{a", "size=3"):
+        with pytest.raises(UserError, match="--env.options: .* is no JSON object such as"):
+            parse_train(["cartpole", "--env.options", wrong])
 
 
 def test_a_flag_can_go_back_to_the_default_that_the_recipe_changed(tmp_path):

@@ -23,7 +23,7 @@ COLORS = {"agent": (250, 178, 80), "goal": (90, 180, 90), "floor": (40, 40, 40)}
 
 
 @pytest.fixture(scope="module")
-def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+def home(quick_compilation: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """A folder with the example, a run of it, and the same run in two parts."""
     folder = tmp_path_factory.mktemp("home")
     shutil.copy(EXAMPLE, folder)
@@ -56,30 +56,29 @@ def test_evaluate_record_and_report_know_it(home: Path, monkeypatch: pytest.Monk
     assert b"GridWorld-v0" in Path("report.html").read_bytes()
 
 
+pytestmark = pytest.mark.usefixtures("quick_compilation")  # no bits are compared with what was made without it
 ODD = [
     *("cartpole", "--imports", str(EXAMPLE.parents[2] / "tests" / "envs" / "odd_environment.py")),
     *("--env.backend", "gymnasium", "--env.game", "Odd-v0", "--env.num-lanes", "4", "--policy.hidden", "8"),
-    *("--reinforce.rollout-agent-steps", "16", "--env.options"),
+    *("--reinforce.rollout-agent-steps", "16"),
+    *("--env.options", '{"size": 4, "sees": "four", "does": "chance, late", "length": 99}'),
 ]
 
 
-def test_an_environment_of_chance_begins_new_games_and_says_so(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
-    options = '{"size": 4, "sees": "four", "does": "chance", "length": 99}'
-    run(*ODD, options, "--run.dir", str(tmp_path / "x"), "--run.budget-agent-steps", "64")
-    run("--resume", str(tmp_path / "x"), "--trust-imports", "--run.budget-agent-steps", "128")
-    said = capsys.readouterr().err
-    assert said == (
-        f"jaxpg: {tmp_path / 'x'}: the same seeds and actions led to other games, so these are not deterministic: new "
-        "games are begun, so that the run goes on differently than without interruption\n"
-    )
-    assert records(tmp_path / "x")[-1]["agent_steps"] == 128
-
-
-def test_an_environment_that_fails_ends_the_run_saved(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+def test_an_environment_of_chance_begins_new_games_and_one_that_fails_ends_the_run_saved(
+    tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
     folder = tmp_path / "x"
-    run(*ODD, '{"size": 4, "sees": "four", "does": "late", "length": 99}', "--run.dir", str(folder), code=1)
-    sentence = "Odd-v0, lane 0: step raised RuntimeError: it is late"
-    assert sentence in capsys.readouterr().err
-    assert summary(folder)["ended"].startswith(sentence)
-    assert records(folder)[-1]["agent_steps"] == 4 * 32
-    assert (folder / "checkpoints" / "2").is_dir(), "the newest whole iteration"
+    run(*ODD, "--run.dir", str(folder), "--run.budget-agent-steps", str(ITERATION))
+    run("--resume", str(folder), "--trust-imports", "--run.budget-agent-steps", "100000", code=1)
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[0] == (
+        f"jaxpg: {folder}: the same seeds and actions led to other games, so these are not deterministic: new games "
+        "are begun, so that the run goes on differently than without interruption"
+    )
+    failure = "Odd-v0, lane 0: step raised RuntimeError: it is late"
+    assert len(lines) == 2
+    assert lines[1].startswith(f"jaxpg: {folder}: {failure}")
+    assert summary(folder)["ended"].startswith(failure)
+    assert records(folder)[-1]["agent_steps"] == 3 * ITERATION, "one before, and two with 32 of the 40 agent steps"
+    assert (folder / "checkpoints" / "3").is_dir(), "the newest whole iteration is saved"

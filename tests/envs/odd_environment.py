@@ -39,7 +39,7 @@ class Odd(gymnasium.Env):
         self._count, self._luck = 0, float(self.np_random.random())
         if self._does == "reset":
             raise ValueError("no reset today")
-        if self._does == "chance":
+        if "chance" in self._does:
             self._luck = random.random()
         return self._observe(), {}
 
@@ -48,7 +48,7 @@ class Odd(gymnasium.Env):
         self._count += 1
         ends, info = self._count == self._length, {"TimeLimit.truncated": False} if self._does == "honest" else {}
         answer = [self._observe(), float(action), ends, False, info]
-        if self._count == 40 and self._does == "late":
+        if self._count == 40 and "late" in self._does:
             raise RuntimeError("it is late")
         if self._count == STEP:
             answer = self._misbehave(answer)
@@ -88,7 +88,7 @@ class Odd(gymnasium.Env):
             return min(2 + self._count, 6)
         if isinstance(space, Box) and space.shape == (2,):
             return np.array([self._count, self._luck])
-        if self._does == "chance":
+        if "chance" in self._does:
             return np.full(space.shape, self._luck, space.dtype)
         return np.full(space.shape, self._count, space.dtype)
 

@@ -30,3 +30,9 @@ def test_threads_of_all_pools_are_bounded(env, sentence, monkeypatch):
 def test_a_thread_for_each_core_is_never_too_many(monkeypatch):
     monkeypatch.setattr(footprint.os, "cpu_count", lambda: 256)
     footprint.check_threads(EnvConfig(num_lanes=65_536), 8, 8_192)
+
+
+def test_processes_of_lanes_need_memory():
+    assert footprint.workers(EnvConfig(backend="gymnasium")) == []
+    (part,) = footprint.workers(EnvConfig(backend="gymnasium", workers=3))
+    assert (part.key, part.num_bytes) == ("env.workers", 3 * footprint.WORKER_BYTES)

@@ -16,6 +16,10 @@ MODULES = ["./mine.py", "mine", "~nobody/mine.py", "~/mine.py", "a\x00b.py", "\u
 
 CARTPOLE = {"env": {"game": "CartPole-v1", "num_lanes": 4}, "observation": {"name": "vector"}}
 PROBE = {"env": {"game": "Count", "backend": "probe", "num_lanes": 4}, "observation": {"name": "vector"}}
+GYMNASIUM = {
+    "env": {"game": "CartPole-v1", "backend": "gymnasium", "num_lanes": 4, "options": {"sutton_barto_reward": True}},
+    "observation": {"name": "vector"},
+}
 
 ODD_TEXTS = [
     *(
@@ -55,7 +59,19 @@ ODD_TEXTS = [
 ]
 NAMES = [
     *("Pong", "pong", "Breakout", "MsPacman", "Combat", "CartPole-v1", "Acrobot-v1", "Count", "Bandit"),
-    *("envpool", "ale", "probe", "stack84", "gray_difference", "red_difference", "flat_gray", "vector", "ram"),
+    *(
+        "envpool",
+        "ale",
+        "probe",
+        "gymnasium",
+        "picture",
+        "stack84",
+        "gray_difference",
+        "red_difference",
+        "flat_gray",
+        "vector",
+        "ram",
+    ),
     *("linear", "mlp", "conv3x3", "dqn2013", "nature", "reinforce", "random_search", "evolution"),
     *("adam", "rmsprop", "sgd", "lbfgs", "sm3", "cosine", "constant", "value", "batch", "ema", "total_minus_step"),
     *("reward_std", "normal", "bilinear", "clip", "signed_root"),
@@ -222,7 +238,7 @@ _DEFAULTS = dataclasses.asdict(Config())
 def _bases() -> list[dict[str, Any]]:
     recipes = sorted(CONFIGS.rglob("*.yaml"))
     real = [json.loads(json.dumps(dataclasses.asdict(load_recipe(path)))) for path in recipes]
-    return [CARTPOLE, PROBE, CARTPOLE, PROBE, {}, *real]
+    return [CARTPOLE, PROBE, GYMNASIUM, CARTPOLE, PROBE, GYMNASIUM, {}, *real]
 
 
 @st.composite
