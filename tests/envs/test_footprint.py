@@ -3,6 +3,7 @@
 import pytest
 
 from jaxpg.core.errors import UserError
+from jaxpg.core.types import EmulatorNeeds
 from jaxpg.envs import footprint
 from jaxpg.envs.config import EnvConfig
 
@@ -30,3 +31,16 @@ def test_threads_of_all_pools_are_bounded(env, sentence, monkeypatch):
 def test_a_thread_for_each_core_is_never_too_many(monkeypatch):
     monkeypatch.setattr(footprint.os, "cpu_count", lambda: 256)
     footprint.check_threads(EnvConfig(num_lanes=65_536), 8, 8_192)
+
+
+@pytest.mark.parametrize(
+    ("game", "kind", "num_bytes"),
+    [
+        ("CartPole-v1", "vector", 8_000),
+        ("LunarLander-v3", "vector", 110_000),
+        ("CoinrunEasy-v0", "picture", 1_000_000),
+        ("gfootball/academy_corner-v1", "picture", 64_000_000),
+    ],
+)
+def test_a_lane_takes_what_was_measured(game, kind, num_bytes):
+    assert footprint.emulators(EnvConfig(game=game, num_lanes=3), EmulatorNeeds(kind=kind)).num_bytes == 3 * num_bytes
