@@ -27,7 +27,7 @@ from jaxpg.machine.waiting import count_up
 from jaxpg.run.saved_run import restore_params
 from jaxpg.scores.evaluation_file import Evaluation, add_evaluation, only_writer, read_evaluations
 from jaxpg.scores.fingerprints import Fingerprinted, Game, games_of
-from jaxpg.scores.human_scores import incomparable
+from jaxpg.scores.human_scores import has_human_score, incomparable
 from jaxpg.scores.intervals import Summary, summarize
 
 SEGMENT = 2**31
@@ -191,7 +191,10 @@ def _play(experiment: Experiment, params: Params, episodes: int, seed: int) -> t
 
 
 def _say_summary(summary: Summary, env: EnvConfig) -> None:
-    say(" ".join(f"{name}={_short(value)}" for name, value in summary._asdict().items()))
+    numbers = summary._asdict()
+    if not has_human_score(dataclasses.asdict(env)):
+        del numbers["human_normalized"]
+    say(" ".join(f"{name}={_short(value)}" for name, value in numbers.items()))
     if summary.distinct < summary.episodes:
         say(
             f"jaxpg: {summary.episodes} games, {summary.distinct} different: the interval counts a game that was "

@@ -18,12 +18,15 @@ VECTOR_LANE_BYTES = 8_000
 
 WORKER_BYTES = 60_000_000
 """Bytes of one process that plays Gymnasium lanes, without what its environments take (measured)."""
+LARGER_LANES = {"gfootball/": 64_000_000, "LunarLander": 110_000}
+"""Bytes of one lane of games that take more, by the beginning of their names (measured on EnvPool)."""
 
 
 def emulators(env: EnvConfig, needs: EmulatorNeeds) -> Part:
     """Memory estimate of the emulators. Each emulator holds its current and its previous observation."""
     frame = needs.height * needs.width * needs.stack * (3 if needs.color == "rgb" else 1)
     lane = VECTOR_LANE_BYTES if needs.kind == "vector" else ATARI_LANE_BYTES + 2 * frame
+    lane = max([lane, *(size for beginning, size in LARGER_LANES.items() if env.game.startswith(beginning))])
     return Part("env.num_lanes", f"{env.num_lanes} emulators", env.num_lanes * lane)
 
 

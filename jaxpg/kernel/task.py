@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from jaxpg.core.errors import UserError
 from jaxpg.core.types import EmulatorNeeds, EnvSpec
 from jaxpg.core.validation import STRICT
+from jaxpg.envs.actions import numbered
 from jaxpg.envs.config import EnvConfig
 from jaxpg.policies.observations import ObservationConfig
 
@@ -81,6 +82,8 @@ def check_player(trained: Task, played: Task) -> list[str]:
         )
     _check_actions(trained, played, f"give --env.actions {' '.join(trained.actions)}")
     said = [f"env.game is {played.game}, and was {trained.game} in training"] if trained.game != played.game else []
+    if trained.actions != played.actions:
+        said.append(f"actions {', '.join(trained.actions)} are taken for {', '.join(played.actions)}, in this order")
     return said + differences(trained.inputs, played.inputs)
 
 
@@ -113,8 +116,21 @@ def differences(before: Mapping[str, str], now: Mapping[str, str]) -> list[str]:
 
 
 def _check_actions(trained: Task, asked: Task, what_is_right: str) -> None:
-    if trained.actions != asked.actions:
+    if trained.actions != asked.actions and not _one_is_numbered(trained, asked):
         raise UserError(
             f"env.actions: the policy was trained for the actions {', '.join(trained.actions)} of {trained.game}, but "
             f"is asked to play {', '.join(asked.actions)} of {asked.game}; {what_is_right}"
         )
+
+
+def _one_is_numbered(trained: Task, asked: Task) -> bool:
+    """Whether one of two tasks of the same game has as many actions as the other, and only their numbers in order.
+
+    Backends, and versions of jaxpg, differ in whether they know an environment's names.
+    """
+    numbers = numbered(len(trained.actions))
+    return (
+        trained.game == asked.game
+        and len(asked.actions) == len(numbers)
+        and numbers in (trained.actions, asked.actions)
+    )

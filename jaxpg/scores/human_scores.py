@@ -85,7 +85,7 @@ def human_normalized(score: float, env: Mapping[str, Any]) -> float | None:
       score: a mean of unclipped returns.
       env: the settings of the emulators.
     """
-    if not _has_scores(env) or incomparable(env):
+    if not has_human_score(env) or incomparable(env):
         return None
     random, human = RANDOM_AND_HUMAN[env["game"]]
     return (score - random) / (human - random)
@@ -101,7 +101,7 @@ def incomparable(env: Mapping[str, Any]) -> str | None:
     Args:
       env: the settings of the emulators. A missing setting stands for its default.
     """
-    if not _has_scores(env):
+    if not has_human_score(env):
         return None
     frames = env.get("max_episode_agent_steps", FRAMES_LIMIT // 4) * env.get("frame_skip", 4)
     noop_max, sticky = env.get("noop_max", NOOP_MAX), env.get("sticky_action_probability", 0.0)
@@ -116,5 +116,6 @@ def incomparable(env: Mapping[str, Any]) -> str | None:
     return None
 
 
-def _has_scores(env: Mapping[str, Any]) -> bool:
+def has_human_score(env: Mapping[str, Any]) -> bool:
+    """Whether the environment is one of the 57 Atari games; ``env`` has the settings of the emulators."""
     return env.get("game") in RANDOM_AND_HUMAN and env.get("backend", "envpool") in BACKENDS

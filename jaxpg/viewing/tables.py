@@ -75,8 +75,10 @@ def checkpoints_table(runs: Sequence[Run]) -> Table | None:
         "median",
         "IQM",
         "range",
+        "human = 1",
     ]
-    head.append("human = 1")
+    if all(row[-1] == NOTHING for row in rows):  # these are no Atari games, or nobody has measured a human
+        head, rows = head[:-1], [row[:-1] for row in rows]
     return Table("Checkpoints and their scores", head, rows) if rows else None
 
 

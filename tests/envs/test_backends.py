@@ -10,9 +10,10 @@ from ale_py import roms
 from PIL import Image
 
 from jaxpg.core.errors import UserError
-from jaxpg.core.types import EmulatorNeeds, TimeStep, VectorEnv
+from jaxpg.core.types import EmulatorNeeds, RawAnswers, TimeStep, VectorEnv
 from jaxpg.envs import make_env
 from jaxpg.envs.config import EnvConfig
+from jaxpg.envs.envpool import EnvPool
 from jaxpg.envs.games import quiet_console
 
 GRAY = EmulatorNeeds(kind="pixels", height=84, width=84, stack=2)
@@ -176,6 +177,20 @@ def test_a_picture_of_more_than_210_rows_is_remarked_on(backend: str, remark: st
     assert tall.spec.remark.startswith("AirRaid's picture has 250 rows, ")
     assert remark in tall.spec.remark
     assert not usual.spec.remark
+
+
+def test_a_game_that_is_over_before_its_first_action_is_none() -> None:
+    """No-ops at its start can end a game: the autoreset's own answer then is an end, too."""
+    env = EnvPool(EnvConfig(game="CartPole-v1"), VECTOR, 1)
+    env.reset(np.array([1]))
+    env.recv()
+    over = np.array([[False], [True], [True], [False], [False]])
+    rewards = np.array([[1.0], [1.0], [9.0], [0.0], [1.0]])
+    steps = env.interpret(RawAnswers(rewards, over, np.zeros_like(over), over, np.zeros(over.shape, np.int32)))
+    env.close()
+    assert steps.acted[:, 0].tolist() == [True, True, False, False, True]
+    assert steps.terminated[:, 0].tolist() == [False, True, False, False, False]
+    assert steps.reward[:, 0].tolist() == [1, 1, 0, 0, 1]
 
 
 @pytest.mark.parametrize("backend", BACKENDS)

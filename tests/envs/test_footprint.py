@@ -3,6 +3,7 @@
 import pytest
 
 from jaxpg.core.errors import UserError
+from jaxpg.core.types import EmulatorNeeds
 from jaxpg.envs import footprint
 from jaxpg.envs.config import EnvConfig
 
@@ -36,3 +37,16 @@ def test_processes_of_lanes_need_memory():
     assert footprint.workers(EnvConfig(backend="gymnasium")) == []
     (part,) = footprint.workers(EnvConfig(backend="gymnasium", workers=3))
     assert (part.key, part.num_bytes) == ("env.workers", 3 * footprint.WORKER_BYTES)
+
+
+@pytest.mark.parametrize(
+    ("game", "kind", "num_bytes"),
+    [
+        ("CartPole-v1", "vector", 8_000),
+        ("LunarLander-v3", "vector", 110_000),
+        ("CoinrunEasy-v0", "picture", 1_000_000),
+        ("gfootball/academy_corner-v1", "picture", 64_000_000),
+    ],
+)
+def test_a_lane_takes_what_was_measured(game, kind, num_bytes):
+    assert footprint.emulators(EnvConfig(game=game, num_lanes=3), EmulatorNeeds(kind=kind)).num_bytes == 3 * num_bytes

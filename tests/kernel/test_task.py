@@ -53,6 +53,20 @@ def test_all_18_actions_are_not_the_minimal_ones() -> None:
         check_player(task(), task(full_action_space=True))
 
 
+def test_numbers_stand_for_all_names_in_their_order_where_one_side_knows_no_names() -> None:
+    named = task(ObservationConfig(name="vector"), game="MountainCar-v0")
+    assert named.actions == ("LEFT", "NOOP", "RIGHT")
+    nameless = replace(named, actions=("0", "1", "2"))
+    said = ["actions 0, 1, 2 are taken for LEFT, NOOP, RIGHT, in this order"]
+    assert check_player(nameless, named) == said
+    assert check_resumed(nameless, named) == check_resumed(named, nameless) == []
+    for other in (("0", "1"), ("0", "2", "1"), ("1", "2", "3")):
+        with pytest.raises(UserError, match="trained for the actions"):
+            check_player(replace(named, actions=other), named)
+    with pytest.raises(UserError, match="trained for the actions"):
+        check_player(replace(named, actions=("RIGHT", "NOOP", "LEFT")), named)
+
+
 def test_a_run_goes_on_with_its_own_game_only() -> None:
     trained, asked = task(actions=(2, 3)), task(actions=(2, 3), game="Breakout")
     assert trained.actions == asked.actions
