@@ -31,12 +31,12 @@ def add_seen(
         assert experience.tape is not None, "statistics of observations need the tape"
         acted = np.zeros(experience.tape.action.shape, bool)  # the same shape even where a round ended early
         acted[: len(experience.acted)] = experience.acted
-        seen.append(_of_rows(observation, experience.tape.observation, acted))
+        seen.append(of_rows(observation, experience.tape.observation, acted))
     return _merged(statistics, team.reduce(_merge_all, seen))
 
 
 @partial(jax.jit, static_argnames="observation")
-def _of_rows(observation: Observation, encoded: jax.Array, acted: jax.Array) -> Statistics:
+def of_rows(observation: Observation, encoded: jax.Array, acted: jax.Array) -> Statistics:
     """Computes the statistics of a tape's observations row by row, so that only one row is decoded at a time.
 
     Args:
