@@ -17,6 +17,7 @@ from jaxpg.core.user_modules import own_code
 from jaxpg.envs import footprint, make_env
 from jaxpg.envs.config import EnvConfig
 from jaxpg.kernel.fleet import Fleet
+from jaxpg.kernel.jax_iteration import WholeIterations
 from jaxpg.kernel.pieces import Experiment
 from jaxpg.kernel.rollout import AGENT_STEPS_PER_LOOK, Rollout
 from jaxpg.kernel.task import Task
@@ -96,6 +97,7 @@ def build(config: Config, player: Player | None = None, team: Team | None = None
         )
         for number, device in enumerate(team.devices, start=team.first_device)
     ]
+    whole = learns and spec.in_jax and team.num_devices == 1 and learner.learn is not None
     return Experiment(
         observation=observation,
         policy=policy,
@@ -105,6 +107,7 @@ def build(config: Config, player: Player | None = None, team: Team | None = None
         rollout_agent_steps=rollout_agent_steps,
         lane_groups=config.run.lane_groups or team.num_devices,
         task=Task.of(env, config.observation, observation.needs, spec),
+        whole_iterations=WholeIterations(rollouts[0], learner, rollout_agent_steps) if whole else None,
         remarks=(
             *remarks,
             *(_without_effect(config, observation.needs) if learns else []),

@@ -207,13 +207,13 @@ class Lanes(NamedTuple):
 
 
 class Answers(NamedTuple):
-    """The fields of a ``TimeStep`` besides the observation, on the device."""
+    """The fields of a ``TimeStep`` besides the observation, on the device until someone fetches them."""
 
-    reward: jax.Array
-    terminated: jax.Array
-    truncated: jax.Array
-    life_lost: jax.Array
-    acted: jax.Array
+    reward: Any
+    terminated: Any
+    truncated: Any
+    life_lost: Any
+    acted: Any
 
 
 @runtime_checkable

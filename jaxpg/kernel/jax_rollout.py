@@ -13,6 +13,7 @@ from jaxpg.core.errors import FaultError
 from jaxpg.core.types import Answers, InJax, Lanes, Population, Tape, TimeStep
 from jaxpg.kernel.outcomes import EpisodeCounter
 
+NOT_FINITE = "the environment gave a reward or an observation that is infinite or NaN"
 Act = Callable[..., tuple[jax.Array, Tape | None]]
 """What ``make_act`` returns."""
 
@@ -65,7 +66,7 @@ class JaxRollout:
         with waiting():
             on_host, finite = jax.device_get((answers, finite))
         if not finite:
-            raise FaultError("the environment gave a reward or an observation that is infinite or NaN")
+            raise FaultError(NOT_FINITE)
         self._pool.lanes = lanes
         return tape, on_host, [TimeStep(lanes.observation, *(column[-1] for column in on_host))]
 

@@ -4,6 +4,7 @@ from typing import NamedTuple
 
 from jaxpg.core.types import PolicyFunctions
 from jaxpg.kernel.fleet import Fleet
+from jaxpg.kernel.jax_iteration import WholeIterations
 from jaxpg.kernel.rollout import Rollout
 from jaxpg.kernel.task import Task
 from jaxpg.learners.base import Learner
@@ -25,6 +26,8 @@ class Experiment(NamedTuple):
     """G, the number of groups of lanes; each group plays its own candidates."""
     task: Task
     """What the policy's inputs and actions mean, and which settings its scores depend on."""
+    whole_iterations: WholeIterations | None = None
+    """Plays and learns in one program, for one device and environments in JAX; None where that is not possible."""
     remarks: tuple[str, ...] = ()
     """Sentences for the user, said before the run begins."""
 

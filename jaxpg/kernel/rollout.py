@@ -25,6 +25,7 @@ import numpy as np
 
 from jaxpg.core.errors import FaultError, first_line
 from jaxpg.core.types import (
+    Answers,
     CompilableEnv,
     Episodes,
     Experience,
@@ -86,18 +87,18 @@ class Rollout:
         self.first_lane = first_lane
         self.greedy = greedy
         self.num_lanes = sum(pool.num_lanes for pool in pools)
-        self._device = device
+        self.device = device
         ends = np.cumsum([pool.num_lanes for pool in pools]).tolist()
         self._lanes = [slice(end - pool.num_lanes, end) for pool, end in zip(pools, ends, strict=True)]
         self._keeps_tape = keeps_tape
         self._bootstraps = keeps_tape and policy.has_value
-        self._encoded = encoded_shape(observation, pools[0].spec)
-        self._act = make_act(policy, observation, pools[0].spec.axes, self.num_lanes)
+        self.encoded = encoded_shape(observation, pools[0].spec)
+        self.act = make_act(policy, observation, pools[0].spec.axes, self.num_lanes)
         compilable = [pool for pool in pools if isinstance(pool, CompilableEnv)]
         self._compiles = compiles and keeps_tape and len(pools) == len(compilable) == 1
         self._program: CompiledRollout | None = None  # made by the first compiled rollout after a reset
         (in_jax,) = pools if len(pools) == 1 and isinstance(pools[0], InJax) else (None,)
-        self._in_jax = JaxRollout(self._act, in_jax) if isinstance(in_jax, InJax) and keeps_tape else None
+        self._in_jax = JaxRollout(self.act, in_jax) if isinstance(in_jax, InJax) and keeps_tape else None
         self._newest: list[TimeStep] = []  # each pool's newest answer; empty until the first one after a reset
         self._counter = EpisodeCounter(self.num_lanes)
         self._tape: Tape | None = None
@@ -120,7 +121,7 @@ class Rollout:
             if is_long:
                 there = f", {lanes.start} are there" if lanes.start else ""
                 say(f"jaxpg: starting {self.num_lanes} emulators{there}")
-            with jax.default_device(self._device):
+            with jax.default_device(self.device):
                 pool.reset(seeds[lanes])
 
     def drop_episodes(self) -> None:
@@ -208,7 +209,7 @@ class Rollout:
         Raises:
           FaultError: an emulator failed.
         """
-        with jax.default_device(self._device):
+        with jax.default_device(self.device):
             clock = Clock()
             outcomes = Outcomes.blank(num_agent_steps, self.num_lanes)
             record = np.full((num_agent_steps, self.num_lanes), NOT_SENT, np.uint8)
@@ -237,6 +238,13 @@ class Rollout:
         )
         return experience, clock.seconds
 
+    def counted(self, answers: Answers) -> Experience:
+        """Counts T agent steps that a program of the caller's has played in all lanes; the experience has no tape."""
+        self._counter.add_rows(answers)
+        self._newest = []
+        episodes = self._counter.take()
+        return Experience(None, *answers, episodes._replace(lane=self.first_lane + episodes.lane))
+
     def close(self) -> None:
         """Ends the emulators' threads."""
         for pool in self.pools:
@@ -262,7 +270,7 @@ class Rollout:
                 clock.lap("emulate")
                 if not players.is_playing(lanes):
                     continue  # no candidate will play in this pool again
-                actions, tape = self._act(
+                actions, tape = self.act(
                     players.population, self._newest[i].observation, noise, tape, played, lanes.start
                 )
                 record[played, lanes] = chosen = np.asarray(actions)
@@ -288,9 +296,9 @@ class Rollout:
         (pool,) = self.pools
         assert tape is not None, "compiled rollouts keep a tape"
         assert isinstance(pool, CompilableEnv)
-        self._program = self._program or CompiledRollout(self._act, pool)
+        self._program = self._program or CompiledRollout(self.act, pool)
         clock.lap("emulate")
-        tape, steps, sample = self._program(players.population, noise, tape, self._newest[0].observation, self._waiting)
+        tape, steps, sample = self._program(players.population, noise, tape, self._newest[0].observation, self.waiting)
         clock.lap_like(sample)
         record[:] = np.asarray(tape.action)[: len(record)]
         for row in range(len(record)):
@@ -310,7 +318,7 @@ class Rollout:
         """Plays all rows as one program that also steps the lanes. Returns the tape and how many rows were played."""
         assert self._in_jax is not None
         assert tape is not None, "rollouts in JAX keep a tape"
-        tape, answers, self._newest = self._in_jax(players.population, noise, tape, self._waiting)
+        tape, answers, self._newest = self._in_jax(players.population, noise, tape, self.waiting)
         outcomes.fill(answers)
         self._counter.add_rows(answers)
         clock.lap("act")  # the program both acts and steps
@@ -322,12 +330,12 @@ class Rollout:
         """Writes the row after the last agent step. Its values stand for later rewards; its actions are not played."""
         if self._bootstraps:
             for step, lanes in zip(self._newest, self._lanes, strict=True):
-                _, tape = self._act(players.population, step.observation, noise, tape, played, lanes.start)
+                _, tape = self.act(players.population, step.observation, noise, tape, played, lanes.start)
             clock.lap("act")
         return tape
 
     @contextmanager
-    def _waiting(self) -> Iterator[None]:
+    def waiting(self) -> Iterator[None]:
         """Surrounds each wait for the emulators; turns an emulator's RuntimeError into a FaultError."""
         self.waiting_since = time.monotonic()
         try:
@@ -342,7 +350,7 @@ class Rollout:
             self._newest = [self._receive(i) for i in range(len(self.pools))]
 
     def _receive(self, i: int) -> TimeStep:
-        with self._waiting():
+        with self.waiting():
             return self.pools[i].recv()
 
     def _take_in(self, i: int, row: int, step: TimeStep, players: Players, outcomes: Outcomes) -> None:
@@ -365,9 +373,9 @@ class Rollout:
         shape = (num_agent_steps + 1, self.num_lanes)
         if tape is not None and tape.action.shape == shape:
             return tape
-        zeros = partial(jnp.zeros, device=self._device)
+        zeros = partial(jnp.zeros, device=self.device)
         return Tape(
-            observation=zeros((*shape, *self._encoded.shape), self._encoded.dtype),
+            observation=zeros((*shape, *self.encoded.shape), self.encoded.dtype),
             action=zeros(shape, jnp.int32),
             logits=zeros((*shape, self.pools[0].spec.num_actions), jnp.float32),
             value=zeros(shape, jnp.float32),

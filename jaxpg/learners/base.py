@@ -13,7 +13,7 @@ import jax
 import numpy as np
 
 from jaxpg.core.errors import UserError
-from jaxpg.core.types import Episodes, Experience, Params, PolicyFunctions, Population
+from jaxpg.core.types import Answers, Episodes, Experience, Params, PolicyFunctions, Population, Tape
 from jaxpg.core.validation import STRICT
 from jaxpg.learners.optimizers import OptimizerConfig
 from jaxpg.machine.memory_estimate import Part
@@ -44,6 +44,11 @@ class Learner(NamedTuple):
     asks the team for what other devices hold. The function may be plain Python around jitted functions."""
     keeps_tape: bool
     """Whether the rollout must keep a tape for ``tell``."""
+    learn: Callable[[Any, Tape, Answers, Metrics], tuple[Any, Metrics]] | None = None
+    """``(state, tape, answers, scheduled) -> (state, metrics)``: ``tell`` for one device as a pure function, which a
+    program can call that also plays. It equals ``tell`` to rounding. None where ``tell`` needs Python."""
+    scheduled: Callable[[float], Metrics] = lambda progress: {}
+    """``progress -> {name: float}``: the settings that follow a schedule, for ``learn``."""
     greedy: bool = False
     """Whether policies take the most probable action instead of a sampled one."""
     episodes_to_play: Callable[[Any], np.ndarray] | None = None

@@ -30,7 +30,7 @@ def add_seen(
       experiences: one for each device of this process; each has a tape.
       team: all devices of the run.
     """
-    seen = [_of_rows(observation, *_encoded_and_acted(experience)) for experience in experiences]
+    seen = [of_rows(observation, *_encoded_and_acted(experience)) for experience in experiences]
     return _merged(statistics, team.reduce(_merge_all, seen))
 
 
@@ -65,7 +65,7 @@ def _encoded_and_acted(experience: Experience) -> tuple[jax.Array, np.ndarray]:
 
 
 @partial(jax.jit, static_argnames="observation")
-def _of_rows(observation: Observation, encoded: jax.Array, acted: jax.Array) -> Statistics:
+def of_rows(observation: Observation, encoded: jax.Array, acted: jax.Array) -> Statistics:
     """Computes the statistics of a tape's observations row by row, so that only one row is decoded at a time.
 
     Args:

@@ -20,6 +20,7 @@ import optax
 from jaxpg.core.errors import UserError
 from jaxpg.core.types import Episodes, Experience, Params, PolicyFunctions, Population
 from jaxpg.learners.base import Ingredients, Learner, LearnerKind, Metrics, Sizes
+from jaxpg.learners.learn_program import make_learn
 from jaxpg.learners.minibatches import (
     agent_steps_per_update,
     minibatches,
@@ -88,7 +89,14 @@ def make_reinforce(
     """
     _check(config)
     learner = _Reinforce(config, policy, observation, optimizer, num_lanes, learning_rate, team, input_shape)
-    return Learner(init=learner.init, ask=learner.ask, tell=learner.tell, keeps_tape=True)
+    return Learner(
+        init=learner.init,
+        ask=learner.ask,
+        tell=learner.tell,
+        keeps_tape=True,
+        learn=learner.learn,
+        scheduled=learner.scheduled,
+    )
 
 
 def _check(config: ReinforceConfig) -> None:
@@ -127,12 +135,14 @@ class _Reinforce:
         self._make_targets = jax.jit(partial(_targets_everywhere, config, team), out_shardings=team.everywhere)
         self._weight_of_rows = jax.jit(weight_of_rows)
         gradient_of = partial(gradient_of_rows, on_tape(policy, observation), loss)
+        with_rate = optax.with_extra_args_support(optimizer)
+        self.learn = make_learn(config, on_tape(policy, observation), observation, loss, with_rate, self._update_rows)
         self._add_gradient = jax.jit(
             lambda sums, *batch: add_up(sums, gradient_of(*batch)),
             donate_argnums=0,
         )
         self._apply_gradient = jax.jit(
-            partial(apply_gradient, optax.with_extra_args_support(optimizer), 1 / updates),
+            partial(apply_gradient, with_rate, 1 / updates),
             donate_argnames=("params", "optimizer_state", "means"),
         )
         self._weight_norm = jax.jit(
@@ -161,7 +171,7 @@ class _Reinforce:
         if self._config.normalize_observations:  # before the updates, which consume the params and their mean
             at_clip = {"input_clip_fraction": input_clip_fraction(params, self._observation, experiences, self._team)}
             statistics = add_seen(statistics, self._observation, experiences, self._team)
-        scheduled = self._scheduled(progress)
+        scheduled = self.scheduled(progress)
         rate, bonus = (np.asarray(x, np.float32) for x in scheduled.values())
         targets, returns, metrics = self._targets(state.returns, experiences)
         key, shuffle_key = self._split(state.key)
@@ -175,7 +185,7 @@ class _Reinforce:
         metrics |= means | scheduled | at_clip | {"weight_norm": self._weight_norm(params)}
         return ReinforceState(params, optimizer_state, returns, statistics, key), metrics
 
-    def _scheduled(self, progress: float) -> Metrics:
+    def scheduled(self, progress: float) -> Metrics:
         """The scheduled settings after the share ``progress`` of the schedule."""
         config = self._config
         return {

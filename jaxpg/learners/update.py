@@ -24,7 +24,7 @@ class Gradient(NamedTuple):
     metrics: Metrics
 
 
-def weight_of_rows(weight: jax.Array, rows: np.ndarray) -> jax.Array:
+def weight_of_rows(weight: jax.Array, rows: jax.Array | np.ndarray) -> jax.Array:
     """Total weight of the agent steps ``rows`` in all lanes, ``f32[]``, but at least 1, because losses divide by it."""
     return jnp.maximum(weight[rows].sum(), 1.0)
 

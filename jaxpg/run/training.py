@@ -10,7 +10,6 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from jaxpg.config import Config, schedule_progress
 from jaxpg.core.errors import UserError
@@ -23,7 +22,7 @@ from jaxpg.machine.waiting import count_up, said_while_waiting
 from jaxpg.parallel.team import Team
 from jaxpg.run.checkpoint_metadata import Metadata, UnfinishedEpisodes
 from jaxpg.run.checkpoints import Checkpoints
-from jaxpg.run.iteration_totals import totals_of_all
+from jaxpg.run.iteration import play_and_learn
 from jaxpg.run.recorder import Recorder
 from jaxpg.run.run_progress import WINDOW_EPISODES, RunProgress
 from jaxpg.run.run_writers import RunWriters
@@ -319,16 +318,13 @@ class Training:
         return None
 
     def _iterate(self) -> None:
-        progress, experiment, fleet = self.progress, self.experiment, self.experiment.fleet
+        progress, experiment = self.progress, self.experiment
         t0 = time.perf_counter()
-        players = self._segments.players(self.state)
         key = jax.random.fold_in(self._act_key, progress.iteration)
-        experiences, seconds = fleet.collect(players, experiment.rollout_agent_steps, key)
-        played = totals_of_all(self.team, experiences, self.config.env.num_lanes)
-        t1 = time.perf_counter()
         scheduled = schedule_progress(self.config, progress.agent_steps)
-        self.state, on_device = experiment.learner.tell(self.state, experiences, played.episodes, scheduled)
-        metrics = {name: np.asarray(value).item() for name, value in jax.device_get(on_device).items()}
+        self.state, played, metrics, seconds, t1 = play_and_learn(
+            experiment, self._segments.players, self.team, self.state, key, scheduled
+        )
         t2 = time.perf_counter()
         agent_steps_before = progress.agent_steps
         self._segments.note()

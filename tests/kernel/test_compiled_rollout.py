@@ -134,8 +134,8 @@ def test_emulation_and_acting_are_told_apart(monkeypatch) -> None:
 
     rollout, plain, population = _both(PONG)
     (pool,) = rollout.pools
-    act, compiled = rollout._act, pool.compiled
-    rollout._act = lambda population, raw, *rest: act(population, takes(0.3, raw), *rest)
+    act, compiled = rollout.act, pool.compiled
+    rollout.act = lambda population, raw, *rest: act(population, takes(0.3, raw), *rest)
 
     def slow() -> CompiledEmulators:
         emulators = compiled()
