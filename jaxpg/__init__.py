@@ -4,6 +4,7 @@ This module is the public interface. Each name is imported when it is first used
 
 - ``load_recipe`` makes a configuration, and ``train`` trains a policy with it.
 - ``evaluate``, ``record`` and ``report`` measure and show how good the policy is.
+- ``suite`` trains recipes on several games with several seeds, and compares them.
 - ``load_policy`` returns the trained policy as a function of observations.
 - ``register_policy``, ``register_observation``, ``register_environment``, ``register_learner`` and ``register_writer``
   are decorators that add your own classes and functions. Every command then knows them by name.
@@ -45,6 +46,8 @@ if TYPE_CHECKING:
     from jaxpg.run import register_writer
     from jaxpg.run.session import TrainResult
     from jaxpg.scores.evaluation_file import Evaluation
+    from jaxpg.scores.suite_file import SuiteResults
+    from jaxpg.suite import suite
     from jaxpg.train import train
 
 _PLACES = {
@@ -65,6 +68,8 @@ _PLACES = {
     "register_writer": "jaxpg.run:register_writer",
     "TrainResult": "jaxpg.run.session:TrainResult",
     "Evaluation": "jaxpg.scores.evaluation_file:Evaluation",
+    "SuiteResults": "jaxpg.scores.suite_file:SuiteResults",
+    "suite": "jaxpg.suite:suite",
     "train": "jaxpg.train:train",
 }
 """Module and attribute of each public name."""
@@ -74,6 +79,7 @@ __all__ = [
     "Decision",
     "Evaluation",
     "FaultError",
+    "SuiteResults",
     "TrainResult",
     "TrainedPolicy",
     "UserError",
@@ -88,6 +94,7 @@ __all__ = [
     "register_policy",
     "register_writer",
     "report",
+    "suite",
     "train",
 ]
 

@@ -33,6 +33,7 @@ MAY_IMPORT = {
     "experiment": {"core", "machine", "envs", "policies", "parallel", "learners", "kernel", "config"},
     "run": {"core", "machine", "envs", "parallel", "kernel", "config"},
     "cli": {"core", "machine", "envs", "parallel", "config"},
+    "suite": {"core", "machine", "scores", "config", "cli"},
     "viewing": {"core", "machine", "envs", "scores", "learners", "kernel", "config", "run"},
     # the commands
     "__main__": {"core", "machine"},
@@ -40,7 +41,7 @@ MAY_IMPORT = {
     "train": {"core", "machine", "parallel", "config", "experiment", "run", "cli"},
     "evaluate": {"core", "machine", "envs", "scores", "kernel", "config", "experiment", "run", "cli"},
     "record": {"core", "machine", "envs", "kernel", "config", "experiment", "run", "cli", "viewing"},
-    "report": {"core", "machine", "config", "cli", "viewing"},
+    "report": {"core", "machine", "cli", "viewing"},
     "benchmarks": {"machine", "envs", "policies", "parallel", "learners", "kernel", "config"}
     | {"experiment", "cli", "viewing"},
 }
