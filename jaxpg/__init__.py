@@ -4,6 +4,7 @@ This module is the public interface. Each name is imported when it is first used
 
 - ``load_recipe`` makes a configuration, and ``train`` trains a policy with it.
 - ``evaluate``, ``record`` and ``report`` measure and show how good the policy is.
+- ``tune`` searches for settings of a recipe.
 - ``suite`` trains recipes on several games with several seeds, and compares them.
 - ``load_policy`` returns the trained policy as a function of observations.
 - ``register_policy``, ``register_observation``, ``register_environment``, ``register_learner`` and ``register_writer``
@@ -46,9 +47,11 @@ if TYPE_CHECKING:
     from jaxpg.run import register_writer
     from jaxpg.run.session import TrainResult
     from jaxpg.scores.evaluation_file import Evaluation
+    from jaxpg.scores.study_file import StudyResults
     from jaxpg.scores.suite_file import SuiteResults
     from jaxpg.suite import suite
     from jaxpg.train import train
+    from jaxpg.tune import tune
 
 _PLACES = {
     "load_recipe": "jaxpg.cli:open_recipe",
@@ -68,9 +71,11 @@ _PLACES = {
     "register_writer": "jaxpg.run:register_writer",
     "TrainResult": "jaxpg.run.session:TrainResult",
     "Evaluation": "jaxpg.scores.evaluation_file:Evaluation",
+    "StudyResults": "jaxpg.scores.study_file:StudyResults",
     "SuiteResults": "jaxpg.scores.suite_file:SuiteResults",
     "suite": "jaxpg.suite:suite",
     "train": "jaxpg.train:train",
+    "tune": "jaxpg.tune:tune",
 }
 """Module and attribute of each public name."""
 
@@ -79,6 +84,7 @@ __all__ = [
     "Decision",
     "Evaluation",
     "FaultError",
+    "StudyResults",
     "SuiteResults",
     "TrainResult",
     "TrainedPolicy",
@@ -96,6 +102,7 @@ __all__ = [
     "report",
     "suite",
     "train",
+    "tune",
 ]
 
 

@@ -19,8 +19,8 @@ from jaxpg.machine.prepared import CallableModule
 from jaxpg.viewing.charts import Chart
 from jaxpg.viewing.report_page import count, page_of, sections_of, videos_of, write_page, write_pngs
 from jaxpg.viewing.run_log import RunLog, read_run
-from jaxpg.viewing.suite_page import page_of_folder
 from jaxpg.viewing.views import number_runs
+from jaxpg.viewing.whole_folder import page_of_folder
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,7 +29,7 @@ class ReportArguments:
 
     POSITIONAL: ClassVar[str] = "run folder or more"
     runs: Annotated[tyro.conf.Positional[tuple[str, ...]], tyro.conf.arg(metavar="RUN_DIR...")] = ()
-    """Folders of runs, which may be finished or still in training; or the folder of one suite."""
+    """Folders of runs, which may be finished or still in training; or the folder of one suite or study."""
     out: str = "report.html"
     """HTML file to write."""
     png: str = ""
@@ -51,8 +51,8 @@ def report(
     """Writes one page about one run or several and returns its path.
 
     Args:
-      runs: one run folder or several, finished or still in training; or the folder of one suite. A folder that is not
-        a run is left out, and the logger ``jaxpg`` receives the reason.
+      runs: one run folder or several, finished or still in training; or the folder of one suite or study. A folder
+        that is not a run is left out, and the logger ``jaxpg`` receives the reason.
       out: the HTML file to write.
       png: a folder for the charts as PNG files; empty for no PNG files.
       imports: modules and files to import first, because they register what the runs use.
@@ -101,7 +101,7 @@ def _report(asked: Sequence[str], out: Path, charts_folder: Path | None, trust: 
 
 
 def _write_whole(out: Path, charts_folder: Path | None, page: str, charts: Sequence[Chart]) -> Path:
-    """Writes the page of a whole suite."""
+    """Writes the page of a whole suite or study."""
     _try_places(out, charts_folder)
     write_page(out, page)
     if charts_folder:

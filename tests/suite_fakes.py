@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from jaxpg.suite import trained_folder
+from jaxpg.suite import works
 
 PROGRAM = r"""
 import json, os, signal, sys, time
@@ -47,18 +47,25 @@ else:
     asked = words[words.index("--run.budget-agent-steps") + 1] if resumed else value(recipe, "budget_agent_steps")
     budget = int(asked)
     rate, seed = float(value(recipe, "learning_rate")), int(value(recipe, "seed"))
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(143))
     if os.path.exists(notes + ".wait") and not resumed:
-        signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(143))
         write(notes + ".pid", str(os.getpid()))
         time.sleep(60)
+    if rate > 0.8:
+        sys.exit(1)
     if rate > 0.5:
         print("jaxpg: a weight became NaN", file=sys.stderr)
         sys.exit(2)
     lines = []
     for i in (1, 2, 3, 4):
         gain = seed - 100 * abs(rate - 0.01)
-        lines.append({"agent_steps": budget * i / 4, "wall_seconds": i, "episodes": i, "return_mean_100": gain * i})
+        line = {"agent_steps": budget * i / 4, "wall_seconds": i, "episodes": 50 * i}
+        lines.append({**line, "return_mean_100": gain * i})
+    slow = os.path.exists(notes + ".slow") and rate > 0.05
+    lines = lines[:2] if slow else lines
     write(os.path.join(folder, "metrics.jsonl"), "".join(json.dumps(line) + "\n" for line in lines))
+    if slow:
+        time.sleep(60)
     end = {"ended": "budget of agent steps used", "agent_steps": budget, "wall_seconds": 4, "iteration": 2}
     write(os.path.join(folder, "summary.json"), json.dumps({**end, "best_iteration": 2}))
 """
@@ -73,7 +80,7 @@ class FakeProgram:
         script = folder / "program.py"
         script.write_text(PROGRAM)
         self._calls = folder / "calls"
-        monkeypatch.setattr(trained_folder, "PROGRAM", (sys.executable, "-I", "-S", str(script)))
+        monkeypatch.setattr(works, "PROGRAM", (sys.executable, "-I", "-S", str(script)))
 
     def calls(self) -> list[list[str]]:
         """The command lines since the last call of this method."""
@@ -85,6 +92,10 @@ class FakeProgram:
         """Lets new trainings wait for SIGTERM, after which they have left only their configuration."""
         path = self._calls.with_name("calls.wait")
         path.touch() if waits else path.unlink()
+
+    def slow_down_bad_trainings(self) -> None:
+        """Lets trainings with a large learning rate stop half-way and wait for SIGTERM."""
+        self._calls.with_name("calls.slow").touch()
 
     @property
     def waiting(self) -> int | None:

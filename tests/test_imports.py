@@ -37,6 +37,7 @@ MAY_IMPORT = {
     "viewing": {"core", "machine", "envs", "scores", "learners", "kernel", "config", "run"},
     # the commands
     "__main__": {"core", "machine"},
+    "tune": {"machine", "suite"},
     "launch": {"core", "machine", "parallel"},
     "train": {"core", "machine", "parallel", "config", "experiment", "run", "cli"},
     "evaluate": {"core", "machine", "envs", "scores", "kernel", "config", "experiment", "run", "cli"},

@@ -24,8 +24,8 @@ from jaxpg.machine.signals import Stop, signals_heard
 from jaxpg.scores.suite_file import SUITE_FILE, SuiteResults, write_suite
 from jaxpg.scores.suite_tables import markdown
 from jaxpg.suite.evaluated_run import SuiteRun
-from jaxpg.suite.trained_folder import Training, jaxpg_command
-from jaxpg.suite.works import Ended, OneCommand, Processes, run_until_idle
+from jaxpg.suite.trained_folder import Training
+from jaxpg.suite.works import Ended, Processes, make_page, run_until_idle
 
 SECONDS_BETWEEN_LINES = 60.0
 MAX_PARALLEL = 256
@@ -189,7 +189,7 @@ def _run(runs: Sequence[SuiteRun], out: Path, parallel: int, stop: Stop) -> Suit
     run_until_idle(processes, stop, heed, progress.look)
     results = _write(runs, failures, out)
     if stop.signal is None:
-        _write_page(out, stop)
+        make_page(out, ["--out", str(out / "suite.html"), "--png", str(out / "charts")], out / "suite.log", stop)
     say(f"jaxpg: {len(runs) - len(failures)} of {len(runs)} runs without a failure; the results are in {out}")
     return results
 
@@ -233,20 +233,6 @@ def _write(runs: Sequence[SuiteRun], failures: Mapping[str, str], out: Path) -> 
     except OSError as error:
         raise UserError(f"{out}: cannot be written: {error.strerror}") from error
     return results
-
-
-def _write_page(out: Path, stop: Stop) -> None:
-    """Makes the page and its charts in a process of its own."""
-    words = [str(out), "--out", str(out / "suite.html"), "--png", str(out / "charts")]
-    page = OneCommand(out / "suite.log", jaxpg_command("report", *words))
-    processes = Processes(1)
-    processes.add(page)
-
-    def heed(ended: Ended) -> None:
-        if ended.failure:
-            say(f"jaxpg: {out}: the page was not made: {ended.failure}", error=True)
-
-    run_until_idle(processes, stop, heed, lambda: None)
 
 
 def main(argv: Sequence[str] | None = None) -> None:

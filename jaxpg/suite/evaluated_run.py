@@ -10,7 +10,8 @@ from jaxpg.core.errors import UserError
 from jaxpg.scores.evaluation_file import Evaluation, read_evaluations
 from jaxpg.scores.suite_file import SuiteRow, SuiteScore
 from jaxpg.scores.suite_tables import ACTIONS
-from jaxpg.suite.trained_folder import Point, Training, jaxpg_command
+from jaxpg.suite.trained_folder import Point, Training
+from jaxpg.suite.works import jaxpg_command
 
 CURVE_POINTS = 120
 """Most points of a learning curve in the results."""

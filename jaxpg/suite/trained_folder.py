@@ -1,7 +1,6 @@
 """A training in a folder of its own: what is left to do, and how far it is."""
 
 import json
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +12,7 @@ from jaxpg.config import Config, dump, flatten, load_run
 from jaxpg.core.errors import UserError
 from jaxpg.core.user_modules import NOBODY, Trust
 from jaxpg.machine.durable_files import write_text
+from jaxpg.suite.works import jaxpg_command
 
 ENDS = (
     "target return reached",
@@ -29,8 +29,6 @@ as they were when the run was created."""
 
 LOCK = "lock"
 """The lock file of a run folder, ``jaxpg.run.lock.LOCK``."""
-PROGRAM = (sys.executable, "-m")
-"""What starts a command of jaxpg."""
 SECONDS_TO_WAIT = 30.0
 """How long a training waits for an earlier one in its folder that is still saving because its parent was killed."""
 
@@ -136,11 +134,6 @@ class Training:
 
     def _has_begun(self) -> bool:
         return (self.folder / "config.yaml").is_file()
-
-
-def jaxpg_command(name: str, *words: str) -> list[str]:
-    """The command line of ``python -m jaxpg.NAME``."""
-    return [*PROGRAM, f"jaxpg.{name}", *words]
 
 
 def return_at(points: Sequence[Point], agent_steps: float) -> float | None:

@@ -3,6 +3,7 @@
 import os
 import signal
 import subprocess
+import sys
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -11,12 +12,15 @@ from pathlib import Path
 from typing import BinaryIO, Protocol
 
 from jaxpg.machine.beginning import PARENT
+from jaxpg.machine.console import say
 from jaxpg.machine.cores import core_shares, on_cores, own_cores
 from jaxpg.machine.signals import Stop
 
 SECONDS_TO_END = 60.0
 """Time that a command has to save and end after SIGTERM, before it gets SIGKILL."""
 SECONDS_BETWEEN_LOOKS = 0.2
+PROGRAM = (sys.executable, "-m")
+"""What starts a command of jaxpg."""
 LAST_BYTES = 10_000
 """How much of a log is read to find its last line."""
 
@@ -85,6 +89,11 @@ class Processes:
         return [one.work for one in self._running]
 
     @property
+    def works(self) -> list[Work]:
+        """The works that run or wait."""
+        return [*self.running, *self._waiting]
+
+    @property
     def is_idle(self) -> bool:
         """Whether no work runs or waits."""
         return not (self._running or self._waiting)
@@ -122,7 +131,7 @@ class Processes:
 
     def close(self) -> None:
         """Ends all works, as :meth:`end` does."""
-        self.end([*self.running, *self._waiting])
+        self.end(self.works)
 
     def _begin(self, work: Work, before: list[str]) -> list[Ended]:
         """Starts the next command of a work; returns the work if it has ended.
@@ -167,6 +176,11 @@ def _last_line(log: Path, start: int) -> str:
     return lines[-1].removeprefix("jaxpg: ") if lines else ""
 
 
+def jaxpg_command(name: str, *words: str) -> list[str]:
+    """The command line of ``python -m jaxpg.NAME``."""
+    return [*PROGRAM, f"jaxpg.{name}", *words]
+
+
 class OneCommand:
     """A work of a single command.
 
@@ -181,6 +195,18 @@ class OneCommand:
 
     def next_command(self) -> list[str] | None:
         return self._left.pop() if self._left else None
+
+
+def make_page(folder: Path, words: Sequence[str], log: Path, stop: Stop) -> None:
+    """Makes the page of a folder of runs, ``python -m jaxpg.report``, in a process of its own."""
+    processes = Processes(1)
+    processes.add(OneCommand(log, jaxpg_command("report", str(folder), *words)))
+
+    def heed(ended: Ended) -> None:
+        if ended.failure:
+            say(f"jaxpg: {folder}: the page was not made: {ended.failure}", error=True)
+
+    run_until_idle(processes, stop, heed, lambda: None)
 
 
 def run_until_idle(processes: Processes, stop: Stop, heed: Callable[[Ended], None], look: Callable[[], None]) -> None:

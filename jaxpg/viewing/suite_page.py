@@ -1,13 +1,11 @@
 """The page of a suite: how each recipe learned each game, how good it became, and its scores over all games."""
 
-import os
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 
 from jaxpg.scores.over_games import performance_profile, with_interval
-from jaxpg.scores.suite_file import SUITE_FILE, SuiteResults, SuiteRow, read_suite
+from jaxpg.scores.suite_file import SuiteResults, SuiteRow
 from jaxpg.scores.suite_tables import ACTIONS, game_score, groups_of, normalized_scores, over_games
 from jaxpg.viewing.charts import Chart, Series, short
 from jaxpg.viewing.report_page import Section, count, render
@@ -16,18 +14,6 @@ from jaxpg.viewing.views import mean_curve
 
 LEVELS = 101
 """Number of levels at which a performance profile is computed."""
-
-
-def page_of_folder(folder: Path) -> tuple[str, list[Chart]] | None:
-    """Makes the page of the suite in a folder; None where the folder holds no suite.
-
-    Raises:
-      UserError: the results of the suite cannot be read.
-    """
-    path = folder / SUITE_FILE
-    if not os.path.isfile(path):
-        return None
-    return suite_page(read_suite(path), folder.resolve().name.encode("utf-8", "backslashreplace").decode())
 
 
 def suite_page(results: SuiteResults, name: str) -> tuple[str, list[Chart]]:
