@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     import optuna
 
 NAME = "jaxpg"
+OPTUNA = "optuna>=5,<6"
+"""The extra ``tune`` of jaxpg."""
 ABOUT, SCORES, REASON = "about", "scores", "reason"
 """Attributes of the study and of its trials."""
 SECONDS_TO_WAIT = 60.0
@@ -39,7 +41,7 @@ def import_optuna() -> Any:
     try:
         import optuna
     except ImportError as error:
-        raise UserError("jaxpg tune needs Optuna, which is not installed; pip install 'jaxpg[tune]'") from error
+        raise UserError(f"jaxpg tune needs Optuna, which is not installed; pip install '{OPTUNA}'") from error
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     return optuna
 

@@ -34,7 +34,7 @@ class TuneArguments:
     """Searches for settings of a recipe: several seeds a trial, bad trials are given up early.
 
     The same command goes on where it stopped, and several processes of it may work on one study. Flags of
-    python -m jaxpg.train that all runs get come after a --. Needs Optuna: pip install 'jaxpg[tune]'.
+    python -m jaxpg.train that all runs get come after a --. Needs Optuna, which jaxpg's extra named tune installs.
     """
 
     POSITIONAL: ClassVar[str] = "recipe"

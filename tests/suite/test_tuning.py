@@ -6,13 +6,13 @@ import signal
 import subprocess
 import sys
 import time
+import tomllib
 from pathlib import Path
 
 import pytest
 
 import jaxpg
 from jaxpg.config import load_recipe
-from jaxpg.core.errors import FaultError
 from jaxpg.suite import tuning, works
 from jaxpg.suite.study import Study
 from jaxpg.suite.trained_folder import Training
@@ -61,11 +61,11 @@ def test_a_study_finds_the_better_rates_and_writes_the_best_recipe(program, caps
         "--prune",
         "none",
         "--trials",
-        "6",
+        "4",
     ]
     _tune(*asked)
     trials = _trials()
-    assert [trial["state"] for trial in trials] == ["complete"] * 6
+    assert [trial["state"] for trial in trials] == ["complete"] * 4
     assert trials[0]["settings"] == {"optimizer.learning_rate": 0.002, "reinforce.epochs": 1}, "the recipe as it is"
     for trial in trials:
         # the fake's return is 4 (seed - 100 |rate - 0.01|) at the end and 3 (...) before, over the last quarter
@@ -77,17 +77,17 @@ def test_a_study_finds_the_better_rates_and_writes_the_best_recipe(program, caps
     assert load_recipe(Path("out/best.yaml")).optimizer.learning_rate == best["settings"]["optimizer.learning_rate"]
     assert Path("out/tune.html").exists()
     calls = program.calls()
-    assert sorted(command for command, *_ in calls) == ["jaxpg.report", *["jaxpg.train"] * 12]
+    assert sorted(command for command, *_ in calls) == ["jaxpg.report", *["jaxpg.train"] * 8]
     said = capsys.readouterr()
     assert said.err == ""
     assert f"jaxpg: trial {best['number']} is the best with" in said.out
     ends = [line for line in said.out.splitlines() if line.startswith("trials=")]
     assert [line.split()[:4] for line in ends] == [
-        [f"trials={i + 1}", "of=6", f"trial={i}", "state=complete"] for i in range(6)
+        [f"trials={i + 1}", "of=4", f"trial={i}", "state=complete"] for i in range(4)
     ]
-    _tune(*asked[:-1], "7", "--workers", "2")
+    _tune(*asked[:-1], "5", "--workers", "2")
     assert [command for command, *_ in program.calls()] == ["jaxpg.train", "jaxpg.train", "jaxpg.report"]
-    assert _trials()[:6] == trials
+    assert _trials()[:4] == trials
 
 
 def test_a_search_file_and_the_worst_seed(program):
@@ -218,18 +218,16 @@ def test_a_mistake_is_one_sentence_before_anything_begins(program, capsys, argv,
 def test_without_optuna_a_sentence_says_how_to_install_it(place, monkeypatch, capsys):
     monkeypatch.setitem(sys.modules, "optuna", None)
     _tune("mine.yaml", "--space", RATES, code=2)
-    sentence = "jaxpg: jaxpg tune needs Optuna, which is not installed; pip install 'jaxpg[tune]'\n"
+    project = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    (extra,) = project["optional-dependencies"]["tune"]
+    sentence = f"jaxpg: jaxpg tune needs Optuna, which is not installed; pip install '{extra}'\n"
     assert capsys.readouterr().err == sentence
 
 
 def test_python_has_the_search_as_a_function(program):
-    space = {"optimizer.learning_rate": [0.9]}
-    with pytest.raises(FaultError, match="3 trials in a row failed"):
-        jaxpg.tune("mine.yaml", space, "bad", seeds=[3], trials=9)
-    found = jaxpg.tune(
-        "mine.yaml", {"optimizer.learning_rate": {"low": 0.001, "high": 0.1}}, "good", seeds=[3], trials=2
-    )
-    assert [trial.state for trial in found.trials] == ["complete"] * 2
+    space = {"optimizer.learning_rate": {"low": 0.001, "high": 0.1}}
+    found = jaxpg.tune("mine.yaml", space, "out", seeds=[3], trials=1)
+    assert [trial.state for trial in found.trials] == ["complete"]
 
 
 @pytest.mark.long
