@@ -4,6 +4,8 @@ This module is the public interface. Each name is imported when it is first used
 
 - ``load_recipe`` makes a configuration, and ``train`` trains a policy with it.
 - ``evaluate``, ``record`` and ``report`` measure and show how good the policy is.
+- ``tune`` searches for settings of a recipe.
+- ``suite`` trains recipes on several games with several seeds, and compares them.
 - ``load_policy`` returns the trained policy as a function of observations.
 - ``register_policy``, ``register_observation``, ``register_environment``, ``register_jax_environment``,
   ``register_learner`` and ``register_writer`` are decorators that add your own classes and functions. Every command
@@ -47,7 +49,11 @@ if TYPE_CHECKING:
     from jaxpg.run import register_writer
     from jaxpg.run.session import TrainResult
     from jaxpg.scores.evaluation_file import Evaluation
+    from jaxpg.scores.study_file import StudyResults
+    from jaxpg.scores.suite_file import SuiteResults
+    from jaxpg.suite import suite
     from jaxpg.train import train
+    from jaxpg.tune import tune
 
 _PLACES = {
     "load_recipe": "jaxpg.cli:open_recipe",
@@ -70,7 +76,11 @@ _PLACES = {
     "register_writer": "jaxpg.run:register_writer",
     "TrainResult": "jaxpg.run.session:TrainResult",
     "Evaluation": "jaxpg.scores.evaluation_file:Evaluation",
+    "StudyResults": "jaxpg.scores.study_file:StudyResults",
+    "SuiteResults": "jaxpg.scores.suite_file:SuiteResults",
+    "suite": "jaxpg.suite:suite",
     "train": "jaxpg.train:train",
+    "tune": "jaxpg.tune:tune",
 }
 """Module and attribute of each public name."""
 
@@ -81,6 +91,8 @@ __all__ = [
     "FaultError",
     "JaxEnvironment",
     "JaxStep",
+    "StudyResults",
+    "SuiteResults",
     "TrainResult",
     "TrainedPolicy",
     "UserError",
@@ -96,7 +108,9 @@ __all__ = [
     "register_policy",
     "register_writer",
     "report",
+    "suite",
     "train",
+    "tune",
 ]
 
 

@@ -13,6 +13,8 @@ COMMANDS = {
     "evaluate": "plays whole games with a run's policy and says how good it is",
     "record": "makes videos of games that a run's policy plays",
     "report": "makes one page about one or more runs, finished or not",
+    "tune": "searches for settings of a recipe with several seeds for each choice",
+    "suite": "trains recipes on several games with several seeds, and compares them",
     "launch": "trains one run with several processes on this machine",
 }
 

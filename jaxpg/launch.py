@@ -5,7 +5,6 @@ This module imports neither JAX nor NumPy. JAX would cost seconds and memory, an
 
 import argparse
 import math
-import os
 import signal
 import sys
 from collections.abc import Sequence
@@ -14,6 +13,7 @@ from typing import NoReturn
 
 from jaxpg.core.errors import UserError, nearest
 from jaxpg.machine.command import run_command
+from jaxpg.machine.cores import core_shares, own_cores
 from jaxpg.machine.signals import SIGNALS
 from jaxpg.parallel.children import Children, free_port
 
@@ -50,7 +50,7 @@ def launch(argv: Sequence[str], command: Sequence[str] = TRAIN) -> int:
     forwarded = [n for n in SIGNALS if n != signal.SIGHUP or signal.getsignal(n) != signal.SIG_IGN]  # not under nohup
     handlers = {number: signal.signal(number, children.forward) for number in forwarded}
     try:
-        for index, cores in enumerate(core_shares(_cores(), arguments.processes)):
+        for index, cores in enumerate(core_shares(own_cores(), arguments.processes)):
             flags = {"coordinator-address": address, "num-processes": arguments.processes, "process-id": index}
             given = [word for name, value in flags.items() for word in (f"--distributed.{name}", str(value))]
             children.start(index, [*command, *arguments.train, *given], cores)
@@ -84,28 +84,6 @@ def parse_launch(argv: Sequence[str]) -> LaunchArguments:
         if flag in [f"--distributed.{name}" for name in GIVEN]:
             raise UserError(f"{word}: the launcher gives this flag to each process; leave it out")
     return LaunchArguments(parsed.processes, parsed.timeout_seconds, tuple(train))
-
-
-def core_shares(cores: Sequence[int], processes: int) -> list[list[int]]:
-    """Divides cores into contiguous shares, one per process, which differ by at most one core.
-
-    If there are fewer cores than processes, every process gets all cores.
-
-    >>> core_shares([0, 1, 2, 3, 8], 2)
-    [[0, 1], [2, 3, 8]]
-    >>> core_shares([0, 1], 3)
-    [[0, 1], [0, 1], [0, 1]]
-    """
-    if len(cores) < processes:
-        return [list(cores)] * processes
-    edges = [len(cores) * index // processes for index in range(processes + 1)]
-    return [list(cores[edges[index] : edges[index + 1]]) for index in range(processes)]
-
-
-def _cores() -> list[int]:
-    if hasattr(os, "sched_getaffinity"):
-        return sorted(os.sched_getaffinity(0))
-    return list(range(os.cpu_count() or 1))
 
 
 def _split(argv: Sequence[str]) -> tuple[list[str], list[str]]:

@@ -10,16 +10,17 @@ from typing import Annotated, ClassVar
 import tyro
 
 from jaxpg.cli import parse
-from jaxpg.config import load_run
 from jaxpg.core.errors import UserError
 from jaxpg.core.user_modules import Trust, import_all, resolved
 from jaxpg.machine.command import run_command
 from jaxpg.machine.console import say
 from jaxpg.machine.durable_files import try_to_write
 from jaxpg.machine.prepared import CallableModule
+from jaxpg.viewing.charts import Chart
 from jaxpg.viewing.report_page import count, page_of, sections_of, videos_of, write_page, write_pngs
-from jaxpg.viewing.run_log import read_run
+from jaxpg.viewing.run_log import RunLog, read_run
 from jaxpg.viewing.views import number_runs
+from jaxpg.viewing.whole_folder import page_of_folder
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,7 +29,7 @@ class ReportArguments:
 
     POSITIONAL: ClassVar[str] = "run folder or more"
     runs: Annotated[tyro.conf.Positional[tuple[str, ...]], tyro.conf.arg(metavar="RUN_DIR...")] = ()
-    """Folders of runs, which may be finished or still in training."""
+    """Folders of runs, which may be finished or still in training; or the folder of one suite or study."""
     out: str = "report.html"
     """HTML file to write."""
     png: str = ""
@@ -50,8 +51,8 @@ def report(
     """Writes one page about one run or several and returns its path.
 
     Args:
-      runs: one run folder or several, finished or still in training. A folder that is not a run is left out, and the
-        logger ``jaxpg`` receives the reason.
+      runs: one run folder or several, finished or still in training; or the folder of one suite or study. A folder
+        that is not a run is left out, and the logger ``jaxpg`` receives the reason.
       out: the HTML file to write.
       png: a folder for the charts as PNG files; empty for no PNG files.
       imports: modules and files to import first, because they register what the runs use.
@@ -78,9 +79,12 @@ def _report(asked: Sequence[str], out: Path, charts_folder: Path | None, trust: 
         raise UserError("which runs? give a folder or more, such as runs/mine")
     if out.suffix not in (".html", ".htm"):
         raise UserError(f"out: the name of a page ends with .html, unlike {str(out)!r}")
-    folders, remarks = _split(asked, trust)
+    whole = len(asked) == 1 and page_of_folder(Path(asked[0]))
+    if whole:
+        return _write_whole(out, charts_folder, *whole)
+    logs, remarks = _read(asked, trust)
     _try_places(out, charts_folder)
-    runs = number_runs([read_run(folder, trust) for folder in folders])
+    runs = number_runs(logs)
     sections, videos = sections_of(runs), videos_of(runs)
     charts = [chart for section in sections for chart in section.charts]
     charts += [chart for video in videos for chart in video.charts]
@@ -96,6 +100,16 @@ def _report(asked: Sequence[str], out: Path, charts_folder: Path | None, trust: 
     return out
 
 
+def _write_whole(out: Path, charts_folder: Path | None, page: str, charts: Sequence[Chart]) -> Path:
+    """Writes the page of a whole suite or study."""
+    _try_places(out, charts_folder)
+    write_page(out, page)
+    if charts_folder:
+        write_pngs(charts_folder, charts)
+    say(f"jaxpg: {count(charts, 'chart')} in {out}")
+    return out
+
+
 def _try_places(out: Path, charts_folder: Path | None) -> None:
     """Raises UserError where the page or its charts cannot be written, before time is spent on making them."""
     if out.is_dir():
@@ -105,11 +119,11 @@ def _try_places(out: Path, charts_folder: Path | None) -> None:
         try_to_write(charts_folder, charts_folder)
 
 
-def _split(folders: Sequence[str], trust: Trust) -> tuple[list[str], list[str]]:
-    """Separates run folders from other folders and files, which ``runs/*`` may include.
+def _read(folders: Sequence[str], trust: Trust) -> tuple[list[RunLog], list[str]]:
+    """Reads the run folders among the folders and files, which ``runs/*`` may include.
 
     Returns:
-      The run folders, and a sentence about each of the others.
+      The runs, and a sentence about each folder or file that is not a run.
 
     Raises:
       UserError: none of the folders is a run.
@@ -117,8 +131,7 @@ def _split(folders: Sequence[str], trust: Trust) -> tuple[list[str], list[str]]:
     runs, remarks = [], []
     for folder in folders:
         try:
-            load_run(folder, trust)
-            runs.append(folder)
+            runs.append(read_run(folder, trust))
         except UserError as error:
             remarks.append(str(error))
     if not runs:

@@ -33,15 +33,17 @@ MAY_IMPORT = {
     "experiment": {"core", "machine", "envs", "policies", "parallel", "learners", "kernel", "config"},
     "run": {"core", "machine", "envs", "parallel", "kernel", "config"},
     "cli": {"core", "machine", "envs", "parallel", "config"},
+    "suite": {"core", "machine", "scores", "config", "cli"},
     "viewing": {"core", "machine", "envs", "scores", "learners", "kernel", "config", "run"},
     # the commands
     "__main__": {"core", "machine"},
+    "tune": {"machine", "suite"},
     "launch": {"core", "machine", "parallel"},
     "train": {"core", "machine", "parallel", "config", "experiment", "run", "cli"},
     "evaluate": {"core", "machine", "envs", "scores", "kernel", "config", "experiment", "run", "cli"},
     "record": {"core", "machine", "envs", "config", "experiment", "run", "cli", "viewing"},
     "report": {"core", "machine", "config", "cli", "viewing"},
-    "benchmarks": {"machine", "envs", "policies", "parallel", "learners", "kernel", "config"}
+    "benchmarks": {"core", "machine", "envs", "policies", "parallel", "learners", "kernel", "config"}
     | {"experiment", "cli", "viewing"},
 }
 MOST_ROOMS, MOST_FLOORS, MOST_ARROWS = 22, 8, 100

@@ -6,14 +6,14 @@ import signal
 import socket
 import subprocess
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from selectors import EVENT_READ, DefaultSelector
 from types import FrameType
 from typing import IO
 
 from jaxpg.core.errors import UserError
+from jaxpg.machine.cores import on_cores
 from jaxpg.machine.parent import end_with_parent, find_prctl
 
 POLL_SECONDS = 0.1
@@ -121,7 +121,7 @@ class Children:
           UserError: the system cannot start the process.
         """
         try:
-            with _on_cores(cores):
+            with on_cores(cores):
                 process = subprocess.Popen(
                     command,
                     stdin=subprocess.DEVNULL,
@@ -245,20 +245,6 @@ def _name(number: int) -> str:
     with contextlib.suppress(ValueError):
         return signal.Signals(number).name
     return f"signal {number}"
-
-
-@contextmanager
-def _on_cores(cores: Sequence[int]) -> Iterator[None]:
-    """Restricts this process to some cores, so that a child that starts meanwhile is restricted from the beginning."""
-    if not hasattr(os, "sched_setaffinity"):
-        yield
-        return
-    before = os.sched_getaffinity(0)
-    os.sched_setaffinity(0, cores)
-    try:
-        yield
-    finally:
-        os.sched_setaffinity(0, before)
 
 
 def _end_with_parent() -> Callable[[], None]:

@@ -97,21 +97,53 @@ def videos_of(runs: Sequence[Run]) -> list[VideoCard]:
 
 def page_of(runs: Sequence[Run], sections: Sequence[Section], videos: Sequence[VideoCard]) -> str:
     """Makes the page as HTML. The page contains everything it shows and loads nothing from elsewhere."""
+    games = sorted({run.log.config.env.game for run in runs})
+    return render(
+        title=runs[0].name if len(runs) == 1 else f"{len(runs)} runs of {', '.join(games)}",
+        overview=runs_table(runs),
+        remarks=[(run.name, remark) for run in runs for remark in run.log.remarks],
+        sections=sections,
+        videos=videos,
+        differences=settings_table(runs),
+        configs=[(run.name, dump(run.log.config, run.log.history)) for run in runs],
+    )
+
+
+def render(
+    *,
+    title: str,
+    overview: Table,
+    sections: Sequence[Section],
+    remarks: Sequence[tuple[str, str]] = (),
+    videos: Sequence[VideoCard] = (),
+    differences: Table | None = None,
+    configs: Sequence[tuple[str, str]] = (),
+) -> str:
+    """Makes a page as HTML from its parts.
+
+    Args:
+      title: the title of the page.
+      overview: the first table.
+      sections: charts and tables.
+      remarks: names and sentences about them, under the first table.
+      videos: the videos.
+      differences: the table of settings.
+      configs: names and settings as YAML.
+    """
     script, style = ((PAGE / name).read_text(encoding="utf-8") for name in ("page.js", "page.css"))
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(PAGE), autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True
     )
-    games = sorted({run.log.config.env.game for run in runs})
     return environment.get_template("page.html").render(
-        title=runs[0].name if len(runs) == 1 else f"{len(runs)} runs of {', '.join(games)}",
+        title=title,
         version=__version__,
         made=time.strftime("%Y-%m-%d %H:%M"),
         style=Markup(style),
         script=Markup(script),
         script_hash=f"sha256-{digest}",
-        overview=runs_table(runs),
-        remarks=[(run.name, remark) for run in runs for remark in run.log.remarks],
+        overview=overview,
+        remarks=remarks,
         sections=[{**section._asdict(), "charts": [_drawn(chart) for chart in section.charts]} for section in sections],
         videos=[
             {
@@ -121,8 +153,8 @@ def page_of(runs: Sequence[Run], sections: Sequence[Section], videos: Sequence[V
             }
             for card in videos
         ],
-        differences=settings_table(runs),
-        configs=[(run.name, dump(run.log.config, run.log.history)) for run in runs],
+        differences=differences,
+        configs=configs,
     )
 
 

@@ -101,11 +101,11 @@ def _curves(runs: Sequence[Run], key: str, divisor: float) -> list[Series]:
             for run, x, y in lines
         ]
         if several:
-            series += _mean_of([(x, y) for _, x, y in lines], f"{group[0].group}: mean", color)
+            series += mean_curve([(x, y) for _, x, y in lines], f"{group[0].group}: mean", color)
     return series
 
 
-def _mean_of(lines: Sequence[tuple[np.ndarray, np.ndarray]], name: str, color: int) -> list[Series]:
+def mean_curve(lines: Sequence[tuple[np.ndarray, np.ndarray]], name: str, color: int) -> list[Series]:
     """Makes the line of the mean over several runs, with its interval, as far as all of the runs go."""
     first, last = max(x[0] for x, _ in lines), min(x[-1] for x, _ in lines)
     if first >= last:

@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 
 from jaxpg.core.errors import UserError
-from jaxpg.launch import core_shares, parse_launch
+from jaxpg.launch import parse_launch
+from jaxpg.machine.cores import core_shares
 from jaxpg.parallel.children import Lines, exit_code
 
 CHILD = """
