@@ -4,7 +4,6 @@ import contextlib
 import dataclasses
 import io
 import itertools
-import json
 import os
 import re
 import sys
@@ -14,7 +13,6 @@ from typing import Annotated, Any, ClassVar, TypeVar
 
 import numpy as np
 import tyro
-from tyro.constructors import ConstructorRegistry, PrimitiveConstructorSpec, PrimitiveTypeInfo
 
 from jaxpg.config import (
     RECIPES,
@@ -32,10 +30,10 @@ from jaxpg.config import (
     with_schedule,
 )
 from jaxpg.core.errors import UserError, nearest
+from jaxpg.core.flag_types import FLAG_TYPES
 from jaxpg.core.user_modules import Trust, import_all, resolved
-from jaxpg.core.validation import whole_number
 from jaxpg.envs import kind_of
-from jaxpg.envs.config import EnvConfig, Options
+from jaxpg.envs.config import EnvConfig
 from jaxpg.machine.console import Forgiving, say
 from jaxpg.machine.memory_estimate import check_memory, queued_episodes
 from jaxpg.parallel.processes import DistributedConfig
@@ -306,10 +304,10 @@ def parse(command: str, argv: Sequence[str], default: Arguments, *, is_last: boo
             if not is_last:
                 words = [word for word in words if word not in ("-h", "--help")]
                 read = tyro.cli(
-                    type(default), args=words, default=default, prog=prog, registry=_NUMBERS, return_unknown_args=True
+                    type(default), args=words, default=default, prog=prog, registry=FLAG_TYPES, return_unknown_args=True
                 )
                 return read[0]
-            return tyro.cli(type(default), args=words, default=default, prog=prog, registry=_NUMBERS)
+            return tyro.cli(type(default), args=words, default=default, prog=prog, registry=FLAG_TYPES)
     except SystemExit as end:
         if end.code == 0:  # --help
             raise
@@ -324,47 +322,6 @@ def _with_home(word: str) -> str:
     """
     flag, equals, value = word.partition("=") if word.startswith("--") else ("", "", word)
     return flag + equals + os.path.expanduser(value)
-
-
-_NUMBERS = ConstructorRegistry()
-
-
-@_NUMBERS.primitive_rule
-def _whole_numbers(info: PrimitiveTypeInfo) -> PrimitiveConstructorSpec[int] | None:
-    """Makes integer flags accept whole numbers in other notations, such as 1e6."""
-    if info.type is not int:
-        return None
-    return PrimitiveConstructorSpec(
-        nargs=1,
-        metavar="INT",
-        instance_from_str=lambda words: whole_number(words[0]),
-        is_instance=lambda value: isinstance(value, int) and not isinstance(value, bool),
-        str_from_instance=lambda value: [str(value)],
-    )
-
-
-@_NUMBERS.primitive_rule
-def _json_objects(info: PrimitiveTypeInfo) -> PrimitiveConstructorSpec[Options] | None:
-    """Makes ``env.options`` one flag with a JSON object, because its values may be of any kind."""
-    if info.type != dict[str, Any]:
-        return None
-    return PrimitiveConstructorSpec(
-        nargs=1,
-        metavar="JSON",
-        instance_from_str=lambda words: _json_object(words[0]),
-        is_instance=lambda value: isinstance(value, dict),
-        str_from_instance=lambda value: [json.dumps(value)],
-    )
-
-
-def _json_object(text: str) -> Options:
-    try:
-        value = json.loads(text)
-    except (ValueError, RecursionError):
-        value = None
-    if not isinstance(value, dict):
-        raise ValueError(f'{text!r} is no JSON object such as {{"map_name": "8x8"}}')
-    return value
 
 
 def _one_sentence(box: str, arguments: Any) -> str:

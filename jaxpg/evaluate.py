@@ -18,8 +18,8 @@ from jaxpg.envs.config import EnvConfig
 from jaxpg.envs.seeds import lane_seeds
 from jaxpg.experiment import GREEDY, Actions, Player, build
 from jaxpg.kernel.pieces import Experiment
-from jaxpg.kernel.rollout import play_episodes
 from jaxpg.kernel.trained_policy import TrainedPolicy
+from jaxpg.kernel.whole_episodes import play_episodes
 from jaxpg.machine.command import run_command
 from jaxpg.machine.console import say
 from jaxpg.machine.prepared import CallableModule, prepare_process

@@ -15,7 +15,7 @@ Everything around the loop (noise, outcomes, episodes, the record for a replay, 
 
 import time
 import zlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 
@@ -27,10 +27,8 @@ from jaxpg.core.errors import FaultError, first_line
 from jaxpg.core.types import (
     Answers,
     CompilableEnv,
-    Episodes,
     Experience,
     InJax,
-    Params,
     PolicyFunctions,
     Tape,
     TimeStep,
@@ -41,7 +39,7 @@ from jaxpg.kernel.clock import Clock, Seconds
 from jaxpg.kernel.compiled_rollout import CompiledRollout
 from jaxpg.kernel.jax_rollout import JaxRollout, SavedLanes
 from jaxpg.kernel.outcomes import EpisodeCounter, Outcomes
-from jaxpg.kernel.players import CandidateQueue, FixedPopulation, Players, beginning
+from jaxpg.kernel.players import FixedPopulation, Players
 from jaxpg.machine.console import say
 from jaxpg.policies.observations import Observation, encoded_shape
 
@@ -380,30 +378,3 @@ class Rollout:
             logits=zeros((*shape, self.pools[0].spec.num_actions), jnp.float32),
             value=zeros(shape, jnp.float32),
         )
-
-
-def play_episodes(
-    rollout: Rollout, params: Params, num_games: int, key: jax.Array, ended: Callable[[int], None] = lambda count: None
-) -> Episodes:
-    """Plays exactly K whole episodes with one policy and returns them.
-
-    Every episode that was begun counts. The first K episodes to end would be a biased choice, because short episodes
-    end first.
-
-    Args:
-      rollout: just reset; keeps no tape.
-      params: the policy's weights.
-      num_games: K.
-      key: the actions' randomness.
-      ended: called after each rollout with the number of episodes that ended in it.
-    """
-    games = beginning(np.zeros(num_games, np.int64), rollout.num_lanes, num_groups=1)
-    queue = CandidateQueue(games, lambda ids: jax.tree.map(lambda x: x[None], params))
-    played: list[Episodes] = []
-    while not queue.finished:
-        part_key = jax.random.fold_in(key, len(played))
-        experience, _ = rollout.collect(queue, AGENT_STEPS_PER_LOOK, part_key)
-        episodes = experience.episodes
-        played.append(episodes._replace(step=episodes.step + len(played) * AGENT_STEPS_PER_LOOK))
-        ended(episodes.lane.size)
-    return Episodes(*(np.concatenate(columns) for columns in zip(*played, strict=True)))

@@ -12,7 +12,7 @@ import optax
 
 from jaxpg.core.types import Answers, Outputs, Params, Tape
 from jaxpg.learners.base import Metrics
-from jaxpg.learners.observation_statistics import moments, of_rows
+from jaxpg.learners.observation_statistics import clipped_in_rows, moments, of_rows, share_of
 from jaxpg.learners.reinforce_config import ReinforceConfig
 from jaxpg.learners.statistics import merge
 from jaxpg.learners.targets import Transitions, make_targets
@@ -61,6 +61,8 @@ def make_learn(
         if config.normalize_observations:
             acted = jnp.concatenate([answers.acted, jnp.zeros_like(answers.acted[:1])])
             statistics = merge(statistics, of_rows(observation, tape.observation, acted))
+            counts = clipped_in_rows(observation, state.params, tape.observation, acted)
+            metrics["input_clip_fraction"] = share_of(counts)
             params, weights = params | moments(statistics), params["policy"]
         metrics |= (
             {name: x.sum(0) for name, x in shares.items()} | scheduled | {"weight_norm": optax.tree.norm(weights)}

@@ -50,10 +50,10 @@ def input_clip_fraction(
     """
     normalizer = {name: params[name] for name in ("mean", "std")}
     counts = [
-        _clipped_in_rows(observation, jax.device_put(normalizer, device), *_encoded_and_acted(experience))
+        clipped_in_rows(observation, jax.device_put(normalizer, device), *_encoded_and_acted(experience))
         for device, experience in zip(team.devices, experiences, strict=True)
     ]
-    return _share(team.reduce(_sum_over_devices, counts))
+    return share_of(team.reduce(_sum_over_devices, counts))
 
 
 def _encoded_and_acted(experience: Experience) -> tuple[jax.Array, np.ndarray]:
@@ -90,7 +90,7 @@ def moments(statistics: Statistics) -> dict[str, jax.Array]:
 
 
 @partial(jax.jit, static_argnames="observation")
-def _clipped_in_rows(
+def clipped_in_rows(
     observation: Observation, normalizer: Params, encoded: jax.Array, acted: jax.Array
 ) -> tuple[jax.Array, jax.Array]:
     """Sums the share of clipped inputs over a sample of observations, and counts the observations; ``f32[]`` each."""
@@ -107,7 +107,8 @@ def _clipped_in_rows(
 
 
 @jax.jit
-def _share(counts: tuple[jax.Array, jax.Array]) -> jax.Array:
+def share_of(counts: tuple[jax.Array, jax.Array]) -> jax.Array:
+    """Divides the sum of ``clipped_in_rows`` by the number of observations; 0 where there is none."""
     part, whole = counts
     return part / jnp.maximum(whole, 1)
 

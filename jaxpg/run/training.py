@@ -6,10 +6,9 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
-import jax.numpy as jnp
 
 from jaxpg.config import Config, schedule_progress
 from jaxpg.core.errors import UserError
@@ -22,7 +21,7 @@ from jaxpg.machine.waiting import count_up, said_while_waiting
 from jaxpg.parallel.team import Team
 from jaxpg.run.checkpoint_metadata import Metadata, UnfinishedEpisodes
 from jaxpg.run.checkpoints import Checkpoints
-from jaxpg.run.iteration import play_and_learn
+from jaxpg.run.iteration import all_finite, play_and_learn
 from jaxpg.run.recorder import Recorder
 from jaxpg.run.run_progress import WINDOW_EPISODES, RunProgress
 from jaxpg.run.run_writers import RunWriters
@@ -166,7 +165,7 @@ class Training:
         Raises:
           UserError: a weight is infinite or NaN. Such a state is of no use, and nothing is written.
         """
-        if not _all_finite(self.state):
+        if not all_finite(self.state):
             raise self._not_finite("a weight became infinite or NaN")
         self.team.check_alike(self.state, "learner's state")
         progress, games = self.progress, self._to_replay or self._segments.unfinished()
@@ -399,9 +398,3 @@ class Training:
 def _is_multiple(iteration: int, every: int) -> bool:
     """Whether ``iteration`` is a multiple of ``every``; never where ``every`` is 0."""
     return every > 0 and iteration % every == 0
-
-
-@jax.jit
-def _all_finite(state: Any) -> jax.Array:
-    floats = [x for x in jax.tree.leaves(state) if jnp.issubdtype(x.dtype, jnp.floating)]
-    return jnp.stack([jnp.isfinite(x).all() for x in floats]).all()

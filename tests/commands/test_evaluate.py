@@ -15,7 +15,7 @@ from jaxpg.config import load_run
 from jaxpg.core.errors import UserError
 from jaxpg.evaluate import EvaluateArguments, main
 from jaxpg.experiment import Player, build
-from jaxpg.kernel.rollout import play_episodes
+from jaxpg.kernel.whole_episodes import play_episodes
 from jaxpg.run.saved_run import restore_params
 from tests.runs import games, nobody_reads_stdout
 

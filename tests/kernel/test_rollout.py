@@ -12,7 +12,8 @@ from jaxpg.envs.config import EnvConfig
 from jaxpg.envs.seeds import lane_seeds
 from jaxpg.kernel.act import gumbel_noise, make_act
 from jaxpg.kernel.players import FixedPopulation
-from jaxpg.kernel.rollout import NOT_SENT, Rollout, play_episodes
+from jaxpg.kernel.rollout import NOT_SENT, Rollout
+from jaxpg.kernel.whole_episodes import play_episodes
 from jaxpg.policies.observations import ObservationConfig, make_observation
 from tests.helpers import SMALL, counted_compilations, make_rollout
 

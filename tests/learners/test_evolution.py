@@ -17,7 +17,7 @@ from jaxpg.envs.config import EnvConfig
 from jaxpg.envs.probes import PROBLEMS
 from jaxpg.envs.seeds import lane_seeds
 from jaxpg.experiment import build
-from jaxpg.kernel.rollout import play_episodes
+from jaxpg.kernel.whole_episodes import play_episodes
 from jaxpg.learners.evolution import EvolutionConfig, centred_ranks, make_evolution, weights_of_pairs
 from jaxpg.learners.optimizers import OptimizerConfig
 from jaxpg.parallel.team import Team

@@ -9,7 +9,8 @@ from jaxpg.config import load_recipe
 from jaxpg.envs import make_env
 from jaxpg.envs.seeds import lane_seeds
 from jaxpg.experiment import build
-from jaxpg.kernel.rollout import Rollout, play_episodes
+from jaxpg.kernel.rollout import Rollout
+from jaxpg.kernel.whole_episodes import play_episodes
 from jaxpg.policies.observations import make_observation
 from jaxpg.run.checkpoints import Checkpoints
 from jaxpg.train import main
