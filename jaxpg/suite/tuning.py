@@ -24,6 +24,7 @@ from jaxpg.suite.works import Ended, Processes, Work, make_page, run_until_idle
 REPORTS = 20
 """How often a trial may be pruned: each time its runs have done another twentieth of the budget."""
 SECONDS_BETWEEN_REPORTS = 5.0
+SECONDS_BETWEEN_LINES = 60.0
 MOST_FAULTS = 3
 """How many trials in a row may fail for reasons of the machine before the search ends."""
 MAX_PROCESSES = 256
@@ -222,7 +223,7 @@ class Search:
         self._study, self._processes, self._most, self._workers = study, processes, trials, workers
         self._active: list[RunningTrial] = []
         self._faults = 0  # trials in a row that failed for reasons of the machine
-        self._looked_at = time.monotonic()
+        self._looked_at = self._said_at = time.monotonic()
 
     def run(self, stop: Stop) -> None:
         """Works on trials until the study has enough of them or a signal arrives. Interrupted trials stay running.
@@ -273,6 +274,10 @@ class Search:
             if pruned_at is not None:
                 self._end(trial, f"worse than others after {pruned_at:,} agent steps", "pruned")
         self._fill()
+        if time.monotonic() - self._said_at >= SECONDS_BETWEEN_LINES:
+            self._said_at = time.monotonic()
+            for trial in self._active:
+                self._say_progress(trial)
 
     def _report(self, trial: RunningTrial) -> int | None:
         """Stores the trial's returns that are new; returns the agent steps at which it should be given up, if any.
@@ -295,6 +300,16 @@ class Search:
             if self._study.report(trial, agent_steps, value) and len(trial.over) < len(trial.trainings):
                 return agent_steps
         return None
+
+    def _say_progress(self, trial: RunningTrial) -> None:
+        """Says how far each seed is."""
+        words = []
+        for seed, training in trial.trainings.items():
+            points = training.points()
+            mean = points[-1].return_mean_100 if points else None
+            agent_steps = points[-1].agent_steps if points else 0
+            words.append(f"{seed}:{agent_steps:.0f}:{'-' if mean is None else f'{mean:.4g}'}")
+        say(f"running={trial.number} seeds_agent_steps_returns={','.join(words)}")
 
     def _complete(self, trial: RunningTrial) -> None:
         scores = {seed: self._study.goal.score_of(training.points()) for seed, training in trial.trainings.items()}

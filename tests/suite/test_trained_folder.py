@@ -4,6 +4,7 @@ import ast
 import inspect
 import json
 import textwrap
+import threading
 from dataclasses import replace
 
 import pytest
@@ -90,10 +91,19 @@ def test_a_training_waits_for_an_earlier_one_that_is_still_saving(training, monk
     _leave(training)
     with FileLock(training.folder / lock.LOCK):
         assert "--resume" in training.command(), "the training itself says who holds the lock"
-    free = FileLock(training.folder / lock.LOCK, blocking=False)
-    training.command()
-    free.acquire()
-    free.release()
+    monkeypatch.setattr(trained_folder, "SECONDS_TO_WAIT", 20.0)
+    saving, saved = FileLock(training.folder / lock.LOCK, thread_local=False), []
+    saving.acquire()
+
+    def save() -> None:
+        saved.append(True)
+        saving.release()
+
+    timer = threading.Timer(0.2, save)
+    timer.start()
+    assert "--resume" in training.command()
+    assert saved == [True]
+    timer.join()
 
 
 def test_iterations_are_read_as_far_as_they_can_be(training):

@@ -68,7 +68,8 @@ def test_each_work_takes_its_commands_one_after_another_and_skips_what_is_done(t
 
 
 def test_a_failure_is_the_last_line_of_this_call_and_the_others_go_on(tmp_path):
-    (tmp_path / "bad.log").write_text("jaxpg: an older failure\n")
+    for name in ("bad", "silent"):
+        (tmp_path / f"{name}.log").write_text("jaxpg: an older failure\n")
     processes = Processes(1)
     bad = Steps(tmp_path, "bad", "print('x', flush=True); print('jaxpg: no such game', file=sys.stderr); sys.exit(2)")
     for work in (bad, Steps(tmp_path, "silent", "sys.exit(7)"), Steps(tmp_path, "good", DONE)):
