@@ -9,8 +9,6 @@ from pathlib import Path
 
 import pytest
 
-from jaxpg.machine.xla import use_fast_convolutions
-
 LONGEST_FIRST = [
     *("parallel/test_processes.py", "faults/test_faults.py"),
     *("learners/test_reinforce.py", "envs/test_every_game.py", "commands/test_recipes.py", "commands/test_record.py"),
@@ -27,6 +25,8 @@ if "PYTEST_XDIST_WORKER" not in os.environ:  # workers and subprocesses inherit 
     # small it is. The runs of tests/faults keep theirs as users' do.
     os.environ["JAX_COMPILATION_CACHE_DIR"] = f"{_CACHE.name}/tests"
     os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
+    from jaxpg.machine.xla import use_fast_convolutions  # imports JAX, which reads what was set above
+
     use_fast_convolutions()  # as the commands do
     # As in a terminal: ``nohup`` and a shell's ``&`` let signals be ignored, which every process would inherit.
     signal.signal(signal.SIGHUP, signal.SIG_DFL)

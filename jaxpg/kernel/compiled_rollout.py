@@ -15,6 +15,7 @@ from jax.experimental import io_callback
 
 from jaxpg.core.types import CompilableEnv, Population, RawAnswers, Tape, TimeStep
 from jaxpg.kernel.clock import Clock, Seconds
+from jaxpg.machine.xla import compiled_code_not_kept
 
 AGENT_STEPS_AT_ONCE = 64
 """Agent steps of one call of the program. Between calls Python can see that the emulators still answer."""
@@ -30,9 +31,9 @@ class CompiledRollout:
     """Plays whole rollouts of one policy in all lanes of a pool, as a loop of ``act``, ``send`` and ``recv`` would.
 
     The program holds the address of the pool, so it is valid only until the pool is reset or closed, and every reset
-    compiles a new one. The program is never stored in the cache of compiled code, because JAX does not cache programs
-    with callbacks such as the clock's. The result equals that of the Python loop to the bit, except where XLA rounds
-    differently inside a loop, as it does in convolutions.
+    compiles a new one. So the program is not stored in the cache of compiled code, which would grow with every start.
+    The result equals that of the Python loop to the bit, except where XLA rounds differently inside a loop, as it does
+    in convolutions.
 
     Args:
       act: from ``make_act``.
@@ -91,7 +92,7 @@ class CompiledRollout:
         now = (self._handle, jnp.array(observation), tape, answers)  # a copy of the observation, because it is donated
         for first in range(0, num_agent_steps, AGENT_STEPS_AT_ONCE):
             end = min(first + AGENT_STEPS_AT_ONCE, num_agent_steps)
-            with waiting():
+            with waiting(), compiled_code_not_kept():
                 now = jax.block_until_ready(self._play_rows(population, noise, now, first, end))
         self._handle, newest, tape, answers = now
         steps = self._pool.interpret(jax.device_get(answers))

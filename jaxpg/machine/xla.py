@@ -1,10 +1,13 @@
 """Sets how XLA compiles and where compiled code is kept between processes."""
 
 import errno
+import math
 import os
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import jax
 import platformdirs
@@ -13,6 +16,8 @@ from jaxpg.core.errors import UserError
 from jaxpg.machine.console import say
 
 READ_FLAGS = "from jaxlib import _jax; _jax.CompileOptions()"
+LEAST_SECONDS = "jax_persistent_cache_min_compile_time_secs"
+"""JAX keeps code that took at least so long to compile."""
 CONVOLUTIONS_FLAG = "--xla_cpu_experimental_ynn_fusion_type"
 
 
@@ -35,7 +40,18 @@ def keep_compiled_code() -> None:
         say(f"jaxpg: compiled code is not kept: {folder}: {error.strerror}", error=True)
         return
     jax.config.update("jax_compilation_cache_dir", str(folder))
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)  # there are many small programs
+    jax.config.update(LEAST_SECONDS, 0)  # there are many small programs
+
+
+@contextmanager
+def compiled_code_not_kept() -> Iterator[None]:
+    """Compiles without a trace in the cache, for programs that no other process could use."""
+    least = jax.config.values[LEAST_SECONDS]
+    jax.config.update(LEAST_SECONDS, math.inf)
+    try:
+        yield
+    finally:
+        jax.config.update(LEAST_SECONDS, least)
 
 
 def use_float32() -> None:
