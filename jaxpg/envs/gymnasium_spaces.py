@@ -64,7 +64,7 @@ def layout(env: gymnasium.Env[Any, Any], needs: EmulatorNeeds) -> Layout:
       UserError: the observation needs something else, or jaxpg does not take observations of this kind.
     """
     space = env.observation_space
-    kind, given = _kind(env)
+    kind, given = observation_kind(env)
     if needs.kind != kind:
         raise UserError(
             f"observation.name: {_game(env)} gives {given}, not {needs.kind}; use --observation.name {kind}"
@@ -90,8 +90,8 @@ def _one_hot(numbers: np.ndarray, size: int) -> np.ndarray:
     return (numbers[:, None] == np.arange(size)).astype(np.uint8)
 
 
-def _kind(env: gymnasium.Env[Any, Any]) -> tuple[str, str]:
-    """The name of the observation that suits the environment, and words for what the environment gives.
+def observation_kind(env: gymnasium.Env[Any, Any]) -> tuple[str, str]:
+    """The observation (vector or picture) that suits the environment, and words for what the environment gives.
 
     Raises:
       UserError: jaxpg takes no observations of this kind.
