@@ -17,10 +17,10 @@ import jax
 import numpy as np
 
 from jaxpg.cli import open_recipe
-from jaxpg.core.types import EmulatorNeeds, VectorEnv
 from jaxpg.envs import make_env
 from jaxpg.experiment import build
 from jaxpg.kernel.players import FixedPopulation
+from jaxpg.policies.observations import ObservationConfig, make_observation
 
 AGENT_STEPS = 250
 """Agent steps of each lane between two looks at the clock."""
@@ -77,7 +77,7 @@ def lanes(game: str, num_lanes: int, workers: int) -> Callable[[], None]:
     config = open_recipe(
         {"env": {"game": game, "backend": "gymnasium", "num_lanes": num_lanes, "workers": workers}}
     ).env
-    env: VectorEnv = make_env(config, EmulatorNeeds(kind="vector"), num_lanes)
+    env = make_env(config, make_observation(ObservationConfig(name="vector")).needs, num_lanes)
     env.reset(np.arange(num_lanes))
     env.recv()
     actions = np.random.default_rng(1).integers(env.spec.num_actions, size=(AGENT_STEPS, num_lanes))

@@ -23,9 +23,9 @@ from jaxpg.viewing.filming import Filming, film_checkpoints, film_grid
 
 @dataclasses.dataclass(frozen=True)
 class RecordArguments:
-    """Records videos of whole games that a run's policy plays. The game is in its own colours at true speed; where an
-    environment draws no picture, its numbers are drawn as bars. Beside it
-    stand the actions' probabilities, the value, the score, and what the policy sees. A JSON file has the same numbers.
+    """Records videos of whole games that a run's policy plays. The game is in its own colours at true speed; an
+    environment that draws no picture is shown by its numbers, as bars. Beside it stand the actions' probabilities, the
+    value, the score, and what the policy sees. A JSON file has the same numbers.
     """
 
     POSITIONAL: ClassVar[str] = "run folder"

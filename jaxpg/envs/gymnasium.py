@@ -12,21 +12,10 @@ from jaxpg.core.types import EmulatorNeeds, EnvSpec, TimeStep
 from jaxpg.envs.actions import ActionTable
 from jaxpg.envs.config import EnvConfig
 from jaxpg.envs.gymnasium_group import Answers, LaneGroup, Making, make_lane
-from jaxpg.envs.gymnasium_spaces import kind_of_space, layout, offered_actions
+from jaxpg.envs.gymnasium_spaces import layout, observation_kind, offered_actions
 from jaxpg.envs.gymnasium_workers import Workers
 from jaxpg.envs.pictures import channels_last
 from jaxpg.envs.seeds import check_seeds
-
-
-def kind(config: EnvConfig) -> str:
-    """What the environment shows a policy: vector or picture.
-
-    Raises:
-      UserError: the environment cannot be made, or shows neither.
-    """
-    env, _ = make_lane(Making(config.game, config.options, config.max_episode_agent_steps))
-    with closing(env):
-        return kind_of_space(env)
 
 
 class Gymnasium:
@@ -109,6 +98,17 @@ class Gymnasium:
         if bad.any():
             lane = int(np.argmax(bad))
             raise FaultError(f"{self._game}, lane {lane}: its {what} is not finite: {_short(numbers[lane])}")
+
+
+def kind(config: EnvConfig) -> str:
+    """What the environment is meant to show a policy: vector or picture.
+
+    Raises:
+      UserError: the environment cannot be made, or jaxpg does not take its observations.
+    """
+    env, _ = make_lane(Making(config.game, config.options, config.max_episode_agent_steps))
+    with closing(env):
+        return observation_kind(env)[0]
 
 
 class _Lanes(Protocol):

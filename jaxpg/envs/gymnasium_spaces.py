@@ -63,15 +63,6 @@ def _package(env: gymnasium.Env[Any, Any]) -> str:
     return module.split(".")[2] if module.startswith("gymnasium.envs.") else ""
 
 
-def kind_of_space(env: gymnasium.Env[Any, Any]) -> str:
-    """The name of the observation that suits the environment: vector or picture.
-
-    Raises:
-      UserError: jaxpg takes no observations of this kind.
-    """
-    return _kind(env)[0]
-
-
 def layout(env: gymnasium.Env[Any, Any], needs: EmulatorNeeds) -> Layout:
     """How the environment's observations are laid out for an observation that needs ``needs``.
 
@@ -79,7 +70,7 @@ def layout(env: gymnasium.Env[Any, Any], needs: EmulatorNeeds) -> Layout:
       UserError: the observation needs something else, or jaxpg does not take observations of this kind.
     """
     space = env.observation_space
-    kind, given = _kind(env)
+    kind, given = observation_kind(env)
     if needs.kind != kind:
         raise UserError(
             f"observation.name: {_game(env)} gives {given}, not {needs.kind}; use --observation.name {kind}"
@@ -105,8 +96,8 @@ def _one_hot(numbers: np.ndarray, size: int) -> np.ndarray:
     return (numbers[:, None] == np.arange(size)).astype(np.uint8)
 
 
-def _kind(env: gymnasium.Env[Any, Any]) -> tuple[str, str]:
-    """The name of the observation that suits the environment, and words for what the environment gives.
+def observation_kind(env: gymnasium.Env[Any, Any]) -> tuple[str, str]:
+    """The observation (vector or picture) that suits the environment, and words for what the environment gives.
 
     Raises:
       UserError: jaxpg takes no observations of this kind.

@@ -17,6 +17,7 @@ from jaxpg.core.types import DrawingEnv, EmulatorNeeds, TimeStep, VectorEnv
 from jaxpg.core.user_modules import import_all
 from jaxpg.envs import make_display, make_env
 from jaxpg.envs.config import EnvConfig
+from jaxpg.envs.gymnasium import kind
 from jaxpg.envs.gymnasium_group import LaneGroup, Making
 from jaxpg.kernel.task import Task, check_player, check_resumed
 from jaxpg.policies.observations import ObservationConfig, make_observation
@@ -166,9 +167,11 @@ def test_actions_begin_where_the_environment_says_and_may_be_a_subset() -> None:
     ],
 )
 def test_what_an_environment_may_show(sees: str, needs: EmulatorNeeds, shape: tuple, dtype: type, after_two) -> None:
-    env = _made(_config(sees=sees), needs)
+    env_config = _config(sees=sees)
+    env = _made(env_config, needs)
     steps = _played(env, 2)
     env.close()
+    assert kind(env_config) == needs.kind
     assert (env.spec.observation_shape, env.spec.observation_dtype) == (shape, dtype)
     assert (steps[2].observation.shape, steps[2].observation.dtype) == ((3, *shape), dtype)
     if sees != "vector":
