@@ -9,7 +9,7 @@ from typing import Annotated, ClassVar
 
 import tyro
 
-from jaxpg.cli import parse
+from jaxpg.cli import open_run, parse
 from jaxpg.core.errors import UserError
 from jaxpg.core.user_modules import Trust, import_all, resolved
 from jaxpg.machine.command import run_command
@@ -18,7 +18,7 @@ from jaxpg.machine.durable_files import try_to_write
 from jaxpg.machine.prepared import CallableModule
 from jaxpg.viewing.charts import Chart
 from jaxpg.viewing.report_page import count, page_of, sections_of, videos_of, write_page, write_pngs
-from jaxpg.viewing.run_log import RunLog, read_run
+from jaxpg.viewing.run_log import read_run
 from jaxpg.viewing.views import number_runs
 from jaxpg.viewing.whole_folder import page_of_folder
 
@@ -82,9 +82,9 @@ def _report(asked: Sequence[str], out: Path, charts_folder: Path | None, trust: 
     whole = len(asked) == 1 and page_of_folder(Path(asked[0]))
     if whole:
         return _write_whole(out, charts_folder, *whole)
-    logs, remarks = _read(asked, trust)
+    folders, remarks = _split(asked, trust)
     _try_places(out, charts_folder)
-    runs = number_runs(logs)
+    runs = number_runs([read_run(folder, trust) for folder in folders])
     sections, videos = sections_of(runs), videos_of(runs)
     charts = [chart for section in sections for chart in section.charts]
     charts += [chart for video in videos for chart in video.charts]
@@ -119,11 +119,11 @@ def _try_places(out: Path, charts_folder: Path | None) -> None:
         try_to_write(charts_folder, charts_folder)
 
 
-def _read(folders: Sequence[str], trust: Trust) -> tuple[list[RunLog], list[str]]:
-    """Reads the run folders among the folders and files, which ``runs/*`` may include.
+def _split(folders: Sequence[str], trust: Trust) -> tuple[list[str], list[str]]:
+    """Separates run folders from other folders and files, which ``runs/*`` may include.
 
     Returns:
-      The runs, and a sentence about each folder or file that is not a run.
+      The run folders, and a sentence about each of the others.
 
     Raises:
       UserError: none of the folders is a run.
@@ -131,7 +131,8 @@ def _read(folders: Sequence[str], trust: Trust) -> tuple[list[RunLog], list[str]
     runs, remarks = [], []
     for folder in folders:
         try:
-            runs.append(read_run(folder, trust))
+            open_run(folder, trust.given, trust_imports=trust.everything)
+            runs.append(folder)
         except UserError as error:
             remarks.append(str(error))
     if not runs:

@@ -16,9 +16,12 @@ def page_of_folder(folder: Path) -> tuple[str, list[Chart]] | None:
     Raises:
       UserError: the results cannot be read.
     """
-    name = folder.resolve().name.encode("utf-8", "backslashreplace").decode()
-    if os.path.isfile(folder / SUITE_FILE):
-        return suite_page(read_suite(folder / SUITE_FILE), name)
+    if os.path.isfile(folder / SUITE_FILE):  # unlike Path.is_file, it never raises OSError
+        return suite_page(read_suite(folder / SUITE_FILE), _name(folder))
     if os.path.isfile(folder / STUDY_FILE):
-        return study_page(read_study(folder / STUDY_FILE), name)
+        return study_page(read_study(folder / STUDY_FILE), _name(folder))
     return None
+
+
+def _name(folder: Path) -> str:
+    return folder.resolve().name.encode("utf-8", "backslashreplace").decode()  # the name may be any bytes
