@@ -11,7 +11,7 @@ import numpy as np
 from jaxpg.core.errors import FaultError
 from jaxpg.core.types import MEMBERS, Answers, Experience, InJax, Lanes, Tape
 from jaxpg.kernel.act import gumbel_noise
-from jaxpg.kernel.jax_rollout import NOT_FINITE, Act, are_finite, play_rows
+from jaxpg.kernel.jax_rollout import NOT_FINITE, Act, are_finite, play_lanes
 from jaxpg.kernel.rollout import Rollout
 from jaxpg.learners.base import Learner, Metrics
 
@@ -62,7 +62,7 @@ def make_iteration(
             value=jnp.zeros(shape),
         )
         table = jnp.asarray(pool.actions)
-        tape, lanes, answers = play_rows(act, pool.advance, table, state.params, noise, tape, lanes)
+        tape, lanes, answers = play_lanes(act, pool.advance, table, state.params, noise, tape, lanes)
         _, whole = act(state.params, lanes.observation, noise, tape, num_agent_steps, 0)
         assert whole is not None, "there is a tape"
         by_member = partial(jax.tree.map, lambda x: x.reshape(len(x), members, -1, *x.shape[2:]))

@@ -35,7 +35,7 @@ class JaxRollout:
 
     def __init__(self, act: Act, pool: InJax):
         self._pool = pool
-        self._play = jax.jit(partial(play_rows, act, pool.advance, jnp.asarray(pool.actions)), donate_argnames="tape")
+        self._play = jax.jit(partial(play_lanes, act, pool.advance, jnp.asarray(pool.actions)), donate_argnames="tape")
         self._are_finite = jax.jit(are_finite)
 
     def __call__(
@@ -86,7 +86,7 @@ class JaxRollout:
         counter.restore(np.asarray(saved.episodes))
 
 
-def play_rows(
+def play_lanes(
     act: Act,
     advance: Callable[[Lanes, jax.Array], tuple[Lanes, Answers]],
     table: jax.Array,

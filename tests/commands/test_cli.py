@@ -166,7 +166,6 @@ NEAREST = [
     (["--env.game", "pong"], "env.game: unknown name 'pong'; did you mean 'Pong'?"),
     (["--env.backend", "ale", "--env.game", "Pnog"], "env.game: unknown name 'Pnog'; did you mean 'Pong'?"),
     (["--env.backend", "envpol"], "env.backend: unknown name 'envpol'; did you mean 'envpool'?"),
-    (["--env.backend", "x"], "env.backend: unknown name 'x'; valid names are ale, envpool, gymnasium, probe"),
     (["--policy.name", "mpl"], "policy.name: unknown name 'mpl'; did you mean 'mlp'?"),
     (
         ["--observation.name", "gray_diference"],
@@ -183,6 +182,12 @@ NEAREST = [
 @pytest.mark.parametrize(("argv", "sentence"), NEAREST, ids=lambda x: " ".join(x) if isinstance(x, list) else "")
 def test_an_unknown_name_is_refused_with_the_nearest(argv, sentence, refusal):
     assert refusal(*argv) == sentence
+
+
+def test_a_name_like_no_other_is_refused_with_all_names(refusal):
+    said, _, names = refusal("--env.backend", "x").partition("; valid names are ")
+    assert said == "env.backend: unknown name 'x'"
+    assert {"ale", "envpool", "gymnasium", "gymnax", "probe"} <= set(names.split(", "))
 
 
 WRONG = [

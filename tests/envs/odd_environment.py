@@ -93,5 +93,6 @@ class Odd(gymnasium.Env):
         return np.full(space.shape, self._count, space.dtype)
 
 
-gymnasium.register("Odd-v0", Odd)
-gymnasium.register("Short-v0", Odd, max_episode_steps=4, kwargs={"size": 3})
+if "Odd-v0" not in gymnasium.registry:  # pytest imports this file, too, to look for doctests
+    gymnasium.register("Odd-v0", Odd)
+    gymnasium.register("Short-v0", Odd, max_episode_steps=4, kwargs={"size": 3})
