@@ -41,7 +41,7 @@ MAY_IMPORT = {
     "evaluate": {"core", "machine", "envs", "scores", "kernel", "config", "experiment", "run", "cli"},
     "record": {"core", "machine", "envs", "kernel", "config", "experiment", "run", "cli", "viewing"},
     "report": {"core", "machine", "config", "cli", "viewing"},
-    "benchmarks": {"machine", "envs", "policies", "parallel", "learners", "kernel", "config"}
+    "benchmarks": {"core", "machine", "envs", "policies", "parallel", "learners", "kernel", "config"}
     | {"experiment", "cli", "viewing"},
 }
 MOST_ROOMS, MOST_FLOORS, MOST_ARROWS = 22, 8, 100
