@@ -276,9 +276,10 @@ def _display(arguments: RecordArguments) -> Iterator[VectorEnv | None]:
 
 def _moves(experiment: Experiment, played: PlayedEpisode, seed: int) -> Moves:
     """What is needed to show an episode. Observations are kept only where they may have to be drawn."""
-    kept = played.encoded if experiment.observation.needs.kind in ("vector", "picture") else played.encoded[:0]
-    seen = np.asarray(jax.vmap(experiment.observation.decode)(jnp.asarray(kept)))
-    return Moves(seed, played.actions, played.rewards, seen)
+    moves = Moves(seed, played.actions, played.rewards)
+    if experiment.observation.needs.kind not in ("vector", "picture"):
+        return moves
+    return moves._replace(observations=np.asarray(jax.vmap(experiment.observation.decode)(jnp.asarray(played.encoded))))
 
 
 def _title(arguments: RecordArguments, iteration: int, game: int) -> str:

@@ -41,7 +41,7 @@ class Moves(NamedTuple):
     seed: int  # seed of the recording
     actions: np.ndarray  # i32[T]
     rewards: np.ndarray  # f32[T], for checking that the second episode is the same as the first
-    observations: np.ndarray  # [T, ...], the policy's inputs, which are drawn where the game has no picture
+    observations: np.ndarray | None = None  # [T, ...], the policy's inputs, which are drawn where there is no picture
 
 
 def play(experiment: Experiment, params: Params, seed: int) -> PlayedEpisode:
@@ -90,6 +90,7 @@ def frames_of_agent_steps(display: VectorEnv | None, moves: Moves, frame_skip: i
       UserError: the rewards show that this is not the same episode.
     """
     if display is None:
+        assert moves.observations is not None, "something must be shown"
         yield from drawn_frames(moves.observations)
         return
     display.reset(lane_seeds(moves.seed, SEGMENT, 1))

@@ -124,6 +124,16 @@ def test_each_checkpoint_has_a_video_of_its_own(folders: dict[str, Path], capsys
     assert said[2] == f"jaxpg: 2.7 s of video in {videos / '2.mp4'}"
 
 
+def test_the_observation_is_drawn_where_there_is_no_picture(folders: dict[str, Path], tmp_path: Path) -> None:
+    out = tmp_path / "cartpole.mp4"
+    _record(folders["cartpole"], "--out", out)
+    trace = json.loads(out.with_suffix(".json").read_text())
+    frames = _frames(out)
+    assert len(frames) == 4 * len(trace["games"][0]["rewards"])
+    first, last = frames[0][:, : GAME_SIZE[0]].astype(int), frames[-1][:, : GAME_SIZE[0]].astype(int)
+    assert np.abs(first - last).max() > 100
+
+
 @pytest.mark.parametrize(("name", "greedy"), [("gray", True), ("ram", False)])
 def test_the_trace_beside_a_video_has_the_game_that_was_played(
     folders: dict[str, Path], name: str, greedy: bool, tmp_path: Path
@@ -210,7 +220,7 @@ def test_a_mistake_is_one_sentence_and_leaves_nothing(
     (folders["ram"] / "folder.mp4").mkdir(exist_ok=True)
     monkeypatch.setattr(record_module, "play", None)  # all is noticed before a game is played
     before = set(folders["ram"].rglob("*"))
-    names = {"RUN": str(folders["ram"]), "CARTPOLE": str(folders["cartpole"])}
+    names = {"RUN": str(folders["ram"])}
     _record(*(names.get(part, part) for part in argv), code=2)
     said = capsys.readouterr().err
     assert message in said
