@@ -2,6 +2,7 @@
 
   python benchmarks/contestant.py training configs/atari.yaml --policy.name nature
   python benchmarks/contestant.py population 16 configs/pong_reinforce.yaml
+  python benchmarks/contestant.py members 8 cartpole --env.backend gymnax
 
 The process first writes one line of JSON about itself. Each line of standard input is a number of seconds. The process
 works for that long and answers with one line of JSON: the work done and the peak memory so far, of the process and, on
@@ -23,10 +24,14 @@ from floor import bytes_per_agent_step, matmul_rate, operations_per_agent_step, 
 
 from jaxpg.cli import parse_train
 from jaxpg.config import Config
+from jaxpg.core.types import InJax
+from jaxpg.envs import make_env
 from jaxpg.envs.games import rom_ids_by_game
 from jaxpg.envs.seeds import lane_seeds
 from jaxpg.envs.threads import affinity_offset
 from jaxpg.experiment import build
+from jaxpg.kernel.act import make_act
+from jaxpg.kernel.jax_iteration import make_iteration
 from jaxpg.kernel.players import FixedPopulation
 from jaxpg.kernel.rollout import Rollout
 from jaxpg.machine.malloc import keep_freed_memory
@@ -41,7 +46,8 @@ def main() -> None:
     keep_freed_memory()
     use_fast_convolutions()
     kind, *argv = sys.argv[1:]
-    make = partial(_population, int(argv.pop(0))) if kind == "population" else KINDS[kind]
+    several = {"population": _population, "members": _members}
+    make = partial(several[kind], int(argv.pop(0))) if kind in several else KINDS[kind]
     facts, turn = make(parse_train(argv).config)
     device = jax.devices()[0]
     facts |= {"platform": device.platform, "device": device.device_kind}
@@ -140,6 +146,11 @@ def _training(config: Config) -> tuple[dict[str, Any], Turn]:
         start, iterations = time.perf_counter(), 0
         phases = {"emulate": 0.0, "act": 0.0, "learn": 0.0}
         while not iterations or time.perf_counter() - start < seconds:
+            if experiment.whole_iterations:
+                key = jax.random.fold_in(act_key, iteration)
+                state, _, _ = experiment.whole_iterations(state, key, 0.0)
+                iteration, iterations = iteration + 1, iterations + 1
+                continue
             population = experiment.learner.ask(state, jnp.zeros(1, jnp.int32))
             players = FixedPopulation(population, config.env.num_lanes)
             key = jax.random.fold_in(act_key, iteration)
@@ -189,6 +200,37 @@ def _population(num_members: int, config: Config) -> tuple[dict[str, Any], Turn]
 
     turn(0.0)  # compiles
     return facts, turn
+
+
+def _members(num_members: int, config: Config) -> tuple[dict[str, Any], Turn]:
+    """P members on environments in JAX, each with lanes and a state of its own, trained as one program."""
+    experiment = build(config)
+    one = experiment.rollout
+    pool = make_env(config.env, experiment.observation.needs, num_members * one.num_lanes)
+    assert isinstance(pool, InJax)
+    act = make_act(experiment.policy, experiment.observation, pool.spec.axes, pool.num_lanes)
+    steps = experiment.rollout_agent_steps
+    iterate = jax.jit(make_iteration(act, pool, experiment.learner, one.encoded, steps), donate_argnums=(0, 1))
+    keys = jax.random.split(jax.random.key(0), num_members)
+    state = jax.jit(jax.vmap(lambda key: experiment.learner.init(key, experiment.policy.init(key))))(keys)
+    pool.reset(lane_seeds(1, 0, pool.num_lanes))
+    lanes, iteration = pool.lanes, 0
+    scheduled = {name: jnp.full(num_members, value) for name, value in experiment.learner.scheduled(0.0).items()}
+
+    def turn(seconds: float) -> dict[str, float]:
+        nonlocal state, lanes, iteration
+        start, agent_steps = time.perf_counter(), 0
+        while not agent_steps or time.perf_counter() - start < seconds:
+            folded = jax.vmap(jax.random.fold_in, in_axes=(0, None))(keys, iteration)
+            iterated = iterate(state, lanes, folded, scheduled)
+            state, lanes = iterated.state, iterated.lanes
+            jax.device_get((iterated.answers, iterated.metrics))
+            agent_steps += steps * pool.num_lanes
+            iteration += 1
+        return {"agent_steps": agent_steps, "seconds": time.perf_counter() - start}
+
+    turn(0.0)  # compiles
+    return {}, turn
 
 
 KINDS = {"machine": _machine, "raw_envpool": _raw_envpool, "raw_ale": _raw_ale, "training": _training}

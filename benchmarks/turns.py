@@ -28,8 +28,8 @@ PHASES = ("emulate", "act", "learn", "other")
 class Contestant:
     """A process that runs ``contestant.py``, or another script with the same protocol, and works when told to."""
 
-    def __init__(self, kind: str, argv: list[str], script: str = "contestant.py"):
-        command = [sys.executable, str(Path(__file__).parent / script), kind, *argv]
+    def __init__(self, kind: str, argv: list[str], script: str = "contestant.py", python: str = sys.executable):
+        command = [python, str(Path(__file__).parent / script), kind, *argv]
         self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         self.facts: dict[str, Any] = self._read()
 
