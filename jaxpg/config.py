@@ -18,6 +18,7 @@ from pydantic import Field, TypeAdapter, ValidationError
 from ruamel.yaml import YAML
 
 from jaxpg.core.errors import UserError, nearest
+from jaxpg.core.run_config import RunConfig
 from jaxpg.core.strict_yaml import odd_place, position, read_yaml
 from jaxpg.core.user_modules import NOBODY, Trust, import_trusted, resolved
 from jaxpg.core.validation import STRICT, NonNegativeFloat, NonNegativeInt, PositiveInt, with_whole_numbers
@@ -29,42 +30,6 @@ from jaxpg.learners.registry import LEARNERS
 from jaxpg.learners.reinforce_config import ReinforceConfig
 from jaxpg.policies.networks import PolicyConfig
 from jaxpg.policies.observations import ObservationConfig
-
-
-@dataclass(frozen=True, kw_only=True)
-class RunConfig:
-    """The run's folder, learner and seed, and when the run ends."""
-
-    __pydantic_config__ = STRICT
-
-    dir: str = ""
-    """Run folder; empty for a new folder under runs/."""
-    learner: str = "reinforce"
-    """The learner: reinforce, random_search, evolution, or one that you registered. The section of that name holds the
-    learner's settings."""
-    seed: Annotated[int, Field(ge=0, lt=2**31)] = 1
-    """Seed of all randomness. A run is a function of its configuration and this number."""
-    budget_agent_steps: Annotated[int, Field(ge=1, le=2**53)] = 2_500_000
-    """Agent steps over all lanes after which the run ends."""
-    schedule_agent_steps: Annotated[int, Field(ge=0, le=2**53)] = 0
-    """Agent steps that the schedules of learning rate and entropy bonus span. 0 stands for the budget with which the
-    run begins; config.yaml stores that number, so that a larger budget on resume does not stretch the schedules. After
-    that many agent steps the run continues with the schedules' final values."""
-    budget_episodes: NonNegativeInt = 0
-    """Games over all lanes after which the run ends; 0 for no limit."""
-    budget_seconds: NonNegativeFloat = 0.0
-    """Seconds of training after which the run ends; 0 for no limit."""
-    target_return: float | None = None
-    """Mean return of the last 100 games at which the run ends early."""
-    lane_groups: NonNegativeInt = 0
-    """Groups of lanes in search and evolution, each of which plays its own candidates; 0 for one group per device. The
-    games stay the same for every number of devices that divides the number of groups."""
-    writers: tuple[str, ...] = ("tensorboard",)
-    """Further outputs for metrics and episodes, besides metrics.jsonl and episodes.csv: tensorboard, or a writer of
-    your own."""
-    record_every: NonNegativeInt = 0
-    """Iterations between two recorded games; 0 records nothing. A recording keeps a checkpoint for good and puts a
-    video into videos/; a process of the lowest priority makes the video while the training goes on."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -43,6 +43,8 @@ class EvaluateArguments:
     """Run folder; the result is added to its evaluation.json."""
     checkpoint: str = "latest"
     """Iteration of a checkpoint, latest, or best (highest mean return of the last 100 games of training)."""
+    member: int | None = None
+    """Member of a population, from 0; without it the best one."""
     episodes: int = 100
     """Whole games to play. Every game that was begun counts, so that short games have no advantage."""
     actions: Actions = "trained"
@@ -61,6 +63,7 @@ def evaluate(
     episodes: int = 100,
     *,
     checkpoint: str | int = "latest",
+    member: int | None = None,
     actions: Actions = "trained",
     seed: int = 0,
     env: Mapping[str, Any] | None = None,
@@ -74,6 +77,7 @@ def evaluate(
       episodes: how many episodes to play. Every episode that was begun counts, so that short episodes have no
         advantage.
       checkpoint: an iteration, ``"latest"``, or ``"best"``.
+      member: whose policy, in a population, from 0; None for the best member's.
       actions: how actions are chosen: ``"sampled"`` from the policy, ``"greedy"`` (the most probable one), or
         ``"trained"`` (as in training).
       seed: the episodes are a function of this number, the policy, the number of lanes and the other settings of env.
@@ -93,13 +97,25 @@ def evaluate(
     config = open_run(run, imports, trust_imports=trust_imports)
     changed = with_overrides(config, {f"env.{name}": value for name, value in (env or {}).items()})
     check_games(episodes, seed)
-    return _evaluate(Path(run), config, changed.env, str(checkpoint), episodes, actions, seed)
+    return _evaluate(
+        EvaluateArguments(
+            run=str(run),
+            checkpoint=str(checkpoint),
+            member=member,
+            episodes=episodes,
+            actions=actions,
+            seed=seed,
+            env=changed.env,
+        ),
+        config,
+    )
 
 
 def load_policy(
     run: str | Path,
     checkpoint: str | int = "latest",
     *,
+    member: int | None = None,
     imports: Sequence[str] = (),
     trust_imports: bool = False,
 ) -> TrainedPolicy:
@@ -108,6 +124,7 @@ def load_policy(
     Args:
       run: the run folder.
       checkpoint: an iteration, ``"latest"``, or ``"best"``.
+      member: whose policy, in a population, from 0; None for the best member's.
       imports: modules and files to import first, because they register what the run uses.
       trust_imports: whether to import the modules that the run folder names, which runs their code.
 
@@ -121,7 +138,7 @@ def load_policy(
     prepare_process()
     experiment = build(config, Player(config.env))
     try:
-        params, iteration = restore_params(Path(run), experiment, str(checkpoint))
+        params, iteration, _ = restore_params(Path(run), experiment, str(checkpoint), member)
         return TrainedPolicy(experiment, params, iteration)
     finally:
         experiment.fleet.close()
@@ -129,24 +146,23 @@ def load_policy(
 
 def command(argv: Sequence[str]) -> int:
     """Runs the command and returns its exit code, 0."""
-    asked, config = parse_play("evaluate", argv, EvaluateArguments())
-    _evaluate(Path(asked.run), config, asked.env, asked.checkpoint, asked.episodes, asked.actions, asked.seed)
+    _evaluate(*parse_play("evaluate", argv, EvaluateArguments()))
     return 0
 
 
-def _evaluate(
-    folder: Path, config: Config, env: EnvConfig, checkpoint: str, episodes: int, actions: Actions, seed: int
-) -> Evaluation:
-    env = dataclasses.replace(env, num_lanes=min(env.num_lanes, episodes))
+def _evaluate(asked: EvaluateArguments, config: Config) -> Evaluation:
+    folder, episodes, seed = Path(asked.run), asked.episodes, asked.seed
+    env = dataclasses.replace(asked.env, num_lanes=min(asked.env.num_lanes, episodes))
     prepare_process()
-    experiment = build(config, Player(env, GREEDY[actions]))
-    params, iteration = restore_params(folder, experiment, checkpoint)
+    experiment = build(config, Player(env, GREEDY[asked.actions]))
+    params, iteration, member = restore_params(folder, experiment, asked.checkpoint, asked.member)
     results = folder / "evaluation.json"
     with only_writer(results):  # raises before the episodes are played if the file is damaged or cannot be written
         read_evaluations(results)
     chosen = "greedy" if experiment.rollout.greedy else "sampled"
+    whose = "" if member is None else f", member {member}"
     say(
-        f"jaxpg: {folder}, checkpoint {iteration}: {episodes} games of {env.game} on {env.backend}, "
+        f"jaxpg: {folder}, checkpoint {iteration}{whose}: {episodes} games of {env.game} on {env.backend}, "
         f"{chosen} actions, {env.num_lanes} lanes"
     )
     for remark in experiment.remarks:
@@ -162,6 +178,7 @@ def _evaluate(
     )
     evaluation = Evaluation(
         checkpoint=iteration,
+        member=member,
         actions=chosen,
         seed=seed,
         env=dataclasses.asdict(env),

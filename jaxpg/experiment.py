@@ -4,14 +4,16 @@ import dataclasses
 import math
 import os
 import sys
+from collections.abc import Callable, Sequence
 from contextlib import closing
 from typing import Any, Literal, NamedTuple
 
 import jax
 
-from jaxpg.config import Config, own_section
+from jaxpg.config import Config, own_section, with_overrides
 from jaxpg.core.errors import UserError
 from jaxpg.core.registry import Registry
+from jaxpg.core.run_config import MOST_MEMBERS, Member, members_of
 from jaxpg.core.types import EmulatorNeeds, EnvSpec, PolicyFunctions
 from jaxpg.core.user_modules import own_code
 from jaxpg.envs import footprint, make_env
@@ -21,7 +23,7 @@ from jaxpg.kernel.jax_iteration import WholeIterations
 from jaxpg.kernel.pieces import Experiment
 from jaxpg.kernel.rollout import AGENT_STEPS_PER_LOOK, Rollout
 from jaxpg.kernel.task import Task
-from jaxpg.learners.base import Ingredients, Learner, LearnerKind, Sizes
+from jaxpg.learners.base import Ingredients, Learner, LearnerKind, Metrics, Sizes
 from jaxpg.learners.registry import LEARNERS
 from jaxpg.machine import memory_estimate
 from jaxpg.machine.limits import usable_cores
@@ -61,12 +63,19 @@ def build(config: Config, player: Player | None = None, team: Team | None = None
     """
     team, kind, learns = team or Team.alone(), LEARNERS[config.run.learner], player is None
     config, remarks = _for_training(kind, config, team) if player is None else (_for_playing(kind, config, player), [])
+    members = _members(kind, config, team) if learns else ()
     observation = make_observation(config.observation)
     env = _with_usable_cores(config.env)
     num_lanes = env.num_lanes // team.num_devices
     spec = _spec(env, observation.needs)
     policy = _policy(kind, config, input_shape(observation, spec), spec.num_actions)
-    learner = _learner(kind, config, policy, observation, input_shape(observation, spec), team)
+    shape = input_shape(observation, spec)
+    learner = _learner(kind, config, policy, observation, shape, team)
+    if members and not spec.in_jax:
+        raise UserError(
+            f"run.population: side by side train only environments in JAX, and {env.backend} plays {env.game} on the "
+            "host; use env.backend gymnax or your own in JAX, or start a run for each seed"
+        )
     num_pools = 1 if spec.in_jax else _num_pools(env, num_lanes, learns=learns)
     footprint.check_threads(env, num_pools * len(team.devices), num_lanes // num_pools)
     keeps_tape = player.keeps_tape if player else learner.keeps_tape
@@ -83,10 +92,10 @@ def build(config: Config, player: Player | None = None, team: Team | None = None
         keeps_tape=keeps_tape,
         rollout_agent_steps=rollout_agent_steps,
     )
-    memory_estimate.check_memory(parts)
+    memory_estimate.check_memory(_of_members(parts, len(members)) if members else parts)
     rollouts = [
         Rollout(
-            [make_env(env, observation.needs, num_lanes // num_pools) for _ in range(num_pools)],
+            [make_env(env, observation.needs, max(len(members), 1) * num_lanes // num_pools) for _ in range(num_pools)],
             policy,
             observation,
             keeps_tape=keeps_tape,
@@ -107,13 +116,77 @@ def build(config: Config, player: Player | None = None, team: Team | None = None
         rollout_agent_steps=rollout_agent_steps,
         lane_groups=config.run.lane_groups or team.num_devices,
         task=Task.of(env, config.observation, observation.needs, spec),
-        whole_iterations=WholeIterations(rollouts[0], learner, rollout_agent_steps) if whole else None,
+        whole_iterations=WholeIterations(
+            rollouts[0],
+            learner,
+            rollout_agent_steps,
+            _scheduled_of_each(
+                members, lambda member: _learner(kind, _own(config, member), policy, observation, shape, team)
+            ),
+        )
+        if whole
+        else None,
+        members=members,
         remarks=(
             *remarks,
             *(_without_effect(config, observation.needs) if learns else []),
             *filter(None, [spec.remark]),
         ),
     )
+
+
+def _members(kind: LearnerKind[Any], config: Config, team: Team) -> tuple[Member, ...]:
+    """The members of the population that the settings ask for; empty for a single training.
+
+    Raises:
+      UserError: a rule for populations is broken.
+    """
+    run, members = config.run, members_of(config.run)
+    key = "run.sweep" if run.sweep else "run.population"
+    if not run.sweep and len(members) == 1:
+        return ()
+    if not kind.sweepable:
+        able = ", ".join(name for name, other in LEARNERS.items() if other.sweepable)
+        raise UserError(f"{key}: is for gradient learners ({able}), and {run.learner} has candidates of its own")
+    if odd := [name for name in run.sweep if name not in kind.sweepable]:
+        raise UserError(
+            f"run.sweep: {odd[0]} cannot differ between members of one program; those that can are "
+            f"{', '.join(kind.sweepable)}; start a run for each value of another"
+        )
+    if not 1 < len(members) <= MOST_MEMBERS:
+        raise UserError(f"{key}: from 2 to {MOST_MEMBERS} members, not {len(members)}")
+    if team.num_devices > 1:
+        raise UserError(f"{key}: members train side by side on one device, not {team.num_devices}")
+    if members[-1].seed >= 2**31:
+        raise UserError(f"run.seed: the last member has the seed {members[-1].seed}, and the largest is {2**31 - 1}")
+    return tuple(members)
+
+
+def _own(config: Config, member: Member) -> Config:
+    """The configuration of a member, without its seed. Raises UserError where a number does not fit its setting."""
+    return with_overrides(config, member.settings) if member.settings else config
+
+
+def _scheduled_of_each(
+    members: Sequence[Member], learner_of: Callable[[Member], Learner]
+) -> list[Callable[[float], Metrics]]:
+    """``Learner.scheduled`` of each member, with its other numbers from ``run.sweep``."""
+
+    def scheduled_of(member: Member) -> Callable[[float], Metrics]:
+        scheduled = learner_of(member).scheduled
+        fixed = {key.split(".")[-1]: number for key, number in member.settings.items()}
+        return lambda progress: fixed | scheduled(progress)
+
+    known = {tuple(member.settings.values()): member for member in members}
+    made = {settings: scheduled_of(member) for settings, member in known.items()}
+    return [made[tuple(member.settings.values())] for member in members]
+
+
+def _of_members(parts: Sequence[Part], number: int) -> list[Part]:
+    """The memory of all members, from that of one."""
+    return [
+        Part("run.population", f"{part.what}, for each of {number} members", number * part.num_bytes) for part in parts
+    ]
 
 
 def _without_effect(config: Config, needs: EmulatorNeeds) -> list[str]:

@@ -33,6 +33,8 @@ class RecordArguments:
     """Run folder."""
     checkpoint: tuple[str, ...] = ("latest",)
     """Checkpoints to record, each in its own video: iterations, latest, or best."""
+    member: int | None = None
+    """Member of a population, from 0; without it the best one of each checkpoint."""
     grid: bool = False
     """Show all checkpoints side by side in one video, with nothing but the games' scores."""
     episodes: int = 1
@@ -54,6 +56,7 @@ def record(
     run: str | Path,
     *,
     checkpoint: str | int | Sequence[str | int] = "latest",
+    member: int | None = None,
     episodes: int = 1,
     grid: bool = False,
     out: str | Path = "",
@@ -68,6 +71,7 @@ def record(
     Args:
       run: the run folder.
       checkpoint: an iteration, ``"latest"`` or ``"best"``, or several of these. Each checkpoint gets its own video.
+      member: whose policy, in a population, from 0; None for the best member's of each checkpoint.
       episodes: how many whole episodes a video shows.
       grid: whether to show all checkpoints side by side in one video instead.
       out: an MP4 file. With several videos, their names begin with its name. Empty for ``videos/`` in the run folder.
@@ -93,6 +97,7 @@ def record(
     arguments = RecordArguments(
         run=str(run),
         checkpoint=tuple(map(str, several)),
+        member=member,
         grid=grid,
         episodes=episodes,
         out=str(out),
@@ -112,17 +117,20 @@ def command(argv: Sequence[str]) -> int:
 def _record(arguments: RecordArguments, config: Config) -> list[Path]:
     prepare_process()
     experiment = build(config, Player(arguments.env, GREEDY[arguments.actions], keeps_tape=True))
-    chosen = [restore_params(Path(arguments.run), experiment, which) for which in arguments.checkpoint]
-    restored = {iteration: params for params, iteration in chosen}  # the latest and the best may be the same
+    folder = Path(arguments.run)
+    chosen = [restore_params(folder, experiment, which, arguments.member) for which in arguments.checkpoint]
+    restored = {one.iteration: one.params for one in chosen}  # the latest and the best may be the same
     for remark in experiment.remarks:
         say(f"jaxpg: {remark}")
-    filming = Filming(config, arguments.env, experiment, arguments.episodes, arguments.seed)
+    members = {one.iteration: one.member for one in chosen}
+    filming = Filming(config, arguments.env, experiment, arguments.episodes, arguments.seed, members)
     if arguments.grid:
         paths = [_path(arguments, "grid", alone=True)]
         film_grid(filming, restored, paths[0])
     else:
         alone = len(arguments.checkpoint) == 1
-        paths_by_iteration = {iteration: _path(arguments, str(iteration), alone=alone) for iteration in restored}
+        whose = "" if arguments.member is None else f"-member{arguments.member}"
+        paths_by_iteration = {iteration: _path(arguments, f"{iteration}{whose}", alone=alone) for iteration in restored}
         film_checkpoints(filming, restored, paths_by_iteration)
         paths = list(paths_by_iteration.values())
     experiment.rollout.close()

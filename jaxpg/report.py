@@ -17,6 +17,7 @@ from jaxpg.machine.console import say
 from jaxpg.machine.durable_files import try_to_write
 from jaxpg.machine.prepared import CallableModule
 from jaxpg.viewing.charts import Chart
+from jaxpg.viewing.member_logs import by_member
 from jaxpg.viewing.report_page import count, page_of, sections_of, videos_of, write_page, write_pngs
 from jaxpg.viewing.run_log import read_run
 from jaxpg.viewing.views import number_runs
@@ -84,7 +85,7 @@ def _report(asked: Sequence[str], out: Path, charts_folder: Path | None, trust: 
         return _write_whole(out, charts_folder, *whole)
     folders, remarks = _split(asked, trust)
     _try_places(out, charts_folder)
-    runs = number_runs([read_run(folder, trust) for folder in folders])
+    runs = number_runs([log for folder in folders for log in by_member(read_run(folder, trust))])
     sections, videos = sections_of(runs), videos_of(runs)
     charts = [chart for section in sections for chart in section.charts]
     charts += [chart for video in videos for chart in video.charts]

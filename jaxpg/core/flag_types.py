@@ -5,6 +5,7 @@ from typing import Any
 
 from tyro.constructors import ConstructorRegistry, PrimitiveConstructorSpec, PrimitiveTypeInfo
 
+from jaxpg.core.run_config import Sweep
 from jaxpg.core.validation import whole_number
 
 FLAG_TYPES = ConstructorRegistry()
@@ -27,8 +28,8 @@ def _whole_numbers(info: PrimitiveTypeInfo) -> PrimitiveConstructorSpec[int] | N
 
 @FLAG_TYPES.primitive_rule
 def _json_objects(info: PrimitiveTypeInfo) -> PrimitiveConstructorSpec[dict[str, Any]] | None:
-    """Makes ``env.options`` one flag with a JSON object, because its values may be of any kind."""
-    if info.type != dict[str, Any]:
+    """Makes ``env.options`` and ``run.sweep`` one flag with a JSON object each."""
+    if info.type not in (dict[str, Any], Sweep):
         return None
     return PrimitiveConstructorSpec(
         nargs=1,

@@ -1,6 +1,6 @@
 """Whole iterations as one program: P members play a rollout of environments in JAX, and each learns from its own."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -93,7 +93,7 @@ def _by_members(learn: Callable[..., tuple[Any, Metrics]]) -> Callable[..., tupl
 
 
 class WholeIterations:
-    """Trains one member in all lanes of a rollout, an iteration a call, each as one program.
+    """Trains one member in all lanes of a rollout, or a population, an iteration a call, each as one program.
 
     The state is not donated: where the environment fails, the state before the iteration is saved.
 
@@ -101,12 +101,20 @@ class WholeIterations:
       rollout: plays a single pool of an environment in JAX.
       learner: has ``learn``.
       num_agent_steps: T.
+      members: ``Learner.scheduled`` of each member of a population; empty for one member, whose state has no axis P.
     """
 
-    def __init__(self, rollout: Rollout, learner: Learner, num_agent_steps: int):
+    def __init__(
+        self,
+        rollout: Rollout,
+        learner: Learner,
+        num_agent_steps: int,
+        members: Sequence[Callable[[float], Metrics]] = (),
+    ):
         (pool,) = rollout.pools
         assert isinstance(pool, InJax)
-        self._rollout, self._pool, self._scheduled = rollout, pool, learner.scheduled
+        self._rollout, self._pool = rollout, pool
+        self._members, self._alone = members, learner.scheduled
         iterate = make_iteration(rollout.act, pool, learner, rollout.encoded, num_agent_steps)
 
         @jax.jit
@@ -116,23 +124,23 @@ class WholeIterations:
             alone = partial(jax.tree.map, lambda x: x[0])
             return iterated._replace(state=alone(iterated.state), metrics=alone(iterated.metrics))
 
-        self._iterate = iterate_one
+        self._iterate = jax.jit(iterate) if members else iterate_one
 
     def __call__(self, state: Any, key: jax.Array, progress: float) -> tuple[Any, Experience, Metrics]:
         """Plays T agent steps and learns from them.
 
         Args:
-          state: the learner's state.
-          key: the actions' randomness.
+          state: the learner's state; in a population every leaf has the leading axis P.
+          key: the actions' randomness; in a population one key for each member.
           progress: the share of the schedules that is over.
 
         Returns:
-          The new state, the experience without a tape, and the metrics on the host.
+          The new state, the experience without a tape, and the metrics on the host, in a population ``[P]`` each.
 
         Raises:
           FaultError: the environment gave a number that is infinite or NaN. The lanes stay where they were.
         """
-        scheduled = {name: np.float32(value) for name, value in self._scheduled(progress).items()}
+        scheduled = self._scheduled(progress)
         with jax.default_device(self._rollout.device):
             iterated = self._iterate(state, self._pool.lanes, key, scheduled)
             with self._rollout.waiting():
@@ -141,3 +149,10 @@ class WholeIterations:
             raise FaultError(NOT_FINITE)
         self._pool.lanes = iterated.lanes
         return iterated.state, self._rollout.counted(answers), metrics
+
+    def _scheduled(self, progress: float) -> Metrics:
+        """What ``iterate`` takes: a number for each setting, or in a population one for each member."""
+        each = [scheduled(progress) for scheduled in self._members]
+        if not each:
+            return {name: np.float32(value) for name, value in self._alone(progress).items()}
+        return {name: np.array([own[name] for own in each], np.float32) for name in each[0]}

@@ -2,6 +2,7 @@
 
 from typing import NamedTuple
 
+from jaxpg.core.run_config import Member
 from jaxpg.core.types import PolicyFunctions
 from jaxpg.kernel.fleet import Fleet
 from jaxpg.kernel.jax_iteration import WholeIterations
@@ -28,6 +29,8 @@ class Experiment(NamedTuple):
     """What the policy's inputs and actions mean, and which settings its scores depend on."""
     whole_iterations: WholeIterations | None = None
     """Plays and learns in one program, for one device and environments in JAX; None where that is not possible."""
+    members: tuple[Member, ...] = ()
+    """The members of a population of gradient learners, in the order of their lanes; empty where there is none."""
     remarks: tuple[str, ...] = ()
     """Sentences for the user, said before the run begins."""
 

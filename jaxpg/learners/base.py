@@ -135,6 +135,9 @@ class LearnerKind(Generic[Section]):
     normalizes_observations: Callable[[Section], bool] = never
     """Whether the policy's inputs are standardised. The params are then those of ``policies.networks.with_normalizer``,
     and the learner keeps their mean and standard deviation up to date."""
+    sweepable: tuple[str, ...] = ()
+    """Keys of the settings that may differ between the members of a population (``run.sweep``). ``learn`` finds a
+    member's own number under the setting's name in ``scheduled``, where the setting follows a schedule or is swept."""
     rollout_setting: str = ""
     """The name of the setting that gives T, the agent steps of a rollout; empty for a learner that learns from whole
     episodes alone, whose T the kernel chooses."""

@@ -3,6 +3,7 @@
 ``_Reinforce.tell`` does the same from Python, for any number of devices and in chunks that suit a CPU's cache.
 """
 
+import dataclasses
 from collections.abc import Callable
 from typing import Any
 
@@ -19,22 +20,25 @@ from jaxpg.learners.targets import Transitions, make_targets
 from jaxpg.learners.update import Objective, apply_gradient, gradient_of_rows, weight_of_rows
 from jaxpg.policies.observations import Observation
 
+SWEPT = ("discount", "td_lambda", "value_coefficient", "clip_epsilon")
+"""Settings without a schedule that may be arrays. The members of a population may have different ones."""
+
 
 def make_learn(
     config: ReinforceConfig,
     apply: Callable[[Params, jax.Array], Outputs],
     observation: Observation,
-    objective: Objective,
+    objective_of: Callable[[ReinforceConfig], Objective],
     optimizer: optax.GradientTransformationExtraArgs,
     update_rows: int,
 ) -> Callable[[Any, Tape, Answers, Metrics], tuple[Any, Metrics]]:
     """Builds ``learn(state, tape, answers, scheduled) -> (state, metrics)``.
 
     Args:
-      config: the settings of REINFORCE.
+      config: the settings of REINFORCE. Those of ``SWEPT`` that are in ``scheduled`` take the place of these.
       apply: ``(params, encoded observations [B, ...]) -> (logits, values)``.
       observation: decodes the tape.
-      objective: the function to minimise.
+      objective_of: ``settings -> the function to minimise``.
       optimizer: its update takes the learning rate as an argument.
       update_rows: agent steps of each lane in one update.
     """
@@ -42,7 +46,9 @@ def make_learn(
     updates = config.epochs * steps // update_rows
 
     def learn(state: Any, tape: Tape, answers: Answers, scheduled: Metrics) -> tuple[Any, Metrics]:
-        targets, returns, metrics = make_targets(config, Transitions(tape.value, *answers), state.returns)
+        own = dataclasses.replace(config, **{name: scheduled[name] for name in SWEPT if name in scheduled})
+        objective = objective_of(own)
+        targets, returns, metrics = make_targets(own, Transitions(tape.value, *answers), state.returns)
         key, shuffle_key = jax.random.split(state.key)
 
         def update(now: tuple[Params, optax.OptState], rows: jax.Array) -> tuple[Any, Metrics]:

@@ -20,7 +20,7 @@ import optax
 from jaxpg.core.errors import UserError
 from jaxpg.core.types import Episodes, Experience, Params, PolicyFunctions, Population
 from jaxpg.learners.base import Ingredients, Learner, LearnerKind, Metrics, Sizes
-from jaxpg.learners.learn_program import make_learn
+from jaxpg.learners.learn_program import SWEPT, make_learn
 from jaxpg.learners.minibatches import (
     agent_steps_per_update,
     minibatches,
@@ -37,6 +37,7 @@ from jaxpg.learners.statistics import Statistics, no_statistics
 from jaxpg.learners.targets import Targets, Transitions, make_targets, transitions_of
 from jaxpg.learners.update import (
     Gradient,
+    Objective,
     add_up,
     apply_gradient,
     gradient_of_rows,
@@ -129,14 +130,19 @@ class _Reinforce:
         self._update_rows = rows_per_update(config, num_lanes)
         self._chunk_rows = rows_per_chunk(config, num_lanes // team.num_devices, self._update_rows)
         updates = config.epochs * config.rollout_agent_steps // self._update_rows
-        loss = partial(objective, config, policy_loss_for(config, updates))
+
+        def loss_of(settings: ReinforceConfig) -> Objective:
+            return partial(objective, settings, policy_loss_for(settings, updates))
+
         self._ask = jax.jit(partial(jax.tree.map, lambda x: x[None]))
         self._split = jax.jit(lambda key: tuple(jax.random.split(key)))
         self._make_targets = jax.jit(partial(_targets_everywhere, config, team), out_shardings=team.everywhere)
         self._weight_of_rows = jax.jit(weight_of_rows)
-        gradient_of = partial(gradient_of_rows, on_tape(policy, observation), loss)
+        gradient_of = partial(gradient_of_rows, on_tape(policy, observation), loss_of(config))
         with_rate = optax.with_extra_args_support(optimizer)
-        self.learn = make_learn(config, on_tape(policy, observation), observation, loss, with_rate, self._update_rows)
+        self.learn = make_learn(
+            config, on_tape(policy, observation), observation, loss_of, with_rate, self._update_rows
+        )
         self._add_gradient = jax.jit(
             lambda sums, *batch: add_up(sums, gradient_of(*batch)),
             donate_argnums=0,
@@ -292,6 +298,7 @@ REINFORCE = LearnerKind(
     make=_make,
     has_value=lambda config: config.baseline == "value",
     normalizes_observations=lambda config: config.normalize_observations,
+    sweepable=("optimizer.learning_rate", "reinforce.entropy_bonus", *(f"reinforce.{name}" for name in SWEPT)),
     rollout_setting="rollout_agent_steps",
     fitted=with_fitting_minibatch,
     for_playing=_for_playing,

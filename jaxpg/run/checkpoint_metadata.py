@@ -141,14 +141,14 @@ def queue_from_json(data: dict[str, Any]) -> QueueSnapshot:
     return QueueSnapshot(np.array(data["playing"], np.int64), waiting, data["is_one"])
 
 
-def episodes_depend_on(env: EnvConfig, seed: int, lane_groups: int) -> str:
+def episodes_depend_on(env: EnvConfig, seed: int | list[int], lane_groups: int) -> str:
     """Describes everything that episodes depend on besides the actions and the number of the segment.
 
     Two runs with the same description can continue each other's episodes.
 
     Args:
       env: the configuration of the emulators.
-      seed: the seed of the run.
+      seed: the seed of the run; in a population those of all members.
       lane_groups: how many groups the candidates are divided into; 0 where the learner has no candidates.
     """
     settings = {name: x for name, x in dataclasses.asdict(env).items() if name not in WITHOUT_INFLUENCE}

@@ -61,7 +61,7 @@ def play_and_learn(
     state: Any,
     key: jax.Array,
     progress: float,
-) -> tuple[Any, IterationTotals, dict[str, float], Seconds, float]:
+) -> tuple[Any, IterationTotals, list[dict[str, float]], Seconds, float]:
     """Plays a rollout and learns from it, in one program where that is possible.
 
     Args:
@@ -69,12 +69,12 @@ def play_and_learn(
       players: ``state -> who plays on each device of this process``.
       team: all processes call this.
       state: the learner's state, which is consumed.
-      key: the actions' randomness.
+      key: the actions' randomness; in a population one key for each member.
       progress: the share of the schedules that is over.
 
     Returns:
-      The new state, what all lanes did, the metrics, the seconds of each phase of the rollout, and the time at which
-      learning began. In one program everything counts as learning.
+      The new state, what all lanes did, the metrics of each member, the seconds of each phase of the rollout,
+      and the time at which learning began. In one program everything counts as learning.
     """
     num_lanes = experiment.fleet.num_lanes * team.num_processes
     if experiment.whole_iterations:
@@ -86,8 +86,11 @@ def play_and_learn(
         played = totals_of_all(team, experiences, num_lanes)
         began = time.perf_counter()
         state, on_device = experiment.learner.tell(state, experiences, played.episodes, progress)
-    metrics = {name: np.asarray(value).item() for name, value in jax.device_get(on_device).items()}
-    return state, played, metrics, seconds, began
+    numbers = {name: np.asarray(value).reshape(-1).tolist() for name, value in jax.device_get(on_device).items()}
+    each: list[dict[str, float]] = [dict(zip(numbers, own, strict=True)) for own in zip(*numbers.values(), strict=True)]
+    if not each:  # a learner without metrics
+        each = [{}]
+    return state, played, each, seconds, began
 
 
 @jax.jit

@@ -20,7 +20,7 @@ class RunWriters:
     def __init__(self, folder: Path, progress: RunProgress, others: Sequence[Writer], warn: Callable[[str], None]):
         self._logs: list[JsonLines | EpisodesCsv] = [
             JsonLines(folder / "metrics.jsonl", progress.iteration),
-            EpisodesCsv(folder / "episodes.csv", progress.agent_steps),
+            EpisodesCsv(folder / "episodes.csv", progress.agent_steps, has_members=bool(progress.members)),
         ]
         self._writers: list[Writer] = [*self._logs, *others]
         self._warn = warn

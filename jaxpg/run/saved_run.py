@@ -4,6 +4,7 @@ import math
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 import jax
 
@@ -14,10 +15,20 @@ from jaxpg.kernel.task import Task, check_player
 from jaxpg.machine.console import say
 from jaxpg.run.checkpoint_metadata import Metadata
 from jaxpg.run.checkpoints import Checkpoints
-from jaxpg.run.run_progress import WINDOW_EPISODES
+from jaxpg.run.run_progress import WINDOW_EPISODES, RunProgress
 
 
-def restore_params(folder: Path, experiment: Experiment, which: str) -> tuple[Params, int]:
+class Restored(NamedTuple):
+    """The policy of a checkpoint."""
+
+    params: Params
+    iteration: int
+    """The checkpoint's."""
+    member: int | None
+    """Whose policy it is in a population; None where there is none."""
+
+
+def restore_params(folder: Path, experiment: Experiment, which: str, member: int | None = None) -> Restored:
     """Reads the policy of one checkpoint.
 
     Where the policy is no final result, for example because a search is not over, a printed sentence says so.
@@ -27,12 +38,12 @@ def restore_params(folder: Path, experiment: Experiment, which: str) -> tuple[Pa
       experiment: the policy, learner and task that the checkpoint must fit.
       which: an iteration, ``latest``, or ``best``, which is the checkpoint with the highest score. The score is the
         mean return of 100 training episodes, the mean of a generation, or how far a search was.
-
-    Returns:
-      The weights of the policy, and the checkpoint's iteration.
+      member: whose policy, in a population; None for the member with the highest mean return, which a printed
+        sentence names.
 
     Raises:
-      UserError: the checkpoint does not exist, is damaged, belongs to another architecture, or holds no policy yet.
+      UserError: the checkpoint does not exist, is damaged, belongs to another architecture, or holds no policy yet;
+        or there is no such member.
     """
     if not (folder / "checkpoints").is_dir():
         raise UserError(f"{folder}: no checkpoint yet")
@@ -41,10 +52,16 @@ def restore_params(folder: Path, experiment: Experiment, which: str) -> tuple[Pa
         iteration = _choose(checkpoints, folder, which, learner.score)
         key = jax.random.key(0)
         like = jax.eval_shape(lambda: learner.init(key, experiment.policy.init(key)))
+        progress = checkpoints.metadata(iteration).progress
+        member = _member(folder, progress, member)
+        if member is not None:
+            like = jax.tree.map(lambda x: jax.ShapeDtypeStruct((len(progress.members), *x.shape), x.dtype), like)
         check = partial(_check_player, folder, iteration, experiment.task)
         state, metadata = checkpoints.restore(iteration, like, check)
     finally:
         checkpoints.close()
+    if member is not None:
+        state = jax.tree.map(lambda x: x[member], state)
     untrained = "" if metadata.progress.iteration else "nothing was trained yet; this is the untrained network"
     try:
         params, remark = learner.result(state) if learner.result else (state.params, untrained)
@@ -52,7 +69,25 @@ def restore_params(folder: Path, experiment: Experiment, which: str) -> tuple[Pa
         raise UserError(f"{folder}: checkpoint {iteration}: {error}") from error
     if remark:
         say(f"jaxpg: {folder}: checkpoint {iteration}: {remark}")
-    return params, iteration
+    return Restored(params, iteration, member)
+
+
+def _member(folder: Path, progress: RunProgress, asked: int | None) -> int | None:
+    """The member whose policy is meant; None where the run has no population."""
+    number = len(progress.members)
+    if not number and asked is not None:
+        raise UserError(f"member: {folder} has no population; leave it out")
+    if not number:
+        return None
+    if asked is None:
+        best = progress.best_member
+        mean = progress.members[best].return_mean_100
+        why = "no game was over yet" if mean is None else f"the best by its mean return of {mean:.2f}"
+        say(f"jaxpg: {folder}: checkpoint {progress.iteration}: member {best} of {number} is taken, {why}")
+        return best
+    if not 0 <= asked < number:
+        raise UserError(f"member: from 0 to {number - 1}, not {asked}")
+    return asked
 
 
 def _check_player(folder: Path, iteration: int, played: Task, metadata: Metadata) -> None:

@@ -72,10 +72,14 @@ class Segments:
         self._config, self._learner, self._fleet, self._team = config, experiment.learner, experiment.fleet, team
         self._num_actions = experiment.fleet.rollouts[0].pools[0].spec.num_actions
         self._lane_groups = experiment.lane_groups
+        self._seeds_of_members = [member.seed for member in experiment.members] or [config.run.seed]
+        self._num_lanes = len(self._seeds_of_members) * config.env.num_lanes
         first = team.process * self._fleet.num_lanes
         self._own_lanes = slice(first, first + self._fleet.num_lanes)
         self.depend_on = episodes_depend_on(
-            config.env, config.run.seed, experiment.lane_groups if experiment.learner.episodes_to_play else 0
+            config.env,
+            self._seeds_of_members if experiment.members else config.run.seed,
+            experiment.lane_groups if experiment.learner.episodes_to_play else 0,
         )
         """What episodes depend on besides the actions. Unfinished ones can go on where this is the same."""
         self._saves_lanes = experiment.fleet.is_in_jax and not experiment.learner.episodes_to_play
@@ -134,7 +138,7 @@ class Segments:
     def lanes_like(self) -> SavedLanes:
         """Shapes of what ``saved_lanes`` returns, after ``begin``."""
         own = jax.eval_shape(self._fleet.rollouts[0].saved_lanes)
-        return jax.tree.map(lambda x: jax.ShapeDtypeStruct((self._config.env.num_lanes, *x.shape[1:]), x.dtype), own)
+        return jax.tree.map(lambda x: jax.ShapeDtypeStruct((self._num_lanes, *x.shape[1:]), x.dtype), own)
 
     def restore_lanes(self, saved: SavedLanes) -> None:
         """Brings the lanes, in which new episodes have begun, back to where they were."""
@@ -198,7 +202,8 @@ class Segments:
         return UnfinishedEpisodes.of(self.depend_on, side_by_side(rows), queue, checksum)
 
     def _seeds(self, segment: int) -> np.ndarray:
-        return lane_seeds(self._config.run.seed, segment, self._config.env.num_lanes)[self._own_lanes]
+        of_members = [lane_seeds(seed, segment, self._config.env.num_lanes) for seed in self._seeds_of_members]
+        return np.concatenate(of_members)[self._own_lanes]
 
     def _set_queues(self, state: Any, snapshot: QueueSnapshot) -> None:
         devices, first = self._team.devices, self._team.first_device

@@ -98,7 +98,7 @@ def run_session(config: Config, experiment: Experiment, team: Team, stop: Stop, 
                 experiment,
                 team,
                 resume=bool(wishes.resume),
-                make_writers=_writers(config, folder, experiment.learner.progress_metrics, wishes),
+                make_writers=_writers(config, folder, _stage(experiment), wishes),
                 callbacks=wishes.callbacks,
             )
         if wishes.resume:
@@ -150,6 +150,11 @@ def _writers(
     return make
 
 
+def _stage(experiment: Experiment) -> Sequence[str]:
+    """The numbers that the progress shows besides those of all runs."""
+    return (*experiment.learner.progress_metrics, *(("best_member_return",) if experiment.members else ()))
+
+
 def _cannot_save() -> bool:
     """Takes the place of saving where several processes train, because one alone does not know all episodes."""
     return False
@@ -161,10 +166,10 @@ def _introduction(config: Config, experiment: Experiment, team: Team, recipe: st
     if team.num_devices > 1:
         kind = f"{team.num_devices} devices in {team.num_processes} processes, each {kind}"
     path = experiment.fleet.rollouts[0].path
-    return (
-        f"jaxpg: {config.env.game} on {config.env.backend}, {config.env.num_lanes} lanes, {path}, {kind}, {recipe}, "
-        f"run folder {folder}"
-    )
+    lanes = f"{config.env.num_lanes} lanes"
+    if experiment.members:
+        lanes = f"{len(experiment.members)} members of {lanes}"
+    return f"jaxpg: {config.env.game} on {config.env.backend}, {lanes}, {path}, {kind}, {recipe}, run folder {folder}"
 
 
 def _say_end(training: Training, ended: str) -> None:
@@ -177,11 +182,19 @@ def _say_end(training: Training, ended: str) -> None:
     mean = "-" if progress.return_mean_100 is None else f"{progress.return_mean_100:.2f}"
     say(
         f"jaxpg: {ended}; {progress.agent_steps:,} agent steps, {progress.episodes:,} games in "
-        f"{progress.wall_seconds:.0f} s; mean return of the last 100 games {mean}"
+        f"{progress.wall_seconds:.0f} s; mean return of the last 100 games {mean}{_of_best(progress)}"
         + ("" if training.unsaved else f"; all of it in {training.folder}")
     )
     if report:
         say(f"jaxpg: {report(progress.metrics)}")
+
+
+def _of_best(progress: RunProgress) -> str:
+    """The end of the last line of a population: its best member."""
+    if not progress.members:
+        return ""
+    best = progress.members[progress.best_member].return_mean_100
+    return f" over all members, {'-' if best is None else f'{best:.2f}'} of member {progress.best_member}, the best"
 
 
 def _wait_for_videos(recorder: Recorder, stop: Stop) -> None:
@@ -193,8 +206,13 @@ def _wait_for_videos(recorder: Recorder, stop: Stop) -> None:
 
 
 def _without_returns(progress: RunProgress) -> dict[str, Any]:
-    data = {name: x for name, x in progress.to_json().items() if name not in ("last_returns", "last_lengths")}
-    return {**data, "return_mean_100": progress.return_mean_100}
+    left_out = ("last_returns", "last_lengths", "members")
+    data = {name: x for name, x in progress.to_json().items() if name not in left_out}
+    members = [
+        {"episodes": member.episodes, "metrics": member.metrics, "return_mean_100": member.return_mean_100}
+        for member in progress.members
+    ]
+    return {**data, "return_mean_100": progress.return_mean_100, **({"members": members} if members else {})}
 
 
 def _result(training: Training, ended: str, stop: Stop, *, fault: bool, unsaved: str | None) -> TrainResult:

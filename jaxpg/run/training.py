@@ -22,8 +22,9 @@ from jaxpg.parallel.team import Team
 from jaxpg.run.checkpoint_metadata import Metadata, UnfinishedEpisodes
 from jaxpg.run.checkpoints import Checkpoints
 from jaxpg.run.iteration import all_finite, play_and_learn
+from jaxpg.run.members import check_members, first_state, key_of_iteration, numbers_of_members
 from jaxpg.run.recorder import Recorder
-from jaxpg.run.run_progress import WINDOW_EPISODES, RunProgress
+from jaxpg.run.run_progress import MemberProgress, RunProgress
 from jaxpg.run.run_writers import RunWriters
 from jaxpg.run.segments import Segments, segment_agent_steps
 from jaxpg.run.writers import EpisodeRow, Record, Writer, episode_rows
@@ -78,11 +79,9 @@ class Training:
         callbacks: Sequence[Callback] = (),
     ):
         self.config, self.folder, self.experiment, self.team = config, folder, experiment, team
-        seed_key = jax.random.key(config.run.seed)
-        init_key, learner_key, self._act_key = jax.random.split(seed_key, 3)
-        params = jax.jit(experiment.policy.init)(init_key)
-        self.state = jax.device_put(jax.jit(experiment.learner.init)(learner_key, params), team.devices[0])
-        self.progress = RunProgress()
+        state, self._act_key = first_state(experiment, config.run.seed)
+        self.state = jax.device_put(state, team.devices[0])
+        self.progress = RunProgress(members=[MemberProgress() for _ in experiment.members])
         self.unsaved: str | None = None
         """Why the newest save failed; None where it succeeded."""
         self._callbacks = callbacks
@@ -208,6 +207,7 @@ class Training:
         self.experiment.fleet.close()
 
     def _check_task(self, metadata: Metadata) -> None:
+        check_members(metadata.progress, len(self.experiment.members))
         if metadata.task:
             check_resumed(metadata.task, self.experiment.task)
 
@@ -299,16 +299,14 @@ class Training:
         run, progress = self.config.run, self.progress
         if agreed.signal is not None:
             return signal.Signals(agreed.signal).name
-        if run.target_return is not None and len(progress.last_returns) == WINDOW_EPISODES:
-            mean = progress.return_mean_100
-            if mean is not None and mean >= run.target_return:
-                return "target return reached"
+        if run.target_return is not None and progress.has_reached(run.target_return):
+            return "target return reached"
         games = self.experiment.learner.episodes_to_play
         if games and agreed.all_played and not games(self.state).size:
             return "all games played"
         if progress.agent_steps >= run.budget_agent_steps:
             return "budget of agent steps used"
-        if run.budget_episodes and progress.episodes >= run.budget_episodes:
+        if run.budget_episodes and progress.fewest_episodes >= run.budget_episodes:
             return "budget of games used"
         if agreed.out_of_time:
             return "budget of seconds used"
@@ -319,31 +317,27 @@ class Training:
     def _iterate(self) -> None:
         progress, experiment = self.progress, self.experiment
         t0 = time.perf_counter()
-        key = jax.random.fold_in(self._act_key, progress.iteration)
+        key = key_of_iteration(self._act_key, progress.iteration)
         scheduled = schedule_progress(self.config, progress.agent_steps)
-        self.state, played, metrics, seconds, t1 = play_and_learn(
+        self.state, played, each, seconds, t1 = play_and_learn(
             experiment, self._segments.players, self.team, self.state, key, scheduled
         )
         t2 = time.perf_counter()
         agent_steps_before = progress.agent_steps
         self._segments.note()
         if experiment.learner.episodes_to_play:
-            metrics["lane_utilisation"] = played.acted / max(played.agent_steps, 1)
-        progress.metrics |= metrics
+            each[0]["lane_utilisation"] = played.acted / max(played.agent_steps, 1)
         progress.iteration += 1
-        progress.agent_steps += played.agent_steps
-        progress.episodes += len(played.episodes.lane)
-        progress.last_returns.extend(played.episodes.episode_return.tolist())
-        progress.last_lengths.extend(played.episodes.length_agent_steps.tolist())
-        self._check_finite(metrics)
+        progress.agent_steps += played.agent_steps // len(each)
+        progress.count_all(each, played.episodes, self.config.env.num_lanes)
+        self._check_finite(each)
+        metrics = each[0] if len(each) == 1 else {name: progress.metrics[name] for name in each[0]}
         wall = t2 - t0
         progress.wall_seconds += wall
         speed = played.agent_steps / wall
         record = self._record(metrics, seconds, speed, learn=t2 - t1, wall=wall)
         if self._writers:
-            rows = episode_rows(
-                played.episodes, agent_steps_before, self.config.env.num_lanes, self.progress.wall_seconds
-            )
+            rows = episode_rows(played.episodes, agent_steps_before, self.config.env.num_lanes, progress.wall_seconds)
             self._writers.write(record, rows)
             self._call_back(record, rows)
         progress.wall_seconds += time.perf_counter() - t2
@@ -369,16 +363,19 @@ class Training:
             "agent_steps_per_second": round(speed, 1),
             "return_mean_100": progress.return_mean_100,
             **metrics,
+            **numbers_of_members(progress),
             "emulate_seconds": round(seconds.emulate, 6),
             "act_seconds": round(seconds.act, 6),
             "learn_seconds": round(learn, 6),
             "other_seconds": round(wall - seconds.emulate - seconds.act - learn, 6),
         }
 
-    def _check_finite(self, metrics: dict[str, float]) -> None:
-        for name, value in metrics.items():
-            if not math.isfinite(value):
-                raise self._not_finite(f"{name} became {value}")
+    def _check_finite(self, each: Sequence[dict[str, float]]) -> None:
+        for number, metrics in enumerate(each):
+            for name, value in metrics.items():
+                if not math.isfinite(value):
+                    whose = f" of member {number}" if len(each) > 1 else ""
+                    raise self._not_finite(f"{name}{whose} became {value}")
 
     def _not_finite(self, what: str) -> UserError:
         good = self.checkpoints.iterations()

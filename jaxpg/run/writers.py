@@ -30,6 +30,7 @@ class EpisodeRow(NamedTuple):
     candidate: int
     episode_return: float
     length_agent_steps: int
+    member: int = 0  # of a population
 
 
 def episode_rows(episodes: Episodes, agent_steps_before: int, num_lanes: int, wall_seconds: float) -> list[EpisodeRow]:
@@ -37,17 +38,31 @@ def episode_rows(episodes: Episodes, agent_steps_before: int, num_lanes: int, wa
 
     Args:
       episodes: the episodes that ended; ``step`` counts the rollout's agent steps of one lane.
-      agent_steps_before: agent steps of all lanes before the rollout.
-      num_lanes: the number of lanes.
+      agent_steps_before: agent steps of these lanes before the rollout.
+      num_lanes: the number of lanes; in a population those of each member.
       wall_seconds: seconds of training so far.
     """
     return [
-        EpisodeRow(agent_steps_before + (step + 1) * num_lanes, round(wall_seconds, 3), *episode)
-        for step, *episode in zip(*(column.tolist() for column in episodes), strict=True)
+        EpisodeRow(
+            agent_steps_before + (step + 1) * num_lanes,
+            round(wall_seconds, 3),
+            lane,
+            candidate,
+            episode_return,
+            length,
+            member=lane // num_lanes,
+        )
+        for step, lane, candidate, episode_return, length in zip(*(c.tolist() for c in episodes), strict=True)
     ]
 
 
-EPISODE_HEADER = ["agent_steps", "wall_seconds", "lane", "candidate", "return", "length_agent_steps"]
+EPISODE_HEADER = ["agent_steps", "wall_seconds", "lane", "candidate", "return", "length_agent_steps", "member"]
+"""The columns of ``episodes.csv``. Only a population has the last one."""
+
+
+def episode_header(*, has_members: bool) -> str:
+    """The first line of ``episodes.csv``."""
+    return ",".join(EPISODE_HEADER if has_members else EPISODE_HEADER[:-1])
 
 
 class Writer(Protocol):
@@ -140,17 +155,19 @@ class EpisodesCsv:
     Args:
       path: the file.
       last_agent_steps: later lines are dropped, because a resumed run writes them again.
+      has_members: whether the run trains a population.
     """
 
-    def __init__(self, path: Path, last_agent_steps: int):
-        header = ",".join(EPISODE_HEADER)
+    def __init__(self, path: Path, last_agent_steps: int, *, has_members: bool = False):
+        header = episode_header(has_members=has_members)
+        self._columns = header.count(",") + 1
         self._lines = _Lines(path, lambda line: line == header or int(line.split(",")[0]) <= last_agent_steps)
         self.sync, self.close = self._lines.sync, self._lines.close
         if self._lines.size_bytes == 0:
             self._lines.add(header + "\n")
 
     def write(self, record: Record, episodes: list[EpisodeRow]) -> None:
-        self._lines.add("".join(",".join(map(str, episode)) + "\n" for episode in episodes))
+        self._lines.add("".join(",".join(map(str, episode[: self._columns])) + "\n" for episode in episodes))
 
 
 class TensorBoard:

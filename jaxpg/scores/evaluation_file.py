@@ -23,6 +23,8 @@ class Evaluation:
 
     checkpoint: int
     """Iteration of the checkpoint."""
+    member: int | None = None
+    """Whose policy it is in a population; None where there is none."""
     actions: str
     """How actions were chosen: ``greedy`` or ``sampled``."""
     seed: int
@@ -62,7 +64,14 @@ class Evaluation:
 
         The number of episodes is part of the key, so that an evaluation of fewer episodes does not replace this one.
         """
-        return self.checkpoint, self.actions, self.seed, self.episodes, json.dumps(self.env, sort_keys=True)
+        return (
+            self.checkpoint,
+            self.member,
+            self.actions,
+            self.seed,
+            self.episodes,
+            json.dumps(self.env, sort_keys=True),
+        )
 
 
 _LIST = TypeAdapter(list[Evaluation])
@@ -95,9 +104,14 @@ def add_evaluation(path: Path, evaluation: Evaluation) -> None:
     with only_writer(path):
         others = [other for other in read_evaluations(path) if other.protocol != evaluation.protocol]
         try:
-            write_json(path, [dataclasses.asdict(one) for one in (*others, evaluation)])
+            write_json(path, [_as_json(one) for one in (*others, evaluation)])
         except OSError as error:
             raise UserError(f"{path}: cannot be written: {error.strerror}") from error
+
+
+def _as_json(evaluation: Evaluation) -> dict[str, Any]:
+    content = dataclasses.asdict(evaluation)
+    return {name: value for name, value in content.items() if name != "member" or value is not None}
 
 
 @contextmanager

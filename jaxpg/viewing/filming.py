@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, closing
 from pathlib import Path
+from types import MappingProxyType
 from typing import NamedTuple
 
 import jax
@@ -15,6 +16,7 @@ from jaxpg.kernel.pieces import Experiment
 from jaxpg.machine.console import say
 from jaxpg.machine.waiting import count_up
 from jaxpg.viewing.grid import Grid, Shot, pictures
+from jaxpg.viewing.member_logs import config_of
 from jaxpg.viewing.panel import GAME_SIZE, SIZE, Moment, Panel, scale_game
 from jaxpg.viewing.replayed_episode import Moves, PlayedEpisode, display_for, frames_of_agent_steps, play
 from jaxpg.viewing.trace import about_video, trace_of_game, trace_path, write_trace
@@ -29,6 +31,7 @@ class Filming(NamedTuple):
     experiment: Experiment  # with one lane, whose rollout keeps its tape
     episodes: int  # how many whole episodes a video shows
     seed: int  # the episodes are a function of this number, the policy and env
+    members: Mapping[int, int | None] = MappingProxyType({})  # whose policy each checkpoint's is, in a population
 
 
 def film_checkpoints(filming: Filming, checkpoints: Mapping[int, Params], paths: Mapping[int, Path]) -> None:
@@ -84,7 +87,8 @@ def film_grid(filming: Filming, checkpoints: Mapping[int, Params], path: Path) -
 def _film_checkpoint(filming: Filming, display: VectorEnv, params: Params, iteration: int, path: Path) -> None:
     """Writes the video of one checkpoint, and then the trace beside it."""
     experiment, env = filming.experiment, filming.env
-    names = list(experiment.task.actions)
+    names, member = list(experiment.task.actions), filming.members.get(iteration)
+    config = filming.config if member is None else config_of(filming.config, member)
     trace, panel, games = trace_path(path), Panel(names), []
     with write_video(path, SIZE) as video:
         for game in range(filming.episodes):
@@ -92,10 +96,10 @@ def _film_checkpoint(filming: Filming, display: VectorEnv, params: Params, itera
             played = play(experiment, params, filming.seed + game)
             moves = Moves(filming.seed + game, played.actions, played.rewards)
             _film(played, experiment, frames_of_agent_steps(display, moves, experiment.frame_skip), panel, video, title)
-            games.append(trace_of_game(played, filming.config, has_value=experiment.policy.has_value))
+            games.append(trace_of_game(played, config, has_value=experiment.policy.has_value))
             _say_game(title, moves, env)
     about = about_video(iteration, env, greedy=experiment.rollout.greedy, seed=filming.seed, action_names=names)
-    write_trace(trace, about, games)
+    write_trace(trace, about | ({} if member is None else {"member": member}), games)
     _say_video(video, path)
 
 

@@ -11,10 +11,11 @@ from typing import Any, NamedTuple, TypeVar
 
 from jaxpg.config import Change, Config, load_history, load_run
 from jaxpg.core.errors import UserError
+from jaxpg.core.run_config import members_of
 from jaxpg.core.user_modules import NOBODY, Trust
 from jaxpg.run.checkpoints import Checkpoints
 from jaxpg.run.run_progress import RunProgress
-from jaxpg.run.writers import EPISODE_HEADER, EpisodeRow, Record
+from jaxpg.run.writers import EpisodeRow, Record, episode_header
 from jaxpg.scores.evaluation_file import Evaluation, read_evaluations
 
 NUMBERS = ("iteration", "agent_steps", "wall_seconds", "agent_steps_per_second")
@@ -23,9 +24,10 @@ NUMBERS = ("iteration", "agent_steps", "wall_seconds", "agent_steps_per_second")
 MAX_RECORDS, MAX_GAMES = 100_000, 500_000
 """How many iterations and episodes are kept in memory at most, which takes about 150 MB each.
 
-Where a run has more, every second is kept, or every fourth, and so on.
+Where a run has more, every second is kept, or every fourth, and so on. A line about the members of a population counts
+once for each of them.
 """
-MAX_LINE_BYTES = 100_000
+MAX_LINE_BYTES = 1_000_000
 """No line that a run writes is longer."""
 T = TypeVar("T")
 
@@ -72,12 +74,13 @@ def read_run(folder: str, trust: Trust = NOBODY) -> RunLog:
     config = load_run(folder, trust)
     path = Path(folder)
     remarks: list[str] = []
+    members = len(members_of(config.run))
     return RunLog(
         name=path.resolve().name.encode("utf-8", "backslashreplace").decode(),  # the name may be any bytes
         config=config,
         history=load_history(path / "config.yaml"),
-        records=_read_records(path / "metrics.jsonl", remarks),
-        games=_read_games(path / "episodes.csv", remarks),
+        records=_read_records(path / "metrics.jsonl", remarks, members),
+        games=_read_games(path / "episodes.csv", remarks, has_members=members > 1),
         checkpoints=_read_checkpoints(path / "checkpoints", remarks),
         evaluations=_read_evaluations(path / "evaluation.json", remarks),
         videos=_read_videos(path / "videos", remarks),
@@ -86,8 +89,8 @@ def read_run(folder: str, trust: Trust = NOBODY) -> RunLog:
     )
 
 
-def _read_records(path: Path, remarks: list[str]) -> list[Record]:
-    records, every = _read_lines(path, _record, MAX_RECORDS, remarks)
+def _read_records(path: Path, remarks: list[str], members: int) -> list[Record]:
+    records, every = _read_lines(path, _record, MAX_RECORDS // members, remarks)
     for record in records if every > 1 else []:
         for name in record:
             if name.endswith("_seconds") and name != "wall_seconds":
@@ -102,13 +105,13 @@ def _record(line: str) -> Record:
     return {name: x if _is_number(x) else None for name, x in record.items()}
 
 
-def _read_games(path: Path, remarks: list[str]) -> list[EpisodeRow]:
-    return _read_lines(path, _game, MAX_GAMES, remarks, header=",".join(EPISODE_HEADER))[0]
+def _read_games(path: Path, remarks: list[str], *, has_members: bool) -> list[EpisodeRow]:
+    return _read_lines(path, _game, MAX_GAMES, remarks, header=episode_header(has_members=has_members))[0]
 
 
 def _game(line: str) -> EpisodeRow:
-    steps, wall, lane, candidate, total, length = line.split(",")
-    game = EpisodeRow(int(steps), float(wall), int(lane), int(candidate), float(total), int(length))
+    steps, wall, lane, candidate, total, length, *member = line.split(",")
+    game = EpisodeRow(int(steps), float(wall), int(lane), int(candidate), float(total), int(length), *map(int, member))
     if not math.isfinite(game.episode_return) or game.candidate < 0:
         raise ValueError("no game")
     return game

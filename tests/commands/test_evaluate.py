@@ -88,9 +88,9 @@ def test_a_checkpoint_is_chosen_by_number_age_or_return(folder: Path) -> None:
     returns = np.array([float(game["return"]) for game in games(folder)])
     ends = np.array([int(game["agent_steps"]) for game in games(folder)])
     means = {i: returns[ends <= i * 32][-100:].mean() for i in (15, 20)}
-    newest, iteration = restore_params(folder, experiment, "latest")
+    newest, iteration, _ = restore_params(folder, experiment, "latest")
     assert iteration == 20
-    older, iteration = restore_params(folder, experiment, "15")
+    older, iteration, _ = restore_params(folder, experiment, "15")
     assert iteration == 15
     assert not jnp.array_equal(*(jax.tree.leaves(params)[0] for params in (newest, older)))
     assert restore_params(folder, experiment, "best")[1] == max(means, key=means.__getitem__)
@@ -111,7 +111,7 @@ def test_a_run_that_is_being_written_is_left_alone(folder: Path) -> None:
 def test_games_are_reported_as_they_end(folder: Path) -> None:
     config = load_run(str(folder))
     experiment = build(config, Player(config.env))
-    params, _ = restore_params(folder, experiment, "latest")
+    params, *_ = restore_params(folder, experiment, "latest")
     experiment.rollout.reset(np.arange(4))
     told: list[int] = []
     episodes = play_episodes(experiment.rollout, params, 12, jax.random.key(0), told.append)

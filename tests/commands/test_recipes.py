@@ -32,6 +32,8 @@ def used(config: Config) -> dict[str, Any]:
         del settings[learner]
     for name in ("options", "workers"):  # no recipe of the package is for Gymnasium
         assert not settings["env"].pop(name)
+    for name in ("population", "sweep"):
+        assert not settings["run"].pop(name)
     seen = settings["observation"]
     if seen["name"] != "gray_difference":
         settings["observation"] = {"name": seen["name"]}

@@ -122,7 +122,7 @@ def test_the_frame_shown_is_the_one_that_the_policy_saw(folders: dict[str, Path]
     config = load_run(str(folders["gray"]))
     env = record_module._parse([str(folders["gray"])])[0].env
     experiment = build(config, Player(env, keeps_tape=True))
-    params, _ = restore_params(folders["gray"], experiment, "latest")
+    params, *_ = restore_params(folders["gray"], experiment, "latest")
     played = play(experiment, params, seed=0)
     moves = Moves(0, played.actions, played.rewards)
     display = make_env(frame_by_frame(env), COLORS, 1)
@@ -160,7 +160,7 @@ def test_the_trace_beside_a_video_has_the_game_that_was_played(
     trace = json.loads((tmp_path / "game.json").read_text())
     config, env = load_run(str(folder)), record_module._parse([str(folder), *longer])[0].env
     experiment = build(config, Player(env, greedy=greedy, keeps_tape=True))
-    params, _ = restore_params(folder, experiment, "latest")
+    params, *_ = restore_params(folder, experiment, "latest")
     played = play(experiment, params, seed=3)
     experiment.rollout.close()
     assert [trace["checkpoint"], trace["seed"], trace["actions"]] == [4, 3, "greedy" if greedy else "sampled"]

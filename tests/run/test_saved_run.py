@@ -153,7 +153,7 @@ def test_a_search_that_was_ended_early_is_never_evaluated_as_its_untrained_netwo
     experiment = build(config, Player(config.env))
     learner, learner_key = experiment.learner, jax.random.split(jax.random.key(config.run.seed), 3)[1]
     begun = learner.init(learner_key, experiment.policy.init(jax.random.key(0)))
-    restored, _ = restore_params(folder, experiment, "latest")
+    restored, *_ = restore_params(folder, experiment, "latest")
     drawn = learner.ask(begun, jnp.array([best]))
     for ours, theirs in zip(jax.tree.leaves(restored), jax.tree.leaves(drawn), strict=True):
         assert np.array_equal(ours, theirs[0])
