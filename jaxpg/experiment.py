@@ -13,7 +13,7 @@ import jax
 from jaxpg.config import Config, own_section, with_overrides
 from jaxpg.core.errors import UserError
 from jaxpg.core.registry import Registry
-from jaxpg.core.run_config import MOST_MEMBERS, Member, members_of
+from jaxpg.core.run_config import Member, members_of
 from jaxpg.core.types import EmulatorNeeds, EnvSpec, PolicyFunctions
 from jaxpg.core.user_modules import own_code
 from jaxpg.envs import footprint, make_env
@@ -153,8 +153,8 @@ def _members(kind: LearnerKind[Any], config: Config, team: Team) -> tuple[Member
             f"run.sweep: {odd[0]} cannot differ between members of one program; those that can are "
             f"{', '.join(kind.sweepable)}; start a run for each value of another"
         )
-    if not 1 < len(members) <= MOST_MEMBERS:
-        raise UserError(f"{key}: from 2 to {MOST_MEMBERS} members, not {len(members)}")
+    if len(members) < 2:
+        raise UserError(f"run.sweep: a population has two members or more, not {len(members)}; give more numbers")
     if team.num_devices > 1:
         raise UserError(f"{key}: members train side by side on one device, not {team.num_devices}")
     if members[-1].seed >= 2**31:

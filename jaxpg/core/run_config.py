@@ -1,11 +1,13 @@
 """The settings of a run as a whole, and the members of the population that they ask for."""
 
 import itertools
+import math
 from dataclasses import dataclass, field
 from typing import Annotated, NamedTuple
 
 from pydantic import Field
 
+from jaxpg.core.errors import UserError
 from jaxpg.core.validation import STRICT, NonNegativeFloat, NonNegativeInt
 
 MOST_MEMBERS = 1024
@@ -66,7 +68,14 @@ class Member(NamedTuple):
 
 
 def members_of(run: RunConfig) -> list[Member]:
-    """The members of a run's population, in the order of their lanes; a single one where there is no population."""
+    """The members of a run's population, in the order of their lanes; a single one where there is no population.
+
+    Raises:
+      UserError: they are too many.
+    """
+    number = math.prod(len(numbers) for numbers in run.sweep.values()) * max(run.population, 1)
+    if number > MOST_MEMBERS:
+        raise UserError(f"run.sweep: its combinations and run.population make {number} members; {MOST_MEMBERS} at most")
     combinations = itertools.product(*run.sweep.values())
     settings = [dict(zip(run.sweep, numbers, strict=True)) for numbers in combinations]
     return [Member(run.seed + number, dict(own)) for own in settings for number in range(max(run.population, 1))]

@@ -40,7 +40,7 @@ class EnvConfig:
     """Processes that share the lanes (gymnasium only), for environments that take long; 0 plays them all in the
     trainer's process."""
     num_lanes: Annotated[int, Field(ge=1, le=65_536)] = 64
-    """Number of emulators that are stepped together (N)."""
+    """Number of emulators that are stepped together (N); in a population (run.population) those of each member."""
     num_pools: Annotated[int, Field(ge=0, le=1024)] = 0
     """Number of pools. A pool is a group of lanes that one emulator object steps; pools work at the same time. 0 means:
     for training, 1 on CPU and 2 on an accelerator, so that emulation and acting overlap; for playing a number of games,

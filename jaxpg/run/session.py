@@ -62,9 +62,11 @@ class TrainResult:
     wall_seconds: float
     """Seconds of training, including those before the run was resumed."""
     return_mean_100: float | None
-    """Mean return of the last 100 episodes."""
+    """Mean return of the last 100 episodes; in a population the mean over its members."""
     metrics: dict[str, float]
     """The newest value of each of the learner's metrics."""
+    members: tuple[float | None, ...] = ()
+    """Mean return of the last 100 episodes of each member of a population."""
 
 
 def run_session(config: Config, experiment: Experiment, team: Team, stop: Stop, wishes: Wishes) -> TrainResult:
@@ -229,4 +231,5 @@ def _result(training: Training, ended: str, stop: Stop, *, fault: bool, unsaved:
         wall_seconds=progress.wall_seconds,
         return_mean_100=progress.return_mean_100,
         metrics=dict(progress.metrics),
+        members=tuple(member.return_mean_100 for member in progress.members),
     )

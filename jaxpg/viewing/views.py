@@ -22,6 +22,8 @@ FEWEST_SEEDS = 3
 """Least number of runs whose mean has an interval. Two runs' interval is so wide that it hides all lines: the mean plus
 and minus thirteen standard errors.
 """
+SHOWN_SETTINGS = 3
+"""Groups of runs that differ by the seed are named by the settings in which they differ, where these are so few."""
 ROUNDING = 1e-6
 """A metric that is never larger is not shown, such as the divergence of a policy from itself."""
 PHASES = ("emulate", "act", "learn", "other")
@@ -63,11 +65,16 @@ def number_runs(logs: Sequence[RunLog]) -> list[Run]:
         {k: x for k, x in flatten(log.config).items() if k not in ("run.seed", "run.dir")} for log in logs
     ]
     firsts = sorted({settings.index(one) for one in settings})
+    groups = [settings[first] for first in firsts if settings.count(settings[first]) > 1]
+    differ = [key for one in groups[:1] for key in one if any(other.get(key) != one[key] for other in groups)]
+    shown = [key for key in differ if key not in ("env.game", "run.learner")]
+    shown = shown if len(shown) <= SHOWN_SETTINGS else []
     runs = []
     for i, (name, log) in enumerate(zip(names, logs, strict=True)):
         same = [j for j, one in enumerate(settings) if one == settings[i]]
         seeds = ", ".join(str(logs[j].config.run.seed) for j in same)
-        group = f"{log.config.env.game} {log.config.run.learner.replace('_', ' ')}, seeds {seeds}"
+        own = "".join(f", {key} {settings[i].get(key)}" for key in shown)
+        group = f"{log.config.env.game} {log.config.run.learner.replace('_', ' ')}{own}, seeds {seeds}"
         runs.append(Run(name, log, firsts.index(same[0]), group if len(same) > 1 else name, same.index(i)))
     return runs
 

@@ -16,6 +16,7 @@ from jaxpg.experiment import build
 from jaxpg.run.run_progress import MemberProgress, RunProgress
 from jaxpg.viewing.member_logs import by_member
 from jaxpg.viewing.run_log import read_run
+from jaxpg.viewing.views import number_runs
 from tests.runs import games, records, run, summary, untimed
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")  # whatever is compared here is made under it
@@ -134,6 +135,10 @@ def test_commands_take_the_best_member_or_the_one_that_is_asked_for(population: 
 def test_the_report_has_a_curve_for_each_member(population: Path, alone: Path, tmp_path: Path) -> None:
     logs = by_member(read_run(str(population)))
     assert len(logs) == 4
+    assert [one.group.partition(", ")[2] for one in number_runs(logs)][1:3] == [
+        "optimizer.learning_rate 0.003, seeds 3, 4",
+        "optimizer.learning_rate 0.03, seeds 3, 4",
+    ]
     (wanted,) = by_member(read_run(str(alone)))
     assert replace(logs[3].config, run=replace(logs[3].config.run, dir="")) == replace(
         wanted.config, run=replace(wanted.config.run, dir="")
@@ -161,8 +166,11 @@ def test_what_cannot_be_a_population_is_refused(population: Path) -> None:
         "run.population: side by side train only environments in JAX": on_host,
         "run.population: is for gradient learners .reinforce.": with_learner(two, "evolution"),
         "run.sweep: policy.hidden cannot differ": config_of(population, sweep={"policy.hidden": (8.0, 16.0)}),
-        "run.sweep: from 2 to 1024 members, not 1": config_of(population, sweep={"reinforce.discount": (0.9,)}),
-        "run.sweep: from 2 to 1024 members, not 0": config_of(population, sweep={"reinforce.discount": ()}),
+        "run.sweep: .* two members or more, not 1": config_of(population, sweep={"reinforce.discount": (0.9,)}),
+        "run.sweep: .* two members or more, not 0": config_of(population, sweep={"reinforce.discount": ()}),
+        "run.sweep: .* make 4096 members; 1024 at most": config_of(
+            population, sweep={"reinforce.discount": (0.5,) * 64, "reinforce.td_lambda": (0.5,) * 64}
+        ),
         "run.seed: the last member has the seed 2147483648": config_of(population, population=2, seed=2**31 - 1),
         "reinforce.discount: .*less than or equal to 1": config_of(population, sweep={"reinforce.discount": too_much}),
         "run.population: the run needs about .*for each of 1024 members": huge(config_of(population, population=1024)),
