@@ -107,6 +107,7 @@ def build(config: Config, player: Player | None = None, team: Team | None = None
         for number, device in enumerate(team.devices, start=team.first_device)
     ]
     whole = learns and spec.in_jax and team.num_devices == 1 and learner.learn is not None
+    assert whole or not members, "a kind with sweepable settings makes learners with learn"
     return Experiment(
         observation=observation,
         policy=policy,

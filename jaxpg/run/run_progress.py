@@ -136,7 +136,7 @@ class RunProgress(_Counted):
 
     @property
     def best_member(self) -> int:
-        """Number of the member with the highest mean return, which counts only where no member has 100 episodes."""
+        """Number of the member with the highest mean return among those with 100 episodes, or else among all."""
         whole = [len(member.last_returns) == WINDOW_EPISODES for member in self.members]
         means = [member.return_mean_100 for member in self.members]
         return max(range(len(means)), key=lambda i: (whole[i], -math.inf if means[i] is None else means[i]))
