@@ -62,8 +62,8 @@ def build(config: Config, player: Player | None = None, team: Team | None = None
       UserError: a name is unknown, two settings contradict each other, or the run is too large for this machine.
     """
     team, kind, learns = team or Team.alone(), LEARNERS[config.run.learner], player is None
-    config, remarks = _for_training(kind, config, team) if player is None else (_for_playing(kind, config, player), [])
     members = _members(kind, config, team) if learns else ()
+    config, remarks = _for_training(kind, config, team) if player is None else (_for_playing(kind, config, player), [])
     observation = make_observation(config.observation)
     env = _with_usable_cores(config.env)
     num_lanes = env.num_lanes // team.num_devices
