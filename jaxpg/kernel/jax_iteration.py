@@ -142,8 +142,7 @@ class WholeIterations:
         """
         scheduled = self._scheduled(progress)
         with jax.default_device(self._rollout.device):
-            lanes = jax.device_put(self._pool.lanes, self._rollout.device)  # else the second call would compile anew
-            iterated = self._iterate(state, lanes, key, scheduled)
+            iterated = self._iterate(state, self._pool.lanes, key, scheduled)
             with self._rollout.waiting():
                 answers, metrics, finite = jax.device_get((iterated.answers, iterated.metrics, iterated.finite))
         if not finite:

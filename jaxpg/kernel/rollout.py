@@ -121,6 +121,8 @@ class Rollout:
                 say(f"jaxpg: starting {self.num_lanes} emulators{there}")
             with jax.default_device(self.device):
                 pool.reset(seeds[lanes])
+            if isinstance(pool, InJax):  # bound to the device as after a rollout, or the second compiles anew
+                pool.lanes = jax.device_put(pool.lanes, self.device)
 
     def drop_episodes(self) -> None:
         """Drops the unfinished episodes. The next call must be ``reset``."""

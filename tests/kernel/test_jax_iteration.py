@@ -76,6 +76,16 @@ def test_one_program_is_playing_and_learning_in_parts() -> None:
     assert len(played.episodes.lane)
 
 
+def test_the_second_iteration_compiles_nothing() -> None:
+    """A state that is bound to its device, as training's is, must not meet lanes that are not."""
+    experiment = build(CONFIG)
+    experiment.rollout.reset(lane_seeds(1, 0, LANES))
+    state = jax.device_put(first_state(experiment, 1), jax.devices()[0])
+    for number in range(2):
+        state, *_ = experiment.whole_iterations(state, jax.random.key(number), 0.0)
+    assert experiment.whole_iterations._iterate._cache_size() == 1
+
+
 @pytest.mark.parametrize("policy", ["mlp", pytest.param("small_conv", marks=pytest.mark.long)])
 def test_members_in_one_program_equal_single_runs(policy: str) -> None:
     """Each has its own seed, so also its own weights, games and minibatches."""
