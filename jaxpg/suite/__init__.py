@@ -153,7 +153,8 @@ def _runs(
         raise UserError(f"episodes: from 0, not {episodes}")
     for recipe, config in configs:
         for seed in seeds:
-            folder = out / f"{recipe}-{config.env.game}-{seed}"
+            game = config.env.game.replace("/", "_")  # as in gfootball/academy_corner-v1
+            folder = out / f"{recipe}-{game}-{seed}"
             if folder.name in runs:
                 raise UserError(f"{folder.name}: two runs would have this name; name each recipe, game and seed once")
             training = Training(folder, with_overrides(config, {"run.seed": seed, "run.dir": ""}), trust_imports)
