@@ -1,6 +1,7 @@
 """A study in its storage: who works on which trial, and what becomes of it."""
 
 import sqlite3
+from contextlib import closing
 
 import pytest
 
@@ -155,6 +156,6 @@ def test_a_damaged_storage_is_a_sentence(tmp_path):
 def test_the_storage_is_one_sqlite_file(tmp_path):
     study = _study(tmp_path)
     study.report(study.take(1), 500, 1.25)
-    with sqlite3.connect(tmp_path / "study" / "study.db") as storage:
+    with closing(sqlite3.connect(tmp_path / "study" / "study.db")) as storage:
         found = storage.execute("SELECT step, intermediate_value FROM trial_intermediate_values").fetchall()
     assert found == [(500, 1.25)]
