@@ -65,6 +65,7 @@ def build(config: Config, player: Player | None = None, team: Team | None = None
     env = _with_usable_cores(config.env)
     num_lanes = env.num_lanes // team.num_devices
     spec = _spec(env, observation.needs)
+    remarks += _without_effect(config, observation.needs) if learns else []
     policy = _policy(kind, config, input_shape(observation, spec), spec.num_actions)
     learner = _learner(kind, config, policy, observation, input_shape(observation, spec), team)
     num_pools = 1 if spec.in_jax else _num_pools(env, num_lanes, learns=learns)
@@ -84,19 +85,16 @@ def build(config: Config, player: Player | None = None, team: Team | None = None
         rollout_agent_steps=rollout_agent_steps,
     )
     memory_estimate.check_memory(parts)
-    rollouts = [
-        Rollout(
-            [make_env(env, observation.needs, num_lanes // num_pools) for _ in range(num_pools)],
-            policy,
-            observation,
-            keeps_tape=keeps_tape,
-            greedy=learner.greedy if player is None or player.greedy is None else player.greedy,
-            device=device,
-            first_lane=number * num_lanes,
-            compiles=learns and _compiles_rollouts(config),
-        )
-        for number, device in enumerate(team.devices, start=team.first_device)
-    ]
+    rollouts = _rollouts(
+        env,
+        policy,
+        observation,
+        team,
+        num_pools,
+        keeps_tape=keeps_tape,
+        greedy=learner.greedy if player is None or player.greedy is None else player.greedy,
+        compiles=learns and _compiles_rollouts(config),
+    )
     whole = learns and spec.in_jax and team.num_devices == 1 and learner.learn is not None
     return Experiment(
         observation=observation,
@@ -108,12 +106,36 @@ def build(config: Config, player: Player | None = None, team: Team | None = None
         lane_groups=config.run.lane_groups or team.num_devices,
         task=Task.of(env, config.observation, observation.needs, spec),
         whole_iterations=WholeIterations(rollouts[0], learner, rollout_agent_steps) if whole else None,
-        remarks=(
-            *remarks,
-            *(_without_effect(config, observation.needs) if learns else []),
-            *filter(None, [spec.remark]),
-        ),
+        remarks=(*remarks, *filter(None, [spec.remark])),
     )
+
+
+def _rollouts(
+    env: EnvConfig,
+    policy: PolicyFunctions,
+    observation: Observation,
+    team: Team,
+    num_pools: int,
+    *,
+    keeps_tape: bool,
+    greedy: bool,
+    compiles: bool,
+) -> list[Rollout]:
+    """Makes the rollout of each device of this process, with the pools of its lanes."""
+    num_lanes = env.num_lanes // team.num_devices
+    return [
+        Rollout(
+            [make_env(env, observation.needs, num_lanes // num_pools) for _ in range(num_pools)],
+            policy,
+            observation,
+            keeps_tape=keeps_tape,
+            greedy=greedy,
+            device=device,
+            first_lane=number * num_lanes,
+            compiles=compiles,
+        )
+        for number, device in enumerate(team.devices, start=team.first_device)
+    ]
 
 
 def _without_effect(config: Config, needs: EmulatorNeeds) -> list[str]:

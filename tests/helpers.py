@@ -12,7 +12,9 @@ import numpy as np
 from jaxpg.config import Config, schedule_progress
 from jaxpg.core.types import PolicyFunctions
 from jaxpg.envs import kind_of, make_env
+from jaxpg.envs.actions import ActionTable
 from jaxpg.envs.config import EnvConfig
+from jaxpg.envs.games import offered_actions
 from jaxpg.envs.seeds import lane_seeds
 from jaxpg.experiment import build
 from jaxpg.kernel.pieces import Experiment
@@ -27,6 +29,11 @@ SMALL = ObservationConfig(
     name="gray_difference", height=35, width=40, first_row=5, end_row=33, first_column=0, end_column=40
 )
 """Pong at half the size."""
+
+
+def action_names(config: EnvConfig) -> list[str]:
+    """Names of the actions that a policy chooses from in an Atari game."""
+    return list(ActionTable(offered_actions(config), config.actions, 1).names)
 
 
 def make_rollout(

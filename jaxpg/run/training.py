@@ -13,6 +13,7 @@ import jax
 from jaxpg.config import Config, schedule_progress
 from jaxpg.core.errors import UserError
 from jaxpg.kernel.clock import Seconds
+from jaxpg.kernel.jax_rollout import all_finite
 from jaxpg.kernel.pieces import Experiment
 from jaxpg.kernel.task import check_resumed
 from jaxpg.machine.console import say
@@ -21,7 +22,7 @@ from jaxpg.machine.waiting import count_up, said_while_waiting
 from jaxpg.parallel.team import Team
 from jaxpg.run.checkpoint_metadata import Metadata, UnfinishedEpisodes
 from jaxpg.run.checkpoints import Checkpoints
-from jaxpg.run.iteration import all_finite, play_and_learn
+from jaxpg.run.iteration import play_and_learn
 from jaxpg.run.recorder import Recorder
 from jaxpg.run.run_progress import WINDOW_EPISODES, RunProgress
 from jaxpg.run.run_writers import RunWriters
@@ -341,9 +342,7 @@ class Training:
         speed = played.agent_steps / wall
         record = self._record(metrics, seconds, speed, learn=t2 - t1, wall=wall)
         if self._writers:
-            rows = episode_rows(
-                played.episodes, agent_steps_before, self.config.env.num_lanes, self.progress.wall_seconds
-            )
+            rows = episode_rows(played.episodes, agent_steps_before, self.config.env.num_lanes, progress.wall_seconds)
             self._writers.write(record, rows)
             self._call_back(record, rows)
         progress.wall_seconds += time.perf_counter() - t2
