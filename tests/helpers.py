@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxpg.config import Config, schedule_progress
-from jaxpg.core.types import PolicyFunctions
+from jaxpg.core.types import PolicyFunctions, TimeStep, VectorEnv
 from jaxpg.envs import kind_of, make_env
 from jaxpg.envs.actions import ActionTable
 from jaxpg.envs.config import EnvConfig
@@ -29,6 +29,15 @@ SMALL = ObservationConfig(
     name="gray_difference", height=35, width=40, first_row=5, end_row=33, first_column=0, end_column=40
 )
 """Pong at half the size."""
+
+
+def played(env: VectorEnv, actions: np.ndarray) -> list[TimeStep]:
+    """The first time step and one for each row of ``actions`` ([T, N])."""
+    steps = [env.recv()]
+    for row in actions:
+        env.send(row)
+        steps.append(env.recv())
+    return steps
 
 
 def action_names(config: EnvConfig) -> list[str]:

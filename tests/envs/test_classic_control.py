@@ -3,21 +3,13 @@
 import numpy as np
 import pytest
 
-from jaxpg.core.types import EmulatorNeeds, RawAnswers, TimeStep, VectorEnv
+from jaxpg.core.types import EmulatorNeeds, RawAnswers
 from jaxpg.envs import make_env
 from jaxpg.envs.config import EnvConfig
 from jaxpg.envs.envpool import EnvPool
+from tests.helpers import played
 
 VECTOR = EmulatorNeeds(kind="vector")
-
-
-def _steps(env: VectorEnv, actions: np.ndarray) -> list[TimeStep]:
-    """The first time step and one for each row of ``actions`` ([T, N])."""
-    steps = [env.recv()]
-    for row in actions:
-        env.send(row)
-        steps.append(env.recv())
-    return steps
 
 
 @pytest.mark.parametrize(
@@ -26,7 +18,7 @@ def _steps(env: VectorEnv, actions: np.ndarray) -> list[TimeStep]:
 def test_classic_control_runs_on_envpool(game: str, num_actions: int, size: int) -> None:
     env = make_env(EnvConfig(game=game), VECTOR, 2)
     env.reset(np.array([1, 2]))
-    steps = _steps(env, np.random.default_rng(0).integers(env.spec.num_actions, size=(250, 2)))
+    steps = played(env, np.random.default_rng(0).integers(env.spec.num_actions, size=(250, 2)))
     env.close()
     assert env.spec.num_actions == num_actions
     assert steps[0].observation.shape == (2, size)
@@ -38,7 +30,7 @@ def test_classic_control_runs_on_envpool(game: str, num_actions: int, size: int)
 def test_a_classic_game_is_cut_at_the_limit_that_was_asked_for() -> None:
     env = make_env(EnvConfig(game="MountainCar-v0", max_episode_agent_steps=7), VECTOR, 2)
     env.reset(np.array([1, 2]))
-    steps = _steps(env, np.zeros((8, 2), np.int64))
+    steps = played(env, np.zeros((8, 2), np.int64))
     assert [step.truncated.all() for step in steps] == [False] * 7 + [True, False]
     assert not any(step.terminated.any() for step in steps)
     env.close()
