@@ -4,7 +4,6 @@ import dataclasses
 import math
 import os
 import sys
-from collections.abc import Callable, Sequence
 from contextlib import closing
 from typing import Any, Literal, NamedTuple
 
@@ -13,7 +12,7 @@ import jax
 from jaxpg.config import Config, own_section, with_overrides
 from jaxpg.core.errors import UserError
 from jaxpg.core.registry import Registry
-from jaxpg.core.run_config import Member, members_of
+from jaxpg.core.run_config import Member
 from jaxpg.core.types import EmulatorNeeds, EnvSpec, PolicyFunctions
 from jaxpg.core.user_modules import own_code
 from jaxpg.envs import footprint, make_env
@@ -23,7 +22,8 @@ from jaxpg.kernel.jax_iteration import WholeIterations
 from jaxpg.kernel.pieces import Experiment
 from jaxpg.kernel.rollout import AGENT_STEPS_PER_LOOK, Rollout
 from jaxpg.kernel.task import Task
-from jaxpg.learners.base import Ingredients, Learner, LearnerKind, Metrics, Sizes
+from jaxpg.learners.base import Ingredients, Learner, LearnerKind, Sizes
+from jaxpg.learners.population import members_of_population, memory_of_members, scheduled_of_each
 from jaxpg.learners.registry import LEARNERS
 from jaxpg.machine import memory_estimate
 from jaxpg.machine.limits import usable_cores
@@ -62,12 +62,13 @@ def build(config: Config, player: Player | None = None, team: Team | None = None
       UserError: a name is unknown, two settings contradict each other, or the run is too large for this machine.
     """
     team, kind, learns = team or Team.alone(), LEARNERS[config.run.learner], player is None
-    members = _members(kind, config, team) if learns else ()
+    members = members_of_population(kind, config.run, team.num_devices) if learns else ()
     config, remarks = _for_training(kind, config, team) if player is None else (_for_playing(kind, config, player), [])
     observation = make_observation(config.observation)
     env = _with_usable_cores(config.env)
     num_lanes = env.num_lanes // team.num_devices
     spec = _spec(env, observation.needs)
+    remarks += _without_effect(config, observation.needs) if learns else []
     policy = _policy(kind, config, input_shape(observation, spec), spec.num_actions)
     shape = input_shape(observation, spec)
     learner = _learner(kind, config, policy, observation, shape, team)
@@ -92,20 +93,18 @@ def build(config: Config, player: Player | None = None, team: Team | None = None
         keeps_tape=keeps_tape,
         rollout_agent_steps=rollout_agent_steps,
     )
-    memory_estimate.check_memory(_of_members(parts, len(members)) if members else parts)
-    rollouts = [
-        Rollout(
-            [make_env(env, observation.needs, max(len(members), 1) * num_lanes // num_pools) for _ in range(num_pools)],
-            policy,
-            observation,
-            keeps_tape=keeps_tape,
-            greedy=learner.greedy if player is None or player.greedy is None else player.greedy,
-            device=device,
-            first_lane=number * num_lanes,
-            compiles=learns and _compiles_rollouts(config),
-        )
-        for number, device in enumerate(team.devices, start=team.first_device)
-    ]
+    memory_estimate.check_memory(memory_of_members(parts, len(members)) if members else parts)
+    rollouts = _rollouts(
+        env,
+        policy,
+        observation,
+        team,
+        num_pools,
+        max(len(members), 1),
+        keeps_tape=keeps_tape,
+        greedy=learner.greedy if player is None or player.greedy is None else player.greedy,
+        compiles=learns and _compiles_rollouts(config),
+    )
     whole = learns and spec.in_jax and team.num_devices == 1 and learner.learn is not None
     assert whole or not members, "a kind with sweepable settings makes learners with learn"
     return Experiment(
@@ -121,73 +120,49 @@ def build(config: Config, player: Player | None = None, team: Team | None = None
             rollouts[0],
             learner,
             rollout_agent_steps,
-            _scheduled_of_each(
+            scheduled_of_each(
                 members, lambda member: _learner(kind, _own(config, member), policy, observation, shape, team)
             ),
         )
         if whole
         else None,
         members=members,
-        remarks=(
-            *remarks,
-            *(_without_effect(config, observation.needs) if learns else []),
-            *filter(None, [spec.remark]),
-        ),
+        remarks=(*remarks, *filter(None, [spec.remark])),
     )
 
 
-def _members(kind: LearnerKind[Any], config: Config, team: Team) -> tuple[Member, ...]:
-    """The members of the population that the settings ask for; empty for a single training.
-
-    Raises:
-      UserError: a rule for populations is broken.
-    """
-    run, members = config.run, members_of(config.run)
-    key = "run.sweep" if run.sweep else "run.population"
-    if not run.sweep and len(members) == 1:
-        return ()
-    if not kind.sweepable:
-        able = ", ".join(name for name, other in LEARNERS.items() if other.sweepable)
-        raise UserError(f"{key}: is for gradient learners ({able}), and {run.learner} has candidates of its own")
-    if odd := [name for name in run.sweep if name not in kind.sweepable]:
-        raise UserError(
-            f"run.sweep: {odd[0]} cannot differ between members of one program; those that can are "
-            f"{', '.join(kind.sweepable)}; start a run for each value of another"
+def _rollouts(
+    env: EnvConfig,
+    policy: PolicyFunctions,
+    observation: Observation,
+    team: Team,
+    num_pools: int,
+    num_members: int,
+    *,
+    keeps_tape: bool,
+    greedy: bool,
+    compiles: bool,
+) -> list[Rollout]:
+    """Makes the rollout of each device of this process, with the pools of its lanes."""
+    num_lanes = env.num_lanes // team.num_devices
+    return [
+        Rollout(
+            [make_env(env, observation.needs, num_members * num_lanes // num_pools) for _ in range(num_pools)],
+            policy,
+            observation,
+            keeps_tape=keeps_tape,
+            greedy=greedy,
+            device=device,
+            first_lane=number * num_lanes,
+            compiles=compiles,
         )
-    if len(members) < 2:
-        raise UserError(f"run.sweep: a population has two members or more, not {len(members)}; give more numbers")
-    if team.num_devices > 1:
-        raise UserError(f"{key}: members train side by side on one device, not {team.num_devices}")
-    if members[-1].seed >= 2**31:
-        raise UserError(f"run.seed: the last member has the seed {members[-1].seed}, and the largest is {2**31 - 1}")
-    return tuple(members)
+        for number, device in enumerate(team.devices, start=team.first_device)
+    ]
 
 
 def _own(config: Config, member: Member) -> Config:
     """The configuration of a member, without its seed. Raises UserError where a number does not fit its setting."""
     return with_overrides(config, member.settings) if member.settings else config
-
-
-def _scheduled_of_each(
-    members: Sequence[Member], learner_of: Callable[[Member], Learner]
-) -> list[Callable[[float], Metrics]]:
-    """``Learner.scheduled`` of each member, with its other numbers from ``run.sweep``."""
-
-    def scheduled_of(member: Member) -> Callable[[float], Metrics]:
-        scheduled = learner_of(member).scheduled
-        fixed = {key.split(".")[-1]: number for key, number in member.settings.items()}
-        return lambda progress: fixed | scheduled(progress)
-
-    known = {tuple(member.settings.values()): member for member in members}
-    made = {settings: scheduled_of(member) for settings, member in known.items()}
-    return [made[tuple(member.settings.values())] for member in members]
-
-
-def _of_members(parts: Sequence[Part], number: int) -> list[Part]:
-    """The memory of all members, from that of one."""
-    return [
-        Part("run.population", f"{part.what}, for each of {number} members", number * part.num_bytes) for part in parts
-    ]
 
 
 def _without_effect(config: Config, needs: EmulatorNeeds) -> list[str]:

@@ -7,6 +7,7 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+import hypothesis  # noqa: F401 - before gc.freeze below, behind which its plugins see no references and warn
 import pytest
 
 LONGEST_FIRST = [
@@ -17,6 +18,46 @@ LONGEST_FIRST = [
     *("commands/test_train.py", "policies/test_convolution.py"),
 ]
 """Files that take most; each is one worker's (``--dist=loadfile``), so that what it shares is made once."""
+
+WITH_THE_LONG_TESTS = {
+    "commands/test_own_policy.py": ["test_nothing_is_printed_from_python"],
+    "commands/test_recipes.py": [
+        f"test_every_recipe_takes_a_step[{name}]"
+        for name in ("atari_clipped", "atari_machado", "pong_es", "mspacman_es_linear", "notebooks/n2_pong_conv")
+    ]
+    + [f"test_every_recipe_takes_a_step[notebooks/n2_pong_mlp{ending}]" for ending in ("", "_clipped")],
+    "commands/test_train.py": ["test_whatever_changes_on_resume", "test_a_run_on_pong"],
+    "kernel/test_compiled_rollout.py": [
+        "test_which_recipes_play_in_programs",
+        "test_what_is_played_is_equal_to_the_bit[limit]",
+        "test_what_is_played_is_equal_to_the_bit[greedy]",
+    ],
+    "kernel/test_jax_iteration.py": ["test_members_in_one_program_equal_single_runs"],
+    "kernel/test_rollout.py": ["test_a_member_alone_plays"],
+    "learners/test_evolution.py": [f"test_openai_es_makes_evosaxs_step[{pairs}]" for pairs in (1, 40)],
+    "learners/test_registry.py": ["test_rounds_come_to_rest_in_pools_and_play_the_same_games[random_search]"],
+    "learners/test_reinforce.py": [
+        "test_values_of_games_of_one_step_are_their_rewards",
+        "test_every_variant_solves_every_probe_of_control[value-Match]",
+        "test_every_variant_solves_every_probe_of_control[none-Bandit]",
+    ],
+    "run/test_interruptions.py": [
+        "test_a_segment_that_is_shorter_than_games",
+        "test_a_run_that_is_ended_and_resumed_is_the_uninterrupted_run[12]",
+        "test_the_window_of_returns_survives_a_resume",
+        "test_a_run_without_a_checkpoint_begins",
+        *(f"test_a_signal_ends_the_run_after_the_iteration_and_resume_finishes_it[{n}" for n in ("1-", "2-")),
+    ],
+    "run/test_population_runs.py": ["test_the_same_seed_gives_the_same_run[evolution]", "test_the_last_line_tells"],
+    "run/test_recorder.py": [
+        "test_a_resumed_run_goes_on_recording",
+        "test_training_outlives_every_failure_to_record[exit 3",
+        "test_training_outlives_every_failure_to_record[None",
+    ],
+    "run/test_watchdog.py": ["test_only_the_time_that_the_process_runs_counts"],
+}
+"""Beginnings of the names of tests that take seconds, and whose like is tried at once by another case or test. They are
+marked as long, so that the README's command stays below six minutes on two cores."""
 
 if "PYTEST_XDIST_WORKER" not in os.environ:  # workers and subprocesses inherit what is set here
     _CACHE = tempfile.TemporaryDirectory(prefix="jaxpg-tests-")
@@ -33,10 +74,16 @@ if "PYTEST_XDIST_WORKER" not in os.environ:  # workers and subprocesses inherit 
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+@pytest.hookimpl(tryfirst=True)  # before pytest chooses by marks
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Begins with what takes longest, so that no worker is left alone with it at the end."""
     ranks = {Path(__file__).parent / name: rank for rank, name in enumerate(LONGEST_FIRST)}
     assert all(path.is_file() for path in ranks), "LONGEST_FIRST names a file that has moved"
+    waiting = {Path(__file__).parent / name: tuple(tests) for name, tests in WITH_THE_LONG_TESTS.items()}
+    assert all(path.is_file() for path in waiting), "WITH_THE_LONG_TESTS names a file that has moved"
+    for item in items:
+        if item.name.startswith(waiting.get(item.path, ())):
+            item.add_marker("long")
     items.sort(key=lambda item: ranks.get(item.path, len(ranks)))
 
 

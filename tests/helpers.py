@@ -10,9 +10,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxpg.config import Config, schedule_progress
-from jaxpg.core.types import PolicyFunctions
+from jaxpg.core.types import PolicyFunctions, TimeStep, VectorEnv
 from jaxpg.envs import kind_of, make_env
+from jaxpg.envs.actions import ActionTable
 from jaxpg.envs.config import EnvConfig
+from jaxpg.envs.games import offered_actions
 from jaxpg.envs.seeds import lane_seeds
 from jaxpg.experiment import build
 from jaxpg.kernel.pieces import Experiment
@@ -27,6 +29,20 @@ SMALL = ObservationConfig(
     name="gray_difference", height=35, width=40, first_row=5, end_row=33, first_column=0, end_column=40
 )
 """Pong at half the size."""
+
+
+def played(env: VectorEnv, actions: np.ndarray) -> list[TimeStep]:
+    """The first time step and one for each row of ``actions`` ([T, N])."""
+    steps = [env.recv()]
+    for row in actions:
+        env.send(row)
+        steps.append(env.recv())
+    return steps
+
+
+def action_names(config: EnvConfig) -> list[str]:
+    """Names of the actions that a policy chooses from in an Atari game."""
+    return list(ActionTable(offered_actions(config), config.actions, 1).names)
 
 
 def make_rollout(

@@ -48,6 +48,8 @@ MAY_IMPORT = {
 }
 MOST_ROOMS, MOST_FLOORS, MOST_ARROWS = 22, 8, 100
 PICKLERS = {"pickle", "cloudpickle", "dill", "joblib", "marshal", "shelve"}
+"""Modules that no file of jaxpg may import, because reading a stranger's file with them can run code. Nothing here uses
+them; ruff's own rules (S301 to S403) do not know joblib and cloudpickle."""
 
 
 def _room(name: str) -> str:

@@ -7,7 +7,6 @@ from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
 from jaxpg.core.errors import UserError
-from jaxpg.envs.actions import ActionTable
 from jaxpg.envs.config import EnvConfig
 
 
@@ -113,14 +112,3 @@ def offered_actions(config: EnvConfig) -> tuple[str, ...]:
     """Names of the actions that the emulator offers in an Atari game. ``config.actions`` selects from these."""
     game = cartridge(config.game)
     return game.all_actions if config.full_action_space else game.minimal_actions
-
-
-def action_names(config: EnvConfig) -> list[str]:
-    """Names of the A policy actions, such as ``UP``.
-
-    Raises:
-      UserError: the game is not an Atari game.
-    """
-    if config.game not in rom_ids_by_game():
-        raise UserError(f"env.game: only Atari games have pictures and named actions; {config.game} has neither")
-    return list(ActionTable(offered_actions(config), config.actions, 1).names)

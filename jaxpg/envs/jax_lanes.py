@@ -147,10 +147,11 @@ def _chosen(condition: jax.Array, yes: Any, no: Any) -> Any:
 
 def _like(tree: Any, like: Any) -> Any:
     """Gives every leaf the exact dtype of ``like``; numbers of Python have a weaker one at first."""
-    return jax.tree.map(lambda x, known: x if _is_key(known) else jnp.asarray(x, known.dtype), tree, like)
+    return jax.tree.map(lambda x, known: x if is_key(known) else jnp.asarray(x, known.dtype), tree, like)
 
 
-def _is_key(x: Any) -> bool:
+def is_key(x: Any) -> bool:
+    """Whether an array, or its shape, is of typed keys."""
     return jnp.issubdtype(x.dtype, jax.dtypes.prng_key)
 
 

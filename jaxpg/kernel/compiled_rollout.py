@@ -90,10 +90,11 @@ class CompiledRollout:
         before, num_agent_steps = self._clock.seconds, len(tape.action) - 1
         answers = jax.tree.map(lambda x: jnp.zeros((num_agent_steps, *x.shape), x.dtype), self._answer)
         now = (self._handle, jnp.array(observation), tape, answers)  # a copy of the observation, because it is donated
-        for first in range(0, num_agent_steps, AGENT_STEPS_AT_ONCE):
-            end = min(first + AGENT_STEPS_AT_ONCE, num_agent_steps)
-            with waiting(), compiled_code_not_kept():
-                now = jax.block_until_ready(self._play_rows(population, noise, now, first, end))
+        with compiled_code_not_kept():
+            for first in range(0, num_agent_steps, AGENT_STEPS_AT_ONCE):
+                end = min(first + AGENT_STEPS_AT_ONCE, num_agent_steps)
+                with waiting():
+                    now = jax.block_until_ready(self._play_rows(population, noise, now, first, end))
         self._handle, newest, tape, answers = now
         steps = self._pool.interpret(jax.device_get(answers))
         sample = Seconds(*(now - then for now, then in zip(self._clock.seconds, before, strict=True)))

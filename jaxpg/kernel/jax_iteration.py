@@ -11,7 +11,7 @@ import numpy as np
 from jaxpg.core.errors import FaultError
 from jaxpg.core.types import MEMBERS, Answers, Experience, InJax, Lanes, Tape
 from jaxpg.kernel.act import gumbel_noise
-from jaxpg.kernel.jax_rollout import NOT_FINITE, Act, are_finite, play_lanes
+from jaxpg.kernel.jax_rollout import NOT_FINITE, Act, all_finite, play_lanes
 from jaxpg.kernel.rollout import Rollout
 from jaxpg.learners.base import Learner, Metrics
 
@@ -67,7 +67,7 @@ def make_iteration(
         assert whole is not None, "there is a tape"
         by_member = partial(jax.tree.map, lambda x: x.reshape(len(x), members, -1, *x.shape[2:]))
         learned, metrics = _by_members(learn)(state, by_member(whole), by_member(answers), scheduled)
-        return Iterated(learned, lanes, answers, metrics, are_finite(whole.observation, answers.reward))
+        return Iterated(learned, lanes, answers, metrics, all_finite((whole.observation, answers.reward)))
 
     return iterate
 

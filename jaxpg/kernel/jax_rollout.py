@@ -11,6 +11,7 @@ import numpy as np
 
 from jaxpg.core.errors import FaultError
 from jaxpg.core.types import Answers, InJax, Lanes, Population, Tape, TimeStep
+from jaxpg.envs.jax_lanes import is_key
 from jaxpg.kernel.outcomes import EpisodeCounter
 
 NOT_FINITE = "the environment gave a reward or an observation that is infinite or NaN"
@@ -36,7 +37,6 @@ class JaxRollout:
     def __init__(self, act: Act, pool: InJax):
         self._pool = pool
         self._play = jax.jit(partial(play_lanes, act, pool.advance, jnp.asarray(pool.actions)), donate_argnames="tape")
-        self._are_finite = jax.jit(are_finite)
 
     def __call__(
         self,
@@ -62,7 +62,7 @@ class JaxRollout:
             they were.
         """
         tape, lanes, answers = self._play(population, noise, tape, self._pool.lanes)
-        finite = self._are_finite(tape.observation, lanes.observation, answers.reward)
+        finite = all_finite((tape.observation, lanes.observation, answers.reward))
         with waiting():
             on_host, finite = jax.device_get((answers, finite))
         if not finite:
@@ -72,7 +72,7 @@ class JaxRollout:
 
     def saved(self, counter: EpisodeCounter) -> SavedLanes:
         """Where the lanes are. Typed keys become plain numbers."""
-        lanes = jax.tree.map(lambda x: jax.random.key_data(x) if _is_key(x) else x, self._pool.lanes)
+        lanes = jax.tree.map(lambda x: jax.random.key_data(x) if is_key(x) else x, self._pool.lanes)
         device = next(iter(lanes.key.devices()))
         return SavedLanes(lanes, jax.device_put(counter.saved(), device))
 
@@ -80,7 +80,7 @@ class JaxRollout:
         """Brings the lanes, which have been reset, back to where they were."""
 
         def as_before(known: jax.Array, x: jax.Array) -> jax.Array:
-            return jax.random.wrap_key_data(x, impl=jax.random.key_impl(known)) if _is_key(known) else x
+            return jax.random.wrap_key_data(x, impl=jax.random.key_impl(known)) if is_key(known) else x
 
         self._pool.lanes = jax.tree.map(as_before, self._pool.lanes, saved.lanes)
         counter.restore(np.asarray(saved.episodes))
@@ -121,11 +121,8 @@ def play_lanes(
     return tape, lanes, answers
 
 
-def are_finite(*arrays: jax.Array) -> jax.Array:
-    """Whether all numbers of all arrays are finite, ``bool[]``."""
-    floats = [x for x in arrays if jnp.issubdtype(x.dtype, jnp.floating)]
+@jax.jit
+def all_finite(tree: Any) -> jax.Array:
+    """Whether all floating-point numbers of a pytree are finite, ``bool[]``."""
+    floats = [x for x in jax.tree.leaves(tree) if jnp.issubdtype(x.dtype, jnp.floating)]
     return jnp.stack([jnp.isfinite(x).all() for x in floats]).all()
-
-
-def _is_key(x: Any) -> bool:
-    return jnp.issubdtype(x.dtype, jax.dtypes.prng_key)

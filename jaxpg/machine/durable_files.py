@@ -81,9 +81,17 @@ def sync_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
+def paths_in(folder: Path) -> list[Path]:
+    """Everything in a folder and its subfolders, sorted. Links are not followed.
+
+    ``Path.rglob`` of Python 3.13 spells names that the locale cannot read in another way than the folder's own.
+    """
+    return sorted(Path(place, name) for place, folders, files in os.walk(folder) for name in (*folders, *files))
+
+
 def refuse_links(folder: Path) -> None:
     """Raises UserError if a run folder contains a symbolic link, through which jaxpg would write outside the folder."""
-    for path in folder.rglob("*"):
+    for path in paths_in(folder):
         if path.is_symlink():
             raise UserError(f"{path}: a run folder must not contain symbolic links; put the file itself there")
 
@@ -97,7 +105,7 @@ def seal(folder: Path) -> None:
     """Waits until every file in ``folder`` is on the disk, then writes the manifest: each file's size and SHA-256."""
     files = {}
     (folder / MANIFEST).unlink(missing_ok=True)
-    for path in sorted(folder.rglob("*")):
+    for path in paths_in(folder):
         if path.is_dir():
             sync_folder(path)
         else:
@@ -115,9 +123,7 @@ def damage(folder: Path) -> str | None:
     expected = _manifest(folder)
     if expected is None:
         return f"{MANIFEST} cannot be read"
-    there = {
-        path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_symlink() or not path.is_dir()
-    }
+    there = {path.relative_to(folder).as_posix() for path in paths_in(folder) if path.is_symlink() or not path.is_dir()}
     there.discard(MANIFEST)
     for name in sorted(expected.keys() | there):
         found = _damage_of_file(folder / name, name, expected) if name in there else f"{name} is missing"

@@ -208,6 +208,15 @@ def signals_heard(*, ends_process: bool = False) -> Iterator[Stop]:
 
 
 @contextmanager
+def signals_raised_again() -> Iterator[Stop]:
+    """Applies ``signals_heard``, and then raises the signal again for the handler of the program that called jaxpg."""
+    with signals_heard() as stop:
+        yield stop
+    if stop.signal is not None:
+        signal.raise_signal(stop.signal)
+
+
+@contextmanager
 def signals_left_to_the_system() -> Iterator[None]:
     """Applies :meth:`Stop.left_to_the_system` to the current command. Outside a command nothing changes."""
     stop = _CURRENT.get()

@@ -265,14 +265,7 @@ def make_policy(config: PolicyConfig, shape: tuple[int, ...], num_actions: int, 
     with own_code(what, module_class):
         parts: Any = nnx.split(nnx.eval_shape(lambda: build(jax.random.key(0))), nnx.Param, ...)
     graphdef, weights, others = parts
-    if not jax.tree.leaves(weights):
-        raise UserError(f"{what}: the module has no weights (nnx.Param), so there is nothing to learn")
-    if jax.tree.leaves(others):
-        names = ", ".join(".".join(map(str, path)) for path, _ in nnx.to_flat_state(others))
-        raise UserError(
-            f"{what}: {names} is no nnx.Param; a policy is a function of its weights alone, without dropout, batch "
-            "statistics or counters"
-        )
+    _check_state(what, weights, others)
 
     def init(key: jax.Array) -> Params:
         return nnx.to_pure_dict(nnx.state(build(key), nnx.Param))
@@ -293,6 +286,18 @@ def make_policy(config: PolicyConfig, shape: tuple[int, ...], num_actions: int, 
         returned = jax.eval_shape(outputs, nnx.to_pure_dict(weights), given)
     _check_outputs(what, returned, {"logits": (*batch, num_actions), "value": batch})
     return PolicyFunctions(init=init, apply=apply, has_value=value)
+
+
+def _check_state(what: str, weights: Any, others: Any) -> None:
+    """Raises UserError unless the module has weights, and nothing ``others`` besides."""
+    if not jax.tree.leaves(weights):
+        raise UserError(f"{what}: the module has no weights (nnx.Param), so there is nothing to learn")
+    if jax.tree.leaves(others):
+        names = ", ".join(".".join(map(str, path)) for path, _ in nnx.to_flat_state(others))
+        raise UserError(
+            f"{what}: {names} is no nnx.Param; a policy is a function of its weights alone, without dropout, batch "
+            "statistics or counters"
+        )
 
 
 def _check_outputs(what: str, outputs: object, shapes: dict[str, tuple[int, ...]]) -> None:

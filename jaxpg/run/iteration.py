@@ -6,7 +6,6 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from jaxpg.core.types import Episodes, Experience
@@ -91,10 +90,3 @@ def play_and_learn(
     if not each:  # a learner without metrics
         each = [{}]
     return state, played, each, seconds, began
-
-
-@jax.jit
-def all_finite(state: Any) -> jax.Array:
-    """Whether every weight of a learner's state is finite, ``bool[]``."""
-    floats = [x for x in jax.tree.leaves(state) if jnp.issubdtype(x.dtype, jnp.floating)]
-    return jnp.stack([jnp.isfinite(x).all() for x in floats]).all()

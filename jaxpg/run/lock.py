@@ -25,8 +25,8 @@ def only_trainer(folder: Path) -> Iterator[None]:
     Raises:
       UserError: another process trains in the folder, or the folder cannot be written.
     """
-    refuse_links(folder)
     try:
+        refuse_links(folder)
         check_letters(folder.absolute())
         folder.mkdir(parents=True, exist_ok=True)
         lock = FileLock(folder / LOCK, blocking=False)

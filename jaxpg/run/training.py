@@ -13,6 +13,7 @@ import jax
 from jaxpg.config import Config, schedule_progress
 from jaxpg.core.errors import UserError
 from jaxpg.kernel.clock import Seconds
+from jaxpg.kernel.jax_rollout import all_finite
 from jaxpg.kernel.pieces import Experiment
 from jaxpg.kernel.task import check_resumed
 from jaxpg.machine.console import say
@@ -21,7 +22,7 @@ from jaxpg.machine.waiting import count_up, said_while_waiting
 from jaxpg.parallel.team import Team
 from jaxpg.run.checkpoint_metadata import Metadata, UnfinishedEpisodes
 from jaxpg.run.checkpoints import Checkpoints
-from jaxpg.run.iteration import all_finite, play_and_learn
+from jaxpg.run.iteration import play_and_learn
 from jaxpg.run.members import check_members, first_state, key_of_iteration, numbers_of_members
 from jaxpg.run.recorder import Recorder
 from jaxpg.run.run_progress import MemberProgress, RunProgress

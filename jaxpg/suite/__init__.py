@@ -4,7 +4,6 @@ The package also holds what a search for settings (``jaxpg.tune``) shares with a
 """
 
 import dataclasses
-import signal
 import sys
 import time
 from collections.abc import Mapping, Sequence
@@ -20,7 +19,7 @@ from jaxpg.machine.command import run_command
 from jaxpg.machine.console import say
 from jaxpg.machine.durable_files import try_to_write, write_text
 from jaxpg.machine.prepared import CallableModule
-from jaxpg.machine.signals import Stop, signals_heard
+from jaxpg.machine.signals import Stop, signals_heard, signals_raised_again
 from jaxpg.scores.suite_file import SUITE_FILE, SuiteResults, write_suite
 from jaxpg.scores.suite_tables import markdown
 from jaxpg.suite.evaluated_run import SuiteRun
@@ -101,11 +100,8 @@ def suite(
             own = {**(overrides or {}), **({"env.game": game} if game else {})}
             configs.append((name, open_recipe(source, own, trust_imports=trust_imports)))
     runs = _runs(configs, seeds, Path(out), episodes, checkpoint, trust_imports=trust_imports)
-    with signals_heard() as stop:
-        results = _run(runs, Path(out), parallel, stop)
-    if stop.signal is not None:
-        signal.raise_signal(stop.signal)
-    return results
+    with signals_raised_again() as stop:
+        return _run(runs, Path(out), parallel, stop)
 
 
 def command(argv: Sequence[str]) -> int:
@@ -153,7 +149,8 @@ def _runs(
         raise UserError(f"episodes: from 0, not {episodes}")
     for recipe, config in configs:
         for seed in seeds:
-            folder = out / f"{recipe}-{config.env.game}-{seed}"
+            game = config.env.game.replace("/", "_")  # as in gfootball/academy_corner-v1
+            folder = out / f"{recipe}-{game}-{seed}"
             if folder.name in runs:
                 raise UserError(f"{folder.name}: two runs would have this name; name each recipe, game and seed once")
             training = Training(folder, with_overrides(config, {"run.seed": seed, "run.dir": ""}), trust_imports)

@@ -6,6 +6,7 @@ that looks for work goes on with it. (Optuna's heartbeats would need minutes to 
 """
 
 import json
+import weakref
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -34,6 +35,12 @@ SECONDS_TO_WAIT = 60.0
 Sampler = Literal["tpe", "random"]
 Pruner = Literal["median", "halving", "none"]
 STATES = {"COMPLETE": "complete", "PRUNED": "pruned", "FAIL": "failed", "RUNNING": "running", "WAITING": "waiting"}
+
+
+def _close(storage: "optuna.storages.RDBStorage") -> None:
+    """Closes the connections to the storage's file."""
+    storage.remove_session()
+    storage.engine.dispose()
 
 
 def import_optuna() -> Any:
@@ -104,6 +111,7 @@ class Study:
             with self._lock:
                 connect = {"connect_args": {"timeout": SECONDS_TO_WAIT}}
                 self._storage = library.storages.RDBStorage(place, engine_kwargs=connect)
+                weakref.finalize(self, _close, self._storage)
                 self._study: optuna.Study = library.create_study(
                     storage=self._storage, study_name=NAME, direction="maximize", load_if_exists=True
                 )

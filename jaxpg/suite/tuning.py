@@ -1,7 +1,6 @@
 """Searches for settings: the command ``python -m jaxpg.tune`` and the function ``jaxpg.tune``."""
 
 import dataclasses
-import signal
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -13,7 +12,7 @@ from jaxpg.cli import open_recipe, parse, parse_train
 from jaxpg.config import Config, with_overrides
 from jaxpg.core.errors import FaultError, UserError
 from jaxpg.machine.console import say
-from jaxpg.machine.signals import Stop, signals_heard
+from jaxpg.machine.signals import Stop, signals_heard, signals_raised_again
 from jaxpg.scores.study_file import StudyResults
 from jaxpg.suite.goal import Goal, OverSeeds, Score
 from jaxpg.suite.space import Space, space_from_file, space_from_mapping, space_from_words
@@ -120,12 +119,10 @@ def tune(
       UserError: Optuna is missing, a setting is wrong, or the folder holds a study of something else.
       FaultError: several trials in a row failed for reasons of the machine.
     """
-    import_optuna()
     config = open_recipe(recipe, overrides, trust_imports=trust_imports)
     asked = TuneArguments(
         trials=trials,
         seeds=tuple(seeds),
-        study=str(study),
         score=score,
         over_seeds=over_seeds,
         target=target,
@@ -136,11 +133,8 @@ def tune(
         sampler_seed=sampler_seed,
         trust_imports=trust_imports,
     )
-    with signals_heard() as stop:
-        results = _tune(config, space_from_mapping(space, config), asked, Path(study), stop)
-    if stop.signal is not None:
-        signal.raise_signal(stop.signal)
-    return results
+    with signals_raised_again() as stop:
+        return _tune(config, space_from_mapping(space, config), asked, Path(study), stop)
 
 
 def command(argv: Sequence[str]) -> int:

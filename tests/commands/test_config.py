@@ -122,8 +122,8 @@ def test_a_recipe_changes_only_what_it_names(recipe):
         ("run:\n  seed: 1\nevn:\n  game: Pong\n", ":3:1: evn: unknown key; did you mean 'env'?"),
         ("env: {game: Pong, lanes: 8}\n", ":1:19: env.lanes: unknown key; did you mean 'num_lanes'?"),
         (
-            "run:\n  zzz: 1\n",
-            ":2:3: run.zzz: unknown key; valid names are budget_agent_steps, budget_episodes, budget_seconds, dir,",
+            "checkpoint:\n  zzz: 1\n",
+            ":2:3: checkpoint.zzz: unknown key; valid names are every_iterations, every_seconds, keep_every,",
         ),
     ],
 )

@@ -13,9 +13,8 @@ import pytest
 from jaxpg.cli import parse_train
 from jaxpg.config import RECIPES, Config, load_recipe, packaged_recipes, with_schedule
 from jaxpg.core.errors import UserError
-from jaxpg.envs.games import action_names
 from jaxpg.experiment import build
-from tests.helpers import learn
+from tests.helpers import action_names, learn
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 

@@ -13,7 +13,6 @@ import jaxpg.record as record_module
 from jaxpg.config import load_run
 from jaxpg.core.errors import UserError
 from jaxpg.envs import make_env
-from jaxpg.envs.games import action_names
 from jaxpg.experiment import Player, build
 from jaxpg.record import main
 from jaxpg.run.saved_run import restore_params
@@ -22,6 +21,7 @@ from jaxpg.viewing.drawn_observation import draw_observation
 from jaxpg.viewing.grid import CAPTION_HEIGHT, DIMMED, GAP
 from jaxpg.viewing.panel import GAME_SIZE, PAPER, SIZE, scale_game
 from jaxpg.viewing.replayed_episode import COLORS, Moves, frame_by_frame, frames_of_agent_steps, play
+from tests.helpers import action_names
 from tests.runs import cartpole, nobody_reads_stdout, run
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")  # no video is compared with one made without it

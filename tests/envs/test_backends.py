@@ -10,11 +10,11 @@ from ale_py import roms
 from PIL import Image
 
 from jaxpg.core.errors import UserError
-from jaxpg.core.types import EmulatorNeeds, RawAnswers, TimeStep, VectorEnv
+from jaxpg.core.types import EmulatorNeeds, TimeStep, VectorEnv
 from jaxpg.envs import make_env
 from jaxpg.envs.config import EnvConfig
-from jaxpg.envs.envpool import EnvPool
 from jaxpg.envs.games import quiet_console
+from tests.helpers import played
 
 GRAY = EmulatorNeeds(kind="pixels", height=84, width=84, stack=2)
 RGB = EmulatorNeeds(kind="pixels", height=210, width=160, color="rgb")
@@ -23,15 +23,6 @@ VECTOR = EmulatorNeeds(kind="vector")
 BACKENDS = ["envpool", "ale"]
 FEWEST_NO_OPS = {"envpool": 1, "ale": 0}
 LANES = [("envpool", GRAY), ("ale", GRAY), ("ale", RAM)]
-
-
-def _steps(env: VectorEnv, actions: np.ndarray) -> list[TimeStep]:
-    """The first time step and one for each row of ``actions`` ([T, N])."""
-    steps = [env.recv()]
-    for row in actions:
-        env.send(row)
-        steps.append(env.recv())
-    return steps
 
 
 def _random_actions(env: VectorEnv, num_agent_steps: int) -> np.ndarray:
@@ -48,13 +39,13 @@ def test_a_lane_is_a_function_of_its_own_seed_and_actions(backend: str, needs: E
     env = make_env(config, needs, 3)
     actions = _random_actions(env, 60)
     env.reset(np.array([5, 6, 5]))
-    first = _steps(env, np.stack([actions[:, 0]] * 3, axis=1))
+    first = played(env, np.stack([actions[:, 0]] * 3, axis=1))
     env.reset(np.array([5, 6, 5]))
-    again = _steps(env, np.stack([actions[:, 0]] * 3, axis=1))
+    again = played(env, np.stack([actions[:, 0]] * 3, axis=1))
     env.close()
     alone = make_env(config, needs, 1)
     alone.reset(np.array([6]))
-    single = _steps(alone, actions[:, :1])
+    single = played(alone, actions[:, :1])
     alone.close()
     for lane in range(3):
         assert all(np.array_equal(a, b) for a, b in zip(_lane(first, lane), _lane(again, lane), strict=True))
@@ -102,7 +93,7 @@ def test_a_stack_of_four_moves_down_by_one_and_never_reaches_back_before_the_gam
     needs = EmulatorNeeds(kind="pixels", height=84, width=84, stack=4)
     env = make_env(EnvConfig(game="Pong", backend=backend, max_episode_agent_steps=9), needs, 2)
     env.reset(np.array([1, 2]))
-    steps = _steps(env, _random_actions(env, 30))
+    steps = played(env, _random_actions(env, 30))
     env.close()
     for before, after in pairwise(steps):
         for lane in range(2):
@@ -118,7 +109,7 @@ def test_the_time_limit_truncates_and_does_not_terminate(backend: str, needs: Em
     config = EnvConfig(game="Pong", backend=backend, max_episode_agent_steps=30)  # not counting the no-ops before it
     env = make_env(config, needs, 2)
     env.reset(np.array([1, 2]))
-    steps = _steps(env, _random_actions(env, 80))
+    steps = played(env, _random_actions(env, 80))
     env.close()
     truncated = np.array([step.truncated for step in steps])
     acted = np.array([step.acted for step in steps])
@@ -136,7 +127,7 @@ def test_the_last_observation_of_a_truncated_game_is_its_last(backend: str, need
     streams = []
     for env in (whole, cut, cut):
         env.reset(np.array([1, 2]))
-        streams.append(_steps(env, actions))
+        streams.append(played(env, actions))
         actions[30] = 5 - actions[30]  # which is ignored where a game has been cut
     whole.close()
     cut.close()
@@ -156,7 +147,7 @@ def test_a_game_that_the_limit_cuts_just_before_its_end_is_followed_by_a_whole_o
         config = EnvConfig(game="Breakout", backend="ale", max_episode_agent_steps=max_episode_agent_steps, noop_max=0)
         env = make_env(config, needs, 1)
         env.reset(np.array([1]))
-        steps = _steps(env, np.ones((420, 1), int))
+        steps = played(env, np.ones((420, 1), int))
         env.close()
         return [(t, bool(step.terminated[0])) for t, step in enumerate(steps) if step.terminated[0] | step.truncated[0]]
 
@@ -179,20 +170,6 @@ def test_a_picture_of_more_than_210_rows_is_remarked_on(backend: str, remark: st
     assert not usual.spec.remark
 
 
-def test_a_game_that_is_over_before_its_first_action_is_none() -> None:
-    """No-ops at its start can end a game: the autoreset's own answer then is an end, too."""
-    env = EnvPool(EnvConfig(game="CartPole-v1"), VECTOR, 1)
-    env.reset(np.array([1]))
-    env.recv()
-    over = np.array([[False], [True], [True], [False], [False]])
-    rewards = np.array([[1.0], [1.0], [9.0], [0.0], [1.0]])
-    steps = env.interpret(RawAnswers(rewards, over, np.zeros_like(over), over, np.zeros(over.shape, np.int32)))
-    env.close()
-    assert steps.acted[:, 0].tolist() == [True, True, False, False, True]
-    assert steps.terminated[:, 0].tolist() == [False, True, False, False, False]
-    assert steps.reward[:, 0].tolist() == [1, 1, 0, 0, 1]
-
-
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_ale_squeezes_a_tall_picture_and_envpool_cuts_it(backend: str) -> None:
     console = quiet_console()
@@ -205,7 +182,7 @@ def test_ale_squeezes_a_tall_picture_and_envpool_cuts_it(backend: str) -> None:
     exact = EnvConfig(game="AirRaid", backend=backend, frame_skip=1, maxpool=False, fire_reset=False)
     env = make_env(replace(exact, noop_max=FEWEST_NO_OPS[backend]), RGB, 1)
     env.reset(np.array([1]))
-    last = _steps(env, np.zeros((30, 1), int))[-1]
+    last = played(env, np.zeros((30, 1), int))[-1]
     env.close()
     seen = np.moveaxis(np.transpose(last.observation[0], env.spec.axes)[0], 0, -1).astype(float)
     squeezed = [np.asarray(Image.fromarray(screen).resize((160, 210), Image.Resampling.BOX)) for screen in screens]
@@ -248,7 +225,7 @@ def test_a_game_that_ends_at_the_time_limit_is_over_and_not_cut(backend: str, ne
 def test_rewards_are_the_unclipped_score(backend: str, needs: EmulatorNeeds) -> None:
     env = make_env(EnvConfig(game="MsPacman", backend=backend), needs, 2)
     env.reset(np.array([1, 2]))
-    rewards = {float(r) for step in _steps(env, np.full((120, 2), 3)) for r in step.reward}
+    rewards = {float(r) for step in played(env, np.full((120, 2), 3)) for r in step.reward}
     env.close()
     assert 10.0 in rewards, "a pellet is worth 10"
 
@@ -260,7 +237,7 @@ def test_an_action_subset_reaches_the_emulator_translated(backend: str, needs: E
     streams = []
     for env, actions in ((whole, [3] * 20 + [2] * 20), (subset, [0] * 20 + [1] * 20)):
         env.reset(np.array([9]))
-        streams.append(_lane(_steps(env, np.array(actions)[:, None]), 0))
+        streams.append(_lane(played(env, np.array(actions)[:, None]), 0))
         env.close()
     assert subset.spec.num_actions == 2
     assert all(np.array_equal(a, b) for a, b in zip(*streams, strict=True))
@@ -318,7 +295,7 @@ def test_fire_serves_the_first_ball(backend: str, needs: EmulatorNeeds, fire_res
     config = EnvConfig(game="Breakout", backend=backend, fire_reset=fire_reset, noop_max=FEWEST_NO_OPS[backend])
     env = make_env(config, needs, 1)
     env.reset(np.array([1]))
-    steps = _steps(env, np.zeros((60, 1), int))
+    steps = played(env, np.zeros((60, 1), int))
     env.close()
     assert sum(step.life_lost[0] for step in steps) == fire_reset, "without a ball nobody loses a life"
 
@@ -339,7 +316,7 @@ def test_no_ops_delay_the_games(backend: str, needs: EmulatorNeeds) -> None:
         config = EnvConfig(game="Seaquest", backend=backend, noop_max=noop_max, max_episode_agent_steps=9)
         env = make_env(config, needs, 4)
         env.reset(np.array([1, 2, 3, 4]))
-        steps = _steps(env, np.zeros((40, env.num_lanes), int))
+        steps = played(env, np.zeros((40, env.num_lanes), int))
         env.close()
         starts.append({step.observation[lane].tobytes() for step in steps for lane in np.flatnonzero(~step.acted)})
     without, with_no_ops = starts
@@ -347,25 +324,10 @@ def test_no_ops_delay_the_games(backend: str, needs: EmulatorNeeds) -> None:
     assert len(without) <= 2
 
 
-@pytest.mark.parametrize(
-    ("game", "num_actions", "size"), [("CartPole-v1", 2, 4), ("Acrobot-v1", 3, 6), ("MountainCar-v0", 3, 2)]
-)
-def test_classic_control_runs_on_envpool(game: str, num_actions: int, size: int) -> None:
-    env = make_env(EnvConfig(game=game), VECTOR, 2)
-    env.reset(np.array([1, 2]))
-    steps = _steps(env, _random_actions(env, 250))
-    env.close()
-    assert env.spec.num_actions == num_actions
-    assert steps[0].observation.shape == (2, size)
-    assert env.spec.frame_skip == 1
-    ended = np.array([s.terminated | s.truncated for s in steps])
-    assert ended.any() == (game != "Acrobot-v1"), "CartPole falls, MountainCar times out after 200, Acrobot after 500"
-
-
 def test_ram_is_given_by_envpool() -> None:
     env = make_env(EnvConfig(game="MsPacman"), RAM, 2)
     env.reset(np.array([1, 2]))
-    steps = _steps(env, _random_actions(env, 5))
+    steps = played(env, _random_actions(env, 5))
     env.close()
     assert steps[-1].observation.shape == (2, 128)
     assert (steps[-1].observation != steps[1].observation).any()
@@ -410,13 +372,4 @@ def test_the_longest_game_of_the_longest_agent_steps_can_be_asked_for(backend: s
     env = make_env(config, needs, 1)
     env.reset(np.zeros(1, int))
     assert not env.recv().truncated
-    env.close()
-
-
-def test_a_classic_game_is_cut_at_the_limit_that_was_asked_for() -> None:
-    env = make_env(EnvConfig(game="MountainCar-v0", max_episode_agent_steps=7), VECTOR, 2)
-    env.reset(np.array([1, 2]))
-    steps = _steps(env, np.zeros((8, 2), np.int64))
-    assert [step.truncated.all() for step in steps] == [False] * 7 + [True, False]
-    assert not any(step.terminated.any() for step in steps)
     env.close()

@@ -154,8 +154,8 @@ def test_the_report_has_a_curve_for_each_member(population: Path, alone: Path, t
     assert "population, member 3: learning_rate 0.03, discount 0.8, clip_epsilon 0.1, seed 4" in page
 
 
-def config_of(population: Path, **run_settings) -> Config:
-    config = load_recipe(population / "config.yaml")
+def config_of(folder: Path, **run_settings) -> Config:
+    config = load_recipe(folder / "config.yaml")
     return replace(config, run=replace(config.run, **{"population": 0, "sweep": {}, **run_settings}))
 
 

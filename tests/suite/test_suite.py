@@ -56,6 +56,12 @@ def _done(calls: list[list[str]]) -> list[tuple[str, ...]]:
     return sorted((command.removeprefix("jaxpg."), Path(words[-1]).name) for command, *words in calls)
 
 
+def test_a_game_with_a_slash_in_its_name_has_one_folder(program):
+    found = jaxpg.suite(["mine.yaml"], ["gfootball/academy_corner-v1"], seeds=[1], out="out", episodes=0)
+    assert [row.folder for row in found.rows] == ["mine-gfootball_academy_corner-v1-1"]
+    assert Path("out", found.rows[0].folder).is_dir()
+
+
 def test_every_run_is_trained_and_evaluated_once_and_a_second_call_has_nothing_to_do(program, capsys):
     asked = [
         "mine.yaml",
