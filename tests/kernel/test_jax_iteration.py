@@ -89,7 +89,7 @@ def test_the_second_iteration_compiles_nothing() -> None:
 @pytest.mark.parametrize("policy", ["mlp", pytest.param("small_conv", marks=pytest.mark.long)])
 def test_members_in_one_program_equal_single_runs(policy: str) -> None:
     """Each has its own seed, so also its own weights, games and minibatches."""
-    seeds = (3, 4, 5)
+    seeds = range(3, 11)
     config = replace(CONFIG, reinforce=replace(CONFIG.reinforce, normalize_observations=False))
     needs = EmulatorNeeds(kind="vector")
     if policy == "small_conv":
