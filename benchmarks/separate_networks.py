@@ -11,14 +11,16 @@ from jaxpg.policies.networks import PolicyConfig
 
 
 class Layer(nnx.Module):
-    """A linear layer whose matrix is ``[outputs, inputs]``, because its gradient is then faster on CPU."""
+    """A linear layer whose matrix has its smaller side first, because its gradient is then faster on CPU."""
 
     def __init__(self, inputs: int, outputs: int, rngs: nnx.Rngs):
-        self.kernel = nnx.Param(nnx.initializers.lecun_normal()(rngs.params(), (inputs, outputs)).T)
+        kernel = nnx.initializers.lecun_normal()(rngs.params(), (inputs, outputs))
+        self._inputs_first = inputs < outputs
+        self.kernel = nnx.Param(kernel if self._inputs_first else kernel.T)
         self.bias = nnx.Param(jax.numpy.zeros(outputs))
 
     def __call__(self, x: jax.Array) -> jax.Array:
-        return x @ self.kernel[...].T + self.bias[...]
+        return x @ (self.kernel[...] if self._inputs_first else self.kernel[...].T) + self.bias[...]
 
 
 @jaxpg.register_policy("separate_networks")
