@@ -35,7 +35,7 @@ from jaxpg.kernel.jax_iteration import make_iteration
 from jaxpg.kernel.players import FixedPopulation
 from jaxpg.kernel.rollout import Rollout
 from jaxpg.machine.malloc import keep_freed_memory
-from jaxpg.machine.xla import keep_compiled_code, use_fast_convolutions
+from jaxpg.machine.xla import choose_fusions, keep_compiled_code
 from jaxpg.policies.observations import make_observation
 
 Turn = Callable[[float], dict[str, float]]
@@ -44,7 +44,7 @@ Turn = Callable[[float], dict[str, float]]
 def main() -> None:
     """Runs the command."""
     keep_freed_memory()
-    use_fast_convolutions()
+    choose_fusions()
     kind, *argv = sys.argv[1:]
     several = {"population": _population, "members": _members}
     make = partial(several[kind], int(argv.pop(0))) if kind in several else KINDS[kind]

@@ -66,9 +66,9 @@ if "PYTEST_XDIST_WORKER" not in os.environ:  # workers and subprocesses inherit 
     # small it is. The runs of tests/faults keep theirs as users' do.
     os.environ["JAX_COMPILATION_CACHE_DIR"] = f"{_CACHE.name}/tests"
     os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
-    from jaxpg.machine.xla import use_fast_convolutions  # imports JAX, which reads what was set above
+    from jaxpg.machine.xla import choose_fusions  # imports JAX, which reads what was set above
 
-    use_fast_convolutions()  # as the commands do
+    choose_fusions()  # as the commands do
     # As in a terminal: ``nohup`` and a shell's ``&`` let signals be ignored, which every process would inherit.
     signal.signal(signal.SIGHUP, signal.SIG_DFL)
     signal.signal(signal.SIGINT, signal.default_int_handler)

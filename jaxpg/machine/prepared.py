@@ -4,14 +4,14 @@ from types import ModuleType
 from typing import Any
 
 from jaxpg.machine.malloc import keep_freed_memory
-from jaxpg.machine.xla import keep_compiled_code, use_fast_convolutions, use_float32
+from jaxpg.machine.xla import choose_fusions, keep_compiled_code, use_float32
 
 
 def prepare_process() -> None:
     """Keeps freed memory and compiled code, and sets how XLA computes. Further calls do no harm."""
     keep_freed_memory()
     keep_compiled_code()
-    use_fast_convolutions()
+    choose_fusions()
     use_float32()
 
 

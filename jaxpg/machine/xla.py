@@ -18,7 +18,8 @@ from jaxpg.machine.console import say
 READ_FLAGS = "from jaxlib import _jax; _jax.CompileOptions()"
 LEAST_SECONDS = "jax_persistent_cache_min_compile_time_secs"
 """JAX keeps code that took at least so long to compile."""
-CONVOLUTIONS_FLAG = "--xla_cpu_experimental_ynn_fusion_type"
+FUSIONS_FLAG = "--xla_cpu_experimental_ynn_fusion_type"
+"""What XLA on CPU leaves to YNNPACK; ``-name`` takes something out."""
 
 
 def keep_compiled_code() -> None:
@@ -80,20 +81,21 @@ def local_devices() -> list[jax.Device]:
         ) from error
 
 
-def use_fast_convolutions() -> None:
-    """Makes XLA on CPU compute convolutions with Eigen. Must be called before the first use of JAX.
+def choose_fusions() -> None:
+    """Makes XLA on CPU compute sums itself and convolutions with Eigen. Must be called before the first use of JAX.
 
-    Before version 0.12 JAX gives convolutions to YNNPACK, which takes two or three times as long
+    Before version 0.12 JAX gives both to YNNPACK. Some of its sums over more than 32,768 rows are wrong
+    (https://github.com/jax-ml/jax/issues/39103), and its convolutions take two or three times as long
     (docs/performance.md). If the user has set this flag in ``XLA_FLAGS``, the user's choice stays.
 
     Raises:
       UserError: XLA refuses the value of ``XLA_FLAGS``.
     """
     flags = os.environ.get("XLA_FLAGS", "")
-    if flags and CONVOLUTIONS_FLAG not in flags:
+    if flags and FUSIONS_FLAG not in flags:
         _check_flags(flags)
-    if jax.__version_info__ < (0, 12) and CONVOLUTIONS_FLAG not in flags:
-        os.environ["XLA_FLAGS"] = f"{flags} {CONVOLUTIONS_FLAG}=-individual_convolution".strip()
+    if jax.__version_info__ < (0, 12) and FUSIONS_FLAG not in flags:
+        os.environ["XLA_FLAGS"] = f"{flags} {FUSIONS_FLAG}=-individual_convolution,-reduce".strip()
 
 
 def _check_flags(flags: str) -> None:

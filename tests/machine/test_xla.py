@@ -9,14 +9,14 @@ import jax
 import pytest
 
 from jaxpg.core.errors import UserError
-from jaxpg.machine.xla import keep_compiled_code, local_devices, use_fast_convolutions, use_float32
+from jaxpg.machine.xla import choose_fusions, keep_compiled_code, local_devices, use_float32
 
 LIBRARYS = "__ynn_fusion"
 COMPILES = f"""
 import jax, jax.numpy as jnp
-from jaxpg.machine.xla import use_fast_convolutions
-use_fast_convolutions()
-use_fast_convolutions()
+from jaxpg.machine.xla import choose_fusions
+choose_fusions()
+choose_fusions()
 def both(pictures, filters, matrix):
     outputs = jax.lax.conv_general_dilated(
         pictures, filters, (4, 4), "VALID", dimension_numbers=("NHWC", "HWIO", "NHWC")
@@ -48,7 +48,7 @@ def test_the_library_gets_products_and_no_slow_convolutions(flags: str, of_the_l
 def test_flags_at_which_xla_ends_the_process_are_a_sentence(monkeypatch, flags: str, sentence: str) -> None:
     monkeypatch.setenv("XLA_FLAGS", flags)
     with pytest.raises(UserError, match=sentence):
-        use_fast_convolutions()
+        choose_fusions()
 
 
 def test_devices_that_are_not_there_are_a_sentence(monkeypatch) -> None:
