@@ -16,6 +16,7 @@ from jaxpg.core.errors import UserError
 from jaxpg.core.registry import Registry
 from jaxpg.core.types import Episodes
 from jaxpg.machine.durable_files import write_parts
+from jaxpg.run.trackers.tracker import TRACKERS, Tracker
 
 Record = dict[str, float | int | None]
 """The numbers of one iteration by name. None stands for a number that does not exist yet; JSON writes it as null."""
@@ -200,7 +201,16 @@ def _event(agent_steps: Any, values: dict[str, Any]) -> Event:
 WriterFactory = Callable[[Path, int], Writer]
 """Function ``(run folder, agent steps so far) -> writer``. The agent steps are 0 for a new run."""
 
+
+def _tracker(name: str) -> WriterFactory:
+    return lambda folder, agent_steps: Tracker(name, folder)
+
+
 WRITERS: Registry[WriterFactory] = Registry(
-    "run.writers", {"tensorboard": lambda folder, agent_steps: TensorBoard(folder / "tensorboard", agent_steps)}
+    "run.writers",
+    {
+        "tensorboard": lambda folder, agent_steps: TensorBoard(folder / "tensorboard", agent_steps),
+        **{name: _tracker(name) for name in TRACKERS},
+    },
 )
 """Writers that ``run.writers`` can name. ``metrics.jsonl`` and ``episodes.csv`` are always written."""
