@@ -16,6 +16,7 @@ from jaxpg.machine.signals import Stop
 from jaxpg.machine.waiting import said_while_waiting
 from jaxpg.parallel.team import Team
 from jaxpg.run.lock import only_trainer
+from jaxpg.run.profile import Profile, check_profile
 from jaxpg.run.progress_display import make_display
 from jaxpg.run.recorder import Recorder
 from jaxpg.run.run_folder import SUMMARY, new_run_folder, take_end_away, write_config, write_resumed_config
@@ -36,6 +37,8 @@ class Wishes:
     """Writers in addition to those that the configuration names."""
     callbacks: Sequence[Callback] = ()
     """Functions that are called after each iteration."""
+    profile: tuple[int, int] | None = None
+    """First and last iteration to profile; None for no profile."""
     bar: bool = False
     """Whether a bar on the terminal shows the progress; otherwise lines of the log show it."""
     about: Sequence[str] = ("no recipe",)
@@ -83,6 +86,7 @@ def run_session(config: Config, experiment: Experiment, team: Team, stop: Stop, 
       FaultError: emulators failed in one of several processes.
     """
     team.lead(lambda: check_installed(config.run.writers))
+    team.lead(lambda: check_profile(wishes.profile))
     folder = Path(wishes.resume or team.lead(lambda: str(new_run_folder(config))))
     trackers: list[Tracker] = []
     with ExitStack() as locks:
@@ -105,6 +109,10 @@ def run_session(config: Config, experiment: Experiment, team: Team, stop: Stop, 
                 make_writers=_writers(config, folder, experiment.learner.progress_metrics, wishes, trackers),
                 callbacks=wishes.callbacks,
             )
+        if wishes.profile and team.leads:
+            profile = Profile(folder / "profile", *wishes.profile, training.progress.iteration)
+            locks.callback(profile.close)
+            training.callbacks.append(profile)
         if wishes.resume:
             agent_steps = training.progress.agent_steps  # by now the new configuration is known to fit the checkpoint
             team.lead(lambda: write_resumed_config(folder, config, agent_steps))

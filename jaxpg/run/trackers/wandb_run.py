@@ -1,4 +1,4 @@
-"""Weights & Biases: the project, the entity and the mode come from W&B's own variables, such as WANDB_PROJECT.
+"""Weights & Biases: project, entity, mode and place come from its own variables, such as WANDB_PROJECT and WANDB_DIR.
 
 A run is resumed by its id, and W&B says at which step it stands. Offline nobody can say that, so the newest folder
 ``wandb/offline-run-*`` always has the whole run, and ``wandb sync`` of it replaces what the server has of the run.
@@ -21,19 +21,12 @@ class WandbRun:
     """The run as W&B shows it. The step of a row is agent steps."""
 
     def __init__(self, folder: Path, run_id: str | None):
-        settings = wandb.Settings(
-            console="off",
-            silent=True,
-            symlink=False,  # a run folder must not contain links
-            init_timeout=SECONDS_TO_CONNECT,
-        )
         self._run = wandb.init(
             project=os.environ.get("WANDB_PROJECT", "jaxpg"),
             name=os.environ.get("WANDB_NAME", folder.resolve().name),
             id=run_id,
             resume="allow",
-            dir=os.environ.get("WANDB_DIR", str(folder)),
-            settings=settings,
+            settings=wandb.Settings(console="off", silent=True, init_timeout=SECONDS_TO_CONNECT),
         )
         self.run_id = self._run.id
         self.is_new = not self._run.resumed
