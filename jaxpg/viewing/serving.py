@@ -8,6 +8,7 @@ import socket
 import socketserver
 import sys
 import threading
+import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import partial
@@ -22,6 +23,8 @@ from jaxpg.viewing.report_page import PAGE
 
 SECONDS_FOR_A_REQUEST = 30.0
 LOOPBACK = "127.0.0.1"
+PAUSE = 10.0
+"""How many times as long as making the page the pause after it takes at least, because the training needs the cores."""
 
 
 class KeptPage:
@@ -37,14 +40,17 @@ class KeptPage:
         self._lock = threading.Lock()  # Matplotlib draws for one thread at a time
         self._state: object = None
         self._content = b""
+        self._next_at = 0.0  # when the page may be made again
 
     def content(self) -> bytes:
         """The page as it is now; raises UserError where it cannot be made."""
         with self._lock:
             state = [_state(place) for folder in self._folders for place in _places(folder)]
-            if state != self._state:
+            began = time.monotonic()
+            if state != self._state and began >= self._next_at:
                 self._content = _kept_current(self._make()).encode("utf-8", "backslashreplace")
                 self._state = state
+                self._next_at = time.monotonic() + PAUSE * (time.monotonic() - began)
             return self._content
 
 

@@ -63,6 +63,16 @@ def test_the_page_is_made_again_only_when_a_run_has_written_something(tmp_path: 
         assert ask(port, method="HEAD")[::2] == (200, b"")
 
 
+def test_drawing_leaves_the_cores_to_the_training(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[int] = []
+    page = KeptPage(lambda: made.append(1) or PAGE, [tmp_path])
+    monkeypatch.setattr(serving, "PAUSE", 1e12)
+    for name in ("a", "b", "c"):
+        (tmp_path / name).touch()
+        assert b"listen" in page.content()
+    assert len(made) == 1
+
+
 def test_the_policy_of_a_page_that_is_kept_current_allows_its_own_server_and_nobody_else() -> None:
     page = serving._kept_current(PAGE)
     assert "default-src 'none'; connect-src 'self'; script-src 'sha256-" in page

@@ -23,6 +23,8 @@ SECONDS_TO_FINISH = 120.0
 """How long the end of a run, of an evaluation or of a recording waits for its trackers."""
 SECONDS_BETWEEN_TRIES = 300.0
 """How long after a tracker has failed it is tried again."""
+MAX_LETTERS = 300
+"""How much of a tracker's own words is said."""
 SECONDS_UNTIL_WELL = 120.0
 """How long a tracker must go on after a failure until its next failure is worth a sentence again."""
 
@@ -50,6 +52,7 @@ class Tracker:
         self.name, self._folder = name, folder
         self._log = folder / "trackers" / f"{name}.log"
         self._failure: str | None = None
+        self._told: str | None = None  # the failure that ``write`` has raised
         self._start()
 
     def write(self, record: object, episodes: object) -> None:
@@ -61,6 +64,7 @@ class Tracker:
         elif self._process is not None and seconds > SECONDS_UNTIL_WELL:
             self._failure = None
         if self._failure:
+            self._told = self._failure
             raise OSError(self._failure)
 
     def close(self) -> None:
@@ -73,17 +77,21 @@ class Tracker:
                 self._process.stdin.close()
 
     def wait(self, seconds: float) -> str | None:
-        """Waits until the process has sent everything; kills it after ``seconds``. Returns why something is missing."""
+        """Waits until the process has sent everything; kills it after ``seconds``.
+
+        Returns:
+          Why something is missing. None where nothing is, and where ``write`` has raised the reason before.
+        """
         if self._process is None:
-            return self._failure
+            return None if self._failure == self._told else self._failure
         try:
             self._process.wait(max(seconds, 0.0))
-        except subprocess.TimeoutExpired:
-            return f"{self.name}: not everything was sent in time"
-        finally:
-            with suppress(ProcessLookupError):
-                os.killpg(self._process.pid, signal.SIGKILL)  # whatever is left of it
+        except BaseException as error:  # also a signal, which ends the waiting
+            os.killpg(self._process.pid, signal.SIGKILL)
             self._process.wait()
+            if not isinstance(error, subprocess.TimeoutExpired):
+                raise
+            return f"{self.name}: not everything was sent in time"
         self._failure = None
         self._notice_end()
         return self._failure
@@ -109,10 +117,12 @@ class Tracker:
     def _notice_end(self) -> None:
         if self._process is None or self._process.poll() is None:
             return
+        self.end()
         if self._process.returncode != 0:
             said = self._log.read_bytes()[self._log_start :].decode(errors="replace").strip().splitlines()
-            words = said[-1].removeprefix("jaxpg: ") if said else f"exit code {self._process.returncode}"
-            self._failure = f"{self.name}: {words}"
+            own = [line.removeprefix("jaxpg: ") for line in said if line.startswith("jaxpg: ")]
+            words = [f"exit code {self._process.returncode}", *said[-1:], *own[-1:]][-1]
+            self._failure = f"{self.name}: {words[:MAX_LETTERS]}"
         self._process = None
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import trackio
+from trackio.sqlite_storage import SQLiteStorage
 
 from jaxpg.run.trackers.tracked_run import Iteration
 
@@ -29,7 +30,7 @@ class TrackioRun:
             auto_log_cpu=False,
             auto_log_gpu=False,
         )
-        self.last_agent_steps = self._run._next_step - 1  # has no public name
+        self.last_agent_steps = max(self._run._next_step - 1, self._kept())  # has no public name
         self.is_new = self.last_agent_steps < 0
 
     def set_config(self, config: Mapping[str, Any]) -> None:
@@ -57,6 +58,15 @@ class TrackioRun:
 
     def finish(self, ended: str | None) -> None:
         self._run.finish()
+        if not self._run._is_local and SQLiteStorage.has_pending_data(self._run.project):
+            raise OSError("the server did not take everything; trackio keeps it here, and sends it the next time")
+        if self._run._is_local and self._kept() < self.last_agent_steps:
+            raise OSError("the database did not take everything")
+
+    def _kept(self) -> int:
+        """The newest step in the database on this machine, which also has what a server did not take yet."""
+        step = SQLiteStorage.get_max_step_for_run(self._run.project, self._run.name, run_id=self._run.id)
+        return -1 if step is None else step
 
 
 def open_run(folder: Path, run_id: str | None) -> TrackioRun:
