@@ -41,34 +41,26 @@ def jaxpg(*words: str | Path, env: dict[str, str], code: int = 0) -> str:
 
 @pytest.fixture(scope="module")
 def environment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
-    """Variables that lead to W&B's offline mode, a real MLflow server, and a database of trackio, all on this machine."""
+    """Variables that lead to W&B's offline mode, a real server of MLflow, and a database of trackio, all local."""
     place = tmp_path_factory.mktemp("trackers")
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
-    command = [
-        sys.executable,
-        *("-m", "mlflow", "server", "--host", "127.0.0.1", "--workers", "1", "--port", str(port)),
-    ]
-    command += [
-        "--backend-store-uri",
-        f"sqlite:///{place}/mlflow.db",
-        "--artifacts-destination",
-        str(place / "artifacts"),
-    ]
-    url = f"http://127.0.0.1:{port}"
-    with (
-        (place / "server.log").open("wb") as log,
-        subprocess.Popen(command, stdout=log, stderr=log, cwd=place) as server,
-    ):
-        _wait_until(lambda: _answers(f"{url}/health"))
-        yield {
-            **os.environ,
-            "WANDB_MODE": "offline",
-            "WANDB_DIR": str(place),
-            "MLFLOW_TRACKING_URI": url,
-            "TRACKIO_DIR": str(place / "trackio"),
-        }
-        server.terminate()
+    command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
+    command += ["--backend-store-uri", f"sqlite:///{place}/mlflow.db", "--artifacts-destination", f"{place}/artifacts"]
+    url, log = f"http://127.0.0.1:{port}", place / "server.log"
+    quiet = {**os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}  # no further processes
+    with log.open("wb") as file, subprocess.Popen(command, stdout=file, stderr=file, cwd=place, env=quiet) as server:
+        try:
+            _wait_until(lambda: _answers(f"{url}/health"))
+            yield {
+                **os.environ,
+                "WANDB_MODE": "offline",
+                "WANDB_DIR": str(place),
+                "MLFLOW_TRACKING_URI": url,
+                "TRACKIO_DIR": str(place / "trackio"),
+            }
+        finally:
+            server.terminate()
 
 
 def _answers(url: str) -> bool:
@@ -224,7 +216,8 @@ class _Refuses(http.server.BaseHTTPRequestHandler):
         self.send_header("Content-Length", "0")
         self.end_headers()
 
-    do_POST = do_PATCH = do_PUT = do_GET
+    def do_POST(self) -> None:
+        self.do_GET()
 
     def log_message(self, format: str, *arguments: object) -> None: ...
 
