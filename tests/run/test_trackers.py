@@ -71,6 +71,7 @@ def test_points_are_sent_once_and_not_before_a_checkpoint_holds_them(tmp_path: P
         shutil.copy(whole / name, folder / name)
     _saved(folder, 5)
     filmed(folder, "5")
+    (folder / "summary.json").write_text('{"ended": "budget of agent steps used"}')
     evaluated(folder, [1.0, 2.0], checkpoint=3)
     for _ in range(2):  # the second time, nothing is new
         follow("trackio", folder, lambda: True)
@@ -82,7 +83,7 @@ def test_points_are_sent_once_and_not_before_a_checkpoint_holds_them(tmp_path: P
     assert [sum(row["episode/return"]["values"]) for _, row in rows if "episode/return" in row] == [1, 1, 1, 1]
     assert [(step, row["evaluation/mean"]) for step, row in rows if "evaluation/mean" in row] == [(3000, 1.5)]
     assert [step for step, row in rows if "video" in row] == [5000]
-    assert len([row for _, row in rows if "report" in row]) == 2, "after the kill and at the end"
+    assert [step for step, row in rows if "report" in row] == [5000], "only of a run that has ended"
     import trackio
 
     [run] = trackio.Api().runs("jaxpg")

@@ -25,12 +25,11 @@ from jaxpg.core.errors import UserError, first_line
 from jaxpg.core.strict_yaml import read_yaml
 from jaxpg.machine.console import say, speak
 from jaxpg.machine.durable_files import write_json
-from jaxpg.run.run_folder import SUMMARY
 from jaxpg.run.trackers.tracked_run import Iteration, TrackedRun
 from jaxpg.run.trackers.tracker import lock_of
 
 SECONDS_BETWEEN_LOOKS = 2.0
-SECONDS_FOR_LOCK = 60.0
+SECONDS_FOR_LOCK = 600.0
 """How long to wait for the process of a run that was killed, which may still send the last iterations."""
 ITERATIONS_AT_ONCE = 500
 SCORES = ("mean", "mean_low", "mean_high", "median", "iqm", "min", "max", "human_normalized", "episodes", "checkpoint")
@@ -62,8 +61,10 @@ def follow(name: str, folder: Path, is_over: Callable[[], bool]) -> None:
         while not over:
             over = is_over()
             folder_reader.send_news()
-        folder_reader.send_page()
-        run.finish(_ended(folder))
+        ended = _ended(folder)
+        if ended:
+            folder_reader.send_page()
+        run.finish(ended)
 
 
 class _RunFolder:
@@ -100,7 +101,7 @@ class _RunFolder:
 
     def send_page(self) -> None:
         """Sends the report, unless nothing on it has changed."""
-        names = ("config.yaml", "metrics.jsonl", "evaluation.json", SUMMARY, "videos")
+        names = ("config.yaml", "metrics.jsonl", "evaluation.json", "summary.json", "videos")
         state = " ".join(_mark(self._folder / name) for name in names)
         mark = f"report-{hashlib.sha256(state.encode()).hexdigest()[:16]}.html"
         if mark not in self._sent:
@@ -191,7 +192,7 @@ def _evaluations(path: Path) -> list[dict[str, Any]]:
 
 
 def _ended(folder: Path) -> str | None:
-    path = folder / SUMMARY
+    path = folder / "summary.json"
     return str(json.loads(path.read_bytes())["ended"]) if path.exists() else None
 
 

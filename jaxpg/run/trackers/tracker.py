@@ -104,7 +104,7 @@ class Tracker:
             with self._log.open("ab") as log:
                 self._log_start = log.tell()
                 self._process = subprocess.Popen(
-                    ["nice", "-n", "19", sys.executable, "-m", "jaxpg.run.trackers.follow", self.name, self._folder],
+                    ["nice", "-n", "10", sys.executable, "-m", "jaxpg.run.trackers.follow", self.name, self._folder],
                     stdin=subprocess.PIPE,  # its end, however this process ends, ends the other one
                     stdout=log,
                     stderr=log,
