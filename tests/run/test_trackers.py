@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from jaxpg.core.errors import UserError
 from jaxpg.run.run_progress import RunProgress
 from jaxpg.run.run_writers import RunWriters
 from jaxpg.run.trackers import follow as follow_module
@@ -91,6 +92,17 @@ def test_points_are_sent_once_and_not_before_a_checkpoint_holds_them(tmp_path: P
     kept = json.loads((folder / "trackers" / "trackio.json").read_bytes())
     assert set(kept) == {"run", "sent"}, "and no secret"
     assert kept["run"] == run.name
+
+
+@pytest.mark.parametrize(
+    "content", ["", "[]", '{"run": "a"}', '{"run": "../a", "sent": []}', '{"run": "*", "sent": []}']
+)
+def test_a_damaged_name_of_the_tracked_run_is_never_used(tmp_path: Path, content: str) -> None:
+    folder = made_run(tmp_path / "mine", returns=[1.0])
+    (folder / "trackers").mkdir()
+    (folder / "trackers" / "trackio.json").write_text(content)
+    with pytest.raises(UserError, match="trackio.json: damaged; remove it to begin another tracked run"):
+        follow("trackio", folder, lambda: True)
 
 
 def test_a_tracker_that_is_not_installed_is_one_sentence_before_anything_is_made(

@@ -53,10 +53,10 @@ def follow(name: str, folder: Path, is_over: Callable[[], bool]) -> None:
     except Timeout as error:
         raise UserError("another process sends this run there") from error
     with lock:
-        state = json.loads(place.read_bytes()) if place.exists() else {"run": None, "sent": []}
+        run_id, sent = _read_state(place)
         tracker = importlib.import_module(f"jaxpg.run.trackers.{name}_run")
-        run: TrackedRun = tracker.open_run(folder, state["run"])
-        folder_reader = _RunFolder(folder, place, run, set() if run.is_new else set(state["sent"]))
+        run: TrackedRun = tracker.open_run(folder, run_id)
+        folder_reader = _RunFolder(folder, place, run, set() if run.is_new else sent)
         over = False
         while not over:
             over = is_over()
@@ -151,6 +151,24 @@ class _RunFolder:
             if record["iteration"] == int(checkpoint):
                 return int(record["agent_steps"])
         return max(self._run.last_agent_steps, 0)
+
+
+def _read_state(place: Path) -> tuple[str | None, set[str]]:
+    """What the tracker calls the run, and marks of what was sent; None and nothing for a new tracked run.
+
+    Raises:
+      UserError: the file is damaged, or its name for the run could be a place elsewhere.
+    """
+    if not place.exists():
+        return None, set()
+    try:
+        state = json.loads(place.read_bytes())
+        run_id, sent = state["run"], {str(mark) for mark in state["sent"]}
+        if re.fullmatch(r"[\w-][\w.-]{0,199}", run_id):
+            return run_id, sent
+    except (ValueError, KeyError, TypeError):
+        pass
+    raise UserError(f"{place}: damaged; remove it to begin another tracked run")
 
 
 def _make_page(folder: Path, page: Path) -> None:

@@ -4,6 +4,7 @@ trackio finds a run by its name in the project (TRACKIO_PROJECT), so the name of
 """
 
 import os
+import re
 import secrets
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -21,7 +22,8 @@ class TrackioRun:
     """The run as trackio shows it. The step of a row is agent steps."""
 
     def __init__(self, folder: Path, run_id: str | None):
-        self.run_id = run_id or f"{folder.resolve().name}-{secrets.token_hex(3)}"
+        plain = re.sub(r"[^\w-]", "_", folder.resolve().name)[:100]
+        self.run_id = run_id or f"{plain}-{secrets.token_hex(3)}"
         self._run = trackio.init(
             os.environ.get("TRACKIO_PROJECT", "jaxpg"),
             name=self.run_id,

@@ -4,6 +4,7 @@ A run is resumed by its id, and W&B says at which step it stands. Offline nobody
 ``wandb/offline-run-*`` always has the whole run, and ``wandb sync`` of it replaces what the server has of the run.
 """
 
+import glob
 import os
 import shutil
 from collections.abc import Mapping, Sequence
@@ -58,7 +59,7 @@ class WandbRun:
         self._run.finish(exit_code=0 if ended else 1)
         if self._run.offline:
             newest = Path(self._run.dir).parent
-            for older in newest.parent.glob(f"offline-run-*-{self.run_id}"):
+            for older in newest.parent.glob(f"offline-run-*-{glob.escape(self.run_id)}"):
                 if older != newest:
                     shutil.rmtree(older)
 
