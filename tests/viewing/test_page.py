@@ -196,6 +196,8 @@ def test_a_served_page_grows_with_the_run_and_leaves_alone_what_has_not_changed(
         tip = drawing.find_element(By.CSS_SELECTOR, ".tip")
         WebDriverWait(chromium, 10).until(lambda _: tip.is_displayed())
         assert _js(chromium, "return window.unchanged"), "the page was not loaded again"
+        left = "return document.querySelector(arguments[0]).getBoundingClientRect().left"
+        assert _js(chromium, left, "#live") == _js(chromium, left, "main"), "in line with the rest"
         assert _js(chromium, "return arguments[0].isConnected && !arguments[0].paused", video), "the video plays on"
         assert all(_js(chromium, "return [...document.querySelectorAll('details')].map(d => d.open)"))
         assert "6,000" in chromium.find_element(By.CSS_SELECTOR, "main table").text
