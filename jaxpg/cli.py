@@ -60,6 +60,9 @@ class TrainArguments:
     """Folder of a run to continue; the run's own configuration is the recipe."""
     trust_imports: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
     """Whether to import the modules that the recipe or the run folder names in imports, which runs their code."""
+    profile: tuple[int, int] | None = None
+    """First and last iteration to profile, such as 10 12. ui.perfetto.dev opens the trace, which is in the run folder's
+    profile/."""
     config: Annotated[Config, tyro.conf.arg(name="")] = dataclasses.field(default_factory=default_config)
     distributed: DistributedConfig = dataclasses.field(default_factory=DistributedConfig)
     about: tyro.conf.Suppress[tuple[str, ...]] = dataclasses.field(default=(), metadata=NO_FLAG)

@@ -25,6 +25,7 @@ from jaxpg.machine.console import say
 from jaxpg.machine.prepared import CallableModule, prepare_process
 from jaxpg.machine.waiting import count_up
 from jaxpg.run.saved_run import restore_params
+from jaxpg.run.trackers.tracker import bring_up_to_date
 from jaxpg.scores.evaluation_file import Evaluation, add_evaluation, only_writer, read_evaluations
 from jaxpg.scores.fingerprints import Fingerprinted, Game, games_of
 from jaxpg.scores.human_scores import has_human_score, incomparable
@@ -192,6 +193,7 @@ def _evaluate(asked: EvaluateArguments, config: Config) -> Evaluation:
         add_evaluation(results, evaluation)
     finally:  # a full disk must not hide the scores
         _say_summary(summary, env)
+    bring_up_to_date(folder)
     return evaluation
 
 

@@ -18,6 +18,7 @@ from jaxpg.machine.console import say
 from jaxpg.machine.durable_files import refuse_links
 from jaxpg.machine.prepared import CallableModule, prepare_process
 from jaxpg.run.saved_run import restore_params
+from jaxpg.run.trackers.tracker import bring_up_to_date
 from jaxpg.viewing.filming import Filming, film_checkpoints, film_grid
 
 
@@ -134,6 +135,8 @@ def _record(arguments: RecordArguments, config: Config) -> list[Path]:
         film_checkpoints(filming, restored, paths_by_iteration)
         paths = list(paths_by_iteration.values())
     experiment.rollout.close()
+    if not arguments.out:
+        bring_up_to_date(Path(arguments.run))
     return paths
 
 

@@ -4,6 +4,7 @@ import dataclasses
 import os
 import sys
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Annotated, ClassVar
 
@@ -20,8 +21,11 @@ from jaxpg.viewing.charts import Chart
 from jaxpg.viewing.member_logs import by_member
 from jaxpg.viewing.report_page import count, page_of, sections_of, videos_of, write_page, write_pngs
 from jaxpg.viewing.run_log import read_run
+from jaxpg.viewing.serving import LOOPBACK, KeptPage, serve
 from jaxpg.viewing.views import number_runs
 from jaxpg.viewing.whole_folder import page_of_folder
+
+WHICH = "which runs? give a folder or more, such as runs/mine"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,6 +39,12 @@ class ReportArguments:
     """HTML file to write."""
     png: str = ""
     """Folder for the charts as PNG files, for papers; empty for no PNG files."""
+    serve: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    """Write nothing, but show the page to browsers and keep it current while the runs go on, until Ctrl-C."""
+    host: str = LOOPBACK
+    """Address that --serve listens on. Only this machine reaches the default; 0.0.0.0 is for everyone."""
+    port: int = 0
+    """Port that --serve listens on; 0 for any free one."""
     imports: tuple[str, ...] = ()
     """Modules (mine) and files (./mine.py) to import first, because they register what the run uses."""
     trust_imports: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
@@ -71,13 +81,20 @@ def report(
 def command(argv: Sequence[str]) -> int:
     """Runs the command and returns its exit code, 0."""
     asked = parse("report", argv, ReportArguments())
+    if asked.serve:
+        if asked.png or asked.out != ReportArguments.out:
+            raise UserError("--serve writes no files; leave out --out and --png, or call report once more without it")
+        _serve(asked)
+        return 0
+    if (asked.host, asked.port) != (LOOPBACK, 0):
+        raise UserError("--host and --port belong to --serve")
     report(asked.runs, asked.out, png=asked.png, imports=asked.imports, trust_imports=asked.trust_imports)
     return 0
 
 
 def _report(asked: Sequence[str], out: Path, charts_folder: Path | None, trust: Trust) -> Path:
     if not asked:
-        raise UserError("which runs? give a folder or more, such as runs/mine")
+        raise UserError(WHICH)
     if out.suffix not in (".html", ".htm"):
         raise UserError(f"out: the name of a page ends with .html, unlike {str(out)!r}")
     whole = len(asked) == 1 and page_of_folder(Path(asked[0]))
@@ -99,6 +116,26 @@ def _report(asked: Sequence[str], out: Path, charts_folder: Path | None, trust: 
     for remark in [*remarks, *(f"{run.name}: {remark}" for run in runs for remark in run.log.remarks)]:
         say(f"jaxpg: {remark}")
     return out
+
+
+def _serve(asked: ReportArguments) -> None:
+    """Shows the page of the runs to browsers until a signal ends the command."""
+    trust = Trust(resolved(asked.imports, Path()), asked.trust_imports)
+    import_all(trust.given)
+    if not asked.runs:
+        raise UserError(WHICH)
+    serve(KeptPage(partial(_page, asked.runs, trust), [Path(run) for run in asked.runs]), asked.host, asked.port)
+
+
+def _page(asked: Sequence[str], trust: Trust) -> str:
+    """Makes the page, and names on it what is left out."""
+    whole = len(asked) == 1 and page_of_folder(Path(asked[0]))
+    if whole:
+        return whole[0]
+    folders, remarks = _split(asked, trust)
+    runs = number_runs([read_run(folder, trust) for folder in folders])
+    runs[0].log.remarks.extend(remarks)
+    return page_of(runs, sections_of(runs), videos_of(runs))
 
 
 def _write_whole(out: Path, charts_folder: Path | None, page: str, charts: Sequence[Chart]) -> Path:

@@ -33,6 +33,7 @@ def train(
     resume: bool = False,
     writers: Sequence[Writer] = (),
     callbacks: Sequence[Callback] = (),
+    profile: tuple[int, int] | None = None,
     bar: bool = False,
     trust_imports: bool = False,
 ) -> TrainResult:
@@ -49,6 +50,7 @@ def train(
       writers: further writers. Each receives every iteration and is closed at the end.
       callbacks: functions ``(record, episodes) -> bool | None`` that are called after each iteration. False ends the
         run.
+      profile: the first and the last iteration to profile. Perfetto opens the trace, which is in ``profile/``.
       bar: whether to draw a progress bar on the terminal.
       trust_imports: with ``resume``, whether to import the modules that the run folder names, which runs their code.
 
@@ -74,7 +76,12 @@ def train(
     if folder and not resume:
         config = dataclasses.replace(config, run=dataclasses.replace(config.run, dir=str(folder)))
     wishes = Wishes(
-        resume=str(folder) if resume else "", writers=writers, callbacks=callbacks, bar=bar, about=("from Python",)
+        resume=str(folder) if resume else "",
+        writers=writers,
+        callbacks=callbacks,
+        profile=profile,
+        bar=bar,
+        about=("from Python",),
     )
     with signals_heard() as stop:
         result = _train(config, DistributedConfig(), stop, wishes)
@@ -101,7 +108,8 @@ def command(argv: Sequence[str]) -> int:
 
 def wishes_of(arguments: TrainArguments) -> Wishes:
     """Returns what the command line asks for besides the configuration."""
-    return Wishes(resume=arguments.resume, about=arguments.about or ("no recipe",), bar=True)
+    about = arguments.about or ("no recipe",)
+    return Wishes(resume=arguments.resume, about=about, profile=arguments.profile, bar=True)
 
 
 def _train(config: Config, distributed: DistributedConfig, stop: Stop, wishes: Wishes) -> TrainResult:

@@ -44,8 +44,8 @@ class RunConfig:
     """Groups of lanes in search and evolution, each of which plays its own candidates; 0 for one group per device. The
     games stay the same for every number of devices that divides the number of groups."""
     writers: tuple[str, ...] = ("tensorboard",)
-    """Further outputs for metrics and episodes, besides metrics.jsonl and episodes.csv: tensorboard, or a writer of
-    your own."""
+    """Further outputs for metrics and episodes, besides metrics.jsonl and episodes.csv: tensorboard, wandb, mlflow,
+    trackio, or a writer of your own."""
     record_every: NonNegativeInt = 0
     """Iterations between two recorded games; 0 records nothing. A recording keeps a checkpoint for good and puts a
     video into videos/; a process of the lowest priority makes the video while the training goes on."""

@@ -24,7 +24,7 @@ class RunWriters:
         ]
         self._writers: list[Writer] = [*self._logs, *others]
         self._warn = warn
-        self._fail = False
+        self._failing: set[int] = set()  # which of the writers fail
 
     def sync(self) -> None:
         """Returns when the lines of the two files are on the disk, because a checkpoint must not be ahead of them.
@@ -37,15 +37,16 @@ class RunWriters:
 
     def write(self, record: Record, episodes: list[EpisodeRow]) -> None:
         """Passes the record and the episodes of one iteration to every writer."""
-        troubles = []
-        for writer in self._writers:
+        troubles = {}
+        for i, writer in enumerate(self._writers):
             try:
                 writer.write(record, episodes)
             except Exception as error:  # a writer may be the user's own code and raise anything
-                troubles.append(_words(writer, error))
-        if troubles and not self._fail:
-            self._warn(f"{', '.join(troubles)}; the training goes on, and what is missing is written later")
-        self._fail = bool(troubles)
+                troubles[i] = _words(writer, error)
+        new = [words for i, words in troubles.items() if i not in self._failing]
+        if new:
+            self._warn(f"{', '.join(new)}; the training goes on, and what is missing is written later")
+        self._failing = set(troubles)
 
     def close(self) -> str | None:
         """Closes every writer; returns a sentence where lines of the two files are lost, else None."""

@@ -16,10 +16,12 @@ from jaxpg.machine.signals import Stop
 from jaxpg.machine.waiting import said_while_waiting
 from jaxpg.parallel.team import Team
 from jaxpg.run.lock import only_trainer
+from jaxpg.run.profile import Profile, check_profile
 from jaxpg.run.progress_display import make_display
 from jaxpg.run.recorder import Recorder
 from jaxpg.run.run_folder import SUMMARY, new_run_folder, take_end_away, write_config, write_resumed_config
 from jaxpg.run.run_progress import RunProgress
+from jaxpg.run.trackers.tracker import Tracker, check_installed, finish
 from jaxpg.run.training import Callback, Training
 from jaxpg.run.watchdog import watched
 from jaxpg.run.writers import WRITERS, Writer
@@ -35,6 +37,8 @@ class Wishes:
     """Writers in addition to those that the configuration names."""
     callbacks: Sequence[Callback] = ()
     """Functions that are called after each iteration."""
+    profile: tuple[int, int] | None = None
+    """First and last iteration to profile; None for no profile."""
     bar: bool = False
     """Whether a bar on the terminal shows the progress; otherwise lines of the log show it."""
     about: Sequence[str] = ("no recipe",)
@@ -83,9 +87,13 @@ def run_session(config: Config, experiment: Experiment, team: Team, stop: Stop, 
       UserError: the folder cannot be used, the checkpoint does not fit, or a number became infinite or NaN.
       FaultError: emulators failed in one of several processes.
     """
+    team.lead(lambda: check_installed(config.run.writers))
+    team.lead(lambda: check_profile(wishes.profile))
     folder = Path(wishes.resume or team.lead(lambda: str(new_run_folder(config))))
+    trackers: list[Tracker] = []
     with ExitStack() as locks:
         team.lead(lambda: locks.enter_context(only_trainer(folder)))
+        locks.callback(finish, trackers)
         if not wishes.resume:
             team.lead(lambda: write_config(folder, config))
         if team.leads:
@@ -100,9 +108,13 @@ def run_session(config: Config, experiment: Experiment, team: Team, stop: Stop, 
                 experiment,
                 team,
                 resume=bool(wishes.resume),
-                make_writers=_writers(config, folder, _stage(experiment), wishes),
+                make_writers=_writers(config, folder, _stage(experiment), wishes, trackers),
                 callbacks=wishes.callbacks,
             )
+        if wishes.profile and team.leads:
+            profile = Profile(folder / "profile", *wishes.profile, training.progress.iteration)
+            locks.callback(profile.close)
+            training.callbacks.append(profile)
         if wishes.resume:
             agent_steps = training.progress.agent_steps  # by now the new configuration is known to fit the checkpoint
             team.lead(lambda: write_resumed_config(folder, config, agent_steps))
@@ -139,13 +151,14 @@ def _train(training: Training, stop: Stop) -> tuple[str, bool]:
 
 
 def _writers(
-    config: Config, folder: Path, stage: Sequence[str], wishes: Wishes
+    config: Config, folder: Path, stage: Sequence[str], wishes: Wishes, trackers: list[Tracker]
 ) -> Callable[[RunProgress], list[Writer]]:
     def make(progress: RunProgress) -> list[Writer]:
         named = []
         for name in config.run.writers:
             with own_code(f"run.writers: {name!r}", WRITERS[name]):
                 named.append(WRITERS[name](folder, progress.agent_steps))
+        trackers.extend(writer for writer in named if isinstance(writer, Tracker))
         display = make_display(config.run.budget_agent_steps, progress.agent_steps, stage, bar=wishes.bar)
         return [*named, *wishes.writers, display]
 

@@ -85,7 +85,7 @@ class Training:
         self.progress = RunProgress(members=[MemberProgress() for _ in experiment.members])
         self.unsaved: str | None = None
         """Why the newest save failed; None where it succeeded."""
-        self._callbacks = callbacks
+        self.callbacks = list(callbacks)
         self._called_off = False  # whether a callback has ended the run
         self._segments = Segments(config, experiment, team)
         self.checkpoints = Checkpoints(
@@ -346,7 +346,7 @@ class Training:
     def _call_back(self, record: Record, rows: list[EpisodeRow]) -> None:
         """Asks every callback whether the run goes on; saves a checkpoint before a callback's error ends the run."""
         try:
-            self._called_off |= False in [callback(record, rows) for callback in self._callbacks]
+            self._called_off |= False in [callback(record, rows) for callback in self.callbacks]
         except BaseException:
             self.save()
             raise

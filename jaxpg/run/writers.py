@@ -11,11 +11,13 @@ from typing import Any, NamedTuple, Protocol
 from tensorboardX.event_file_writer import EventsWriter
 from tensorboardX.proto.event_pb2 import Event, SessionLog
 from tensorboardX.proto.summary_pb2 import Summary
+from tensorboardX.summary import text
 
 from jaxpg.core.errors import UserError
 from jaxpg.core.registry import Registry
 from jaxpg.core.types import Episodes
 from jaxpg.machine.durable_files import write_parts
+from jaxpg.run.trackers.tracker import TRACKERS, Tracker
 
 Record = dict[str, float | int | None]
 """The numbers of one iteration by name. None stands for a number that does not exist yet; JSON writes it as null."""
@@ -180,13 +182,17 @@ class TensorBoard:
     Args:
       folder: the folder of the event files; its parent must exist.
       last_agent_steps: agent steps so far. TensorBoard drops the later events of an earlier process.
+      settings: the settings of a new run as text, which TensorBoard shows; empty for none.
     """
 
-    def __init__(self, folder: Path, last_agent_steps: int):
+    def __init__(self, folder: Path, last_agent_steps: int, settings: str = ""):
         folder.mkdir(exist_ok=True)
         self._events: EventsWriter | None = EventsWriter(str(folder / "events"), f".{last_agent_steps}")
         start = SessionLog(status=SessionLog.START)  # TensorBoard drops events of earlier processes after this step
         self._add(Event(wall_time=time.time(), step=last_agent_steps + 1, session_log=start))
+        if settings:
+            shown = text("settings", "".join(f"    {line}\n" for line in settings.splitlines()))  # Markdown for code
+            self._add(Event(wall_time=time.time(), step=last_agent_steps, summary=shown))
 
     def write(self, record: Record, episodes: list[EpisodeRow]) -> None:
         values = {name: value for name, value in record.items() if value is not None and name != "agent_steps"}
@@ -217,7 +223,21 @@ def _event(agent_steps: Any, values: dict[str, Any]) -> Event:
 WriterFactory = Callable[[Path, int], Writer]
 """Function ``(run folder, agent steps so far) -> writer``. The agent steps are 0 for a new run."""
 
+
+def _tensorboard(folder: Path, agent_steps: int) -> TensorBoard:
+    settings = "" if agent_steps else (folder / "config.yaml").read_text(encoding="utf-8")
+    return TensorBoard(folder / "tensorboard", agent_steps, settings)
+
+
+def _tracker(name: str) -> WriterFactory:
+    return lambda folder, agent_steps: Tracker(name, folder)
+
+
 WRITERS: Registry[WriterFactory] = Registry(
-    "run.writers", {"tensorboard": lambda folder, agent_steps: TensorBoard(folder / "tensorboard", agent_steps)}
+    "run.writers",
+    {
+        "tensorboard": _tensorboard,
+        **{name: _tracker(name) for name in TRACKERS},
+    },
 )
 """Writers that ``run.writers`` can name. ``metrics.jsonl`` and ``episodes.csv`` are always written."""

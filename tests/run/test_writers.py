@@ -10,7 +10,7 @@ import pytest
 from tensorboardX.proto.event_pb2 import Event
 
 from jaxpg.machine.durable_files import write_json
-from jaxpg.run.writers import EpisodeRow, EpisodesCsv, JsonLines, TensorBoard
+from jaxpg.run.writers import WRITERS, EpisodeRow, EpisodesCsv, JsonLines, TensorBoard
 
 
 def record(iteration: int, **more) -> dict:
@@ -140,6 +140,15 @@ def test_tensorboard_gets_every_number_over_agent_steps(tmp_path):
         ("return_mean_100", 200, -20.5),
         ("loss", 200, 0.1),
     ]
+
+
+def test_tensorboard_shows_the_settings_of_a_new_run(tmp_path):
+    (tmp_path / "config.yaml").write_text("run:\n  seed: 3\n")
+    for agent_steps in (0, 900):
+        WRITERS["tensorboard"](tmp_path, agent_steps).close()
+    [shown] = [value for event in events(tmp_path / "tensorboard") for value in event.summary.value]
+    assert (shown.tag, shown.metadata.plugin_data.plugin_name) == ("settings/text_summary", "text")
+    assert shown.tensor.string_val == [b"    run:\n      seed: 3\n"]
 
 
 def test_tensorboard_is_told_where_a_resumed_run_starts(tmp_path):

@@ -1,8 +1,12 @@
-"""The page of ``python -m jaxpg.report`` in a real browser: Debian's Chromium, without a screen."""
+"""The page of ``python -m jaxpg.report``, as a file and with ``--serve``, in a real browser: Debian's Chromium, without
+a screen.
+"""
 
+import json
 import re
 import shlex
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -16,6 +20,8 @@ from selenium.webdriver.common.action_chains import ActionChains
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.support.ui import WebDriverWait
+
+from tests.report_runs import filmed, made_run
 
 pytestmark = pytest.mark.browser
 
@@ -153,3 +159,54 @@ def test_no_error_and_no_request(opened: webdriver.Chrome, page: Path) -> None:
     asked = {part.split('"url":"')[1].split('"')[0][:30] for part in sent}
     assert asked <= {page.as_uri()[:30], *(url for url in asked if url.startswith("data:"))}
     assert any(url.startswith("file:") for url in asked), "the page itself is on the list"
+
+
+def _points(browser: webdriver.Chrome) -> int:
+    """How many values of the learning curve can be pointed at."""
+    return _js(browser, "return JSON.parse(document.querySelector('#return_steps script').textContent).length")
+
+
+def test_a_served_page_grows_with_the_run_and_leaves_alone_what_has_not_changed(
+    chromium: webdriver.Chrome, tmp_path: Path
+) -> None:
+    folder = made_run(tmp_path / "mine", returns=[1.0, 2.0])
+    filmed(folder)
+    line = json.loads((folder / "metrics.jsonl").read_text().splitlines()[-1])
+    command = [sys.executable, "-m", "jaxpg.report", str(folder), "--serve"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:
+        url = server.stdout.readline().split()[1]
+        chromium.get_log("browser")
+        chromium.get_log("performance")
+        chromium.get(url)
+        _js(chromium, "document.querySelector('#live').scrollIntoView()")
+        _js(chromium, "document.querySelectorAll('details').forEach(d => d.open = true)")
+        video = chromium.find_element(By.TAG_NAME, "video")
+        _js(chromium, "arguments[0].loop = true; arguments[0].play()", video)
+        _js(chromium, "window.unchanged = true")
+        for number in range(4, 7):
+            points = _points(chromium)
+            line |= {"iteration": number, "agent_steps": 1000 * number, "return_mean_100": float(number)}
+            line |= {"wall_seconds": float(number)}
+            with (folder / "metrics.jsonl").open("a") as file:
+                file.write(json.dumps(line) + "\n")
+            WebDriverWait(chromium, 60).until(lambda browser, before=points: _points(browser) > before)
+        drawing = chromium.find_element(By.CSS_SELECTOR, "#return_steps .drawing")
+        _js(chromium, "arguments[0].scrollIntoView({block: 'center'})", drawing)
+        ActionChains(chromium).move_to_element(drawing).perform()
+        tip = drawing.find_element(By.CSS_SELECTOR, ".tip")
+        WebDriverWait(chromium, 10).until(lambda _: tip.is_displayed())
+        assert _js(chromium, "return window.unchanged"), "the page was not loaded again"
+        left = "return document.querySelector(arguments[0]).getBoundingClientRect().left"
+        assert _js(chromium, left, "#live") == _js(chromium, left, "main"), "in line with the rest"
+        assert _js(chromium, "return arguments[0].isConnected && !arguments[0].paused", video), "the video plays on"
+        assert all(_js(chromium, "return [...document.querySelectorAll('details')].map(d => d.open)"))
+        assert "6,000" in chromium.find_element(By.CSS_SELECTOR, "main table").text
+        server.send_signal(signal.SIGINT)
+        assert server.wait(30) == 130
+    news = chromium.find_element(By.ID, "live")
+    WebDriverWait(chromium, 30).until(lambda _: "does not answer" in news.text)
+    sent = [json.loads(entry["message"])["message"] for entry in chromium.get_log("performance")]
+    asked = {one["params"]["request"]["url"] for one in sent if one["method"] == "Network.requestWillBeSent"}
+    assert {address for address in asked if not address.startswith("data:")} == {url}
+    errors = [entry["message"] for entry in chromium.get_log("browser")]
+    assert all("ERR_CONNECTION_REFUSED" in message for message in errors), errors

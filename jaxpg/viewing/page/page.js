@@ -1,11 +1,11 @@
 "use strict";
 // Pointing at a chart, or moving through it with the arrow keys, says the value of the nearest thing drawn.
-for (const figure of document.querySelectorAll("figure")) {
+function listen(figure) {
   const drawing = figure.querySelector(".drawing");
   const svg = drawing.querySelector("svg");
   const tip = drawing.querySelector(".tip");
   const marks = JSON.parse(figure.querySelector("script").textContent);
-  if (!marks.length) continue;
+  if (!marks.length) return;
   const ring = document.createElementNS("http://www.w3.org/2000/svg", "circle");
   ring.setAttribute("r", "4");
   ring.setAttribute("class", "pointer");
@@ -59,3 +59,5 @@ for (const figure of document.querySelectorAll("figure")) {
     show((shown + by + marks.length) % marks.length);
   });
 }
+
+document.querySelectorAll("figure").forEach(listen);
