@@ -8,6 +8,7 @@ import numpy as np
 from ruamel.yaml import YAML
 
 from jaxpg.scores.evaluation_file import Evaluation
+from jaxpg.scores.human_scores import has_human_score
 
 TASK = "reinforcement-learning"
 MOST_ROWS = 50
@@ -81,7 +82,8 @@ def _protocol(one: Evaluation) -> str:
 
 def _settings(one: Evaluation) -> dict[str, Any]:
     """The emulators' settings that scores depend on and that are single values."""
-    names = ("backend", "frame_skip", "sticky_action_probability", "noop_max", "max_episode_agent_steps", "num_lanes")
+    names = ["backend", "num_lanes", "max_episode_agent_steps"]
+    names += ["frame_skip", "sticky_action_probability", "noop_max"] if has_human_score(one.env) else []
     return {name: one.env[name] for name in names if isinstance(one.env.get(name), str | int | float)}
 
 
