@@ -83,10 +83,15 @@ def _check_both_formats(folders: dict[Path, tuple[TrainedPolicy, np.ndarray]]) -
         decision = jax.device_get(policy(observations))
         assert len(observations) == 1000
         assert len(np.unique(decision.action)) > 1, "a policy that always does the same proves little"
+        second, first = np.sort(decision.probabilities, axis=-1)[:, -2:].T
+        clear = first - second > 1e-6  # where two actions are as good, rounding may choose
+        assert clear.mean() > 0.8
         for name in ("stablehlo", "onnx"):
             with np.load(folder / f"{name}.npz") as file:
                 answers = dict(file)
-            np.testing.assert_array_equal(answers["action"], decision.action, f"{folder.name}, {name}")
+            same = answers["action"] == decision.action
+            assert (same | ~clear).all(), f"{folder.name}, {name}"
+            assert same.mean() >= 0.99, f"{folder.name}, {name}"
             np.testing.assert_allclose(answers["probabilities"], decision.probabilities, atol=1e-5)
 
 
