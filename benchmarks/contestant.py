@@ -24,7 +24,6 @@ from floor import bytes_per_agent_step, matmul_rate, operations_per_agent_step, 
 
 from jaxpg.cli import parse_train
 from jaxpg.config import Config
-from jaxpg.core.types import InJax
 from jaxpg.envs import make_env
 from jaxpg.envs.games import rom_ids_by_game
 from jaxpg.envs.seeds import lane_seeds
@@ -207,7 +206,6 @@ def _members(num_members: int, config: Config) -> tuple[dict[str, Any], Turn]:
     experiment = build(config)
     one = experiment.rollout
     pool = make_env(config.env, experiment.observation.needs, num_members * one.num_lanes)
-    assert isinstance(pool, InJax)
     act = make_act(experiment.policy, experiment.observation, pool.spec.axes, pool.num_lanes)
     steps = experiment.rollout_agent_steps
     iterate = jax.jit(make_iteration(act, pool, experiment.learner, one.encoded, steps), donate_argnums=(0, 1))

@@ -15,7 +15,6 @@ from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn
 
 from jaxpg.config import Config
 from jaxpg.kernel.pieces import Experiment
-from jaxpg.learners.minibatches import agent_steps_per_update
 from jaxpg.policies.networks import make_policy
 from jaxpg.policies.observations import encoded_shape
 
@@ -42,7 +41,7 @@ def operations_per_agent_step(config: Config, experiment: Experiment) -> float:
     acting = operations(jax.make_jaxpr(policy.apply)(params, picture))
     learning = operations(jax.make_jaxpr(jax.grad(total))(params, picture))
     batch = config.reinforce.rollout_agent_steps * config.env.num_lanes
-    if config.reinforce.epochs == 1 and agent_steps_per_update(config.reinforce, config.env.num_lanes) == batch:
+    if config.reinforce.epochs == 1 and config.reinforce.agent_steps_per_update(config.env.num_lanes) == batch:
         return learning
     return acting + config.reinforce.epochs * learning
 
@@ -58,7 +57,7 @@ def bytes_per_agent_step(config: Config, experiment: Experiment, params: Any) ->
     raw = prod(spec.observation_shape) * spec.observation_dtype.itemsize
     encoded = encoded_shape(experiment.observation, spec)
     reinforce = config.reinforce
-    per_update = agent_steps_per_update(reinforce, config.env.num_lanes)
+    per_update = reinforce.agent_steps_per_update(config.env.num_lanes)
     tape = encoded.size * encoded.dtype.itemsize
     return weights / config.env.num_lanes + raw + reinforce.epochs * (tape + weights / per_update)
 

@@ -4,6 +4,8 @@ This module is the public interface. Each name is imported when it is first used
 
 - ``load_recipe`` makes a configuration, and ``train`` trains a policy with it.
 - ``evaluate``, ``record`` and ``report`` measure and show how good the policy is.
+- ``export`` writes the policy as one function for programs without jaxpg.
+- ``push`` puts a run on the Hugging Face Hub, and ``pull`` fetches one.
 - ``tune`` searches for settings of a recipe.
 - ``suite`` trains recipes on several games with several seeds, and compares them.
 - ``load_policy`` returns the trained policy as a function of observations.
@@ -41,9 +43,12 @@ if TYPE_CHECKING:
     from jaxpg.core.types import JaxEnvironment, JaxStep
     from jaxpg.envs import register_environment, register_jax_environment
     from jaxpg.evaluate import evaluate, load_policy
+    from jaxpg.export import export
     from jaxpg.kernel.trained_policy import Decision, TrainedPolicy
     from jaxpg.learners.registry import register_learner
     from jaxpg.policies import register_observation, register_policy
+    from jaxpg.pull import pull
+    from jaxpg.push import push
     from jaxpg.record import record
     from jaxpg.report import report
     from jaxpg.run import register_writer
@@ -71,6 +76,9 @@ _PLACES = {
     "Decision": "jaxpg.kernel.trained_policy:Decision",
     "TrainedPolicy": "jaxpg.kernel.trained_policy:TrainedPolicy",
     "load_policy": "jaxpg.evaluate:load_policy",
+    "export": "jaxpg.export:export",
+    "push": "jaxpg.push:push",
+    "pull": "jaxpg.pull:pull",
     "record": "jaxpg.record:record",
     "report": "jaxpg.report:report",
     "register_writer": "jaxpg.run:register_writer",
@@ -98,8 +106,11 @@ __all__ = [
     "UserError",
     "__version__",
     "evaluate",
+    "export",
     "load_policy",
     "load_recipe",
+    "pull",
+    "push",
     "record",
     "register_environment",
     "register_jax_environment",

@@ -14,9 +14,14 @@ ROOT = Path(__file__).parents[1]
 FILES = {
     str(path.relative_to(ROOT)): path for folder in ("jaxpg", "benchmarks") for path in (ROOT / folder).rglob("*.py")
 }
-DOOR = "jaxpg/__init__.py"
+FRONT_DOOR = "jaxpg/__init__.py"
 """Hands on public names from all floors when they are asked for; it is no room, and does nothing else."""
-ROOMS = {name: path for name, path in FILES.items() if name != DOOR}
+COMMAND_DOORS = {
+    "jaxpg/tune.py": "suite",
+    **dict.fromkeys(("jaxpg/export.py", "jaxpg/push.py", "jaxpg/pull.py"), "share"),
+}
+"""Give a command of a room its place beside the packages, for ``python -m`` and Python; they are no rooms either."""
+ROOMS = {name: path for name, path in FILES.items() if name not in (FRONT_DOOR, *COMMAND_DOORS)}
 MAY_IMPORT = {
     # everything stands on these
     "core": set(),
@@ -37,12 +42,12 @@ MAY_IMPORT = {
     "viewing": {"core", "machine", "envs", "scores", "learners", "kernel", "config", "run"},
     # the commands
     "__main__": {"core", "machine"},
-    "tune": {"machine", "suite"},
     "launch": {"core", "machine", "parallel"},
     "train": {"core", "machine", "parallel", "config", "experiment", "run", "cli"},
     "evaluate": {"core", "machine", "envs", "scores", "kernel", "config", "experiment", "run", "cli"},
     "record": {"core", "machine", "envs", "config", "experiment", "run", "cli", "viewing"},
     "report": {"core", "machine", "config", "cli", "viewing"},
+    "share": {"core", "machine", "scores", "cli", "evaluate"},
     "benchmarks": {"core", "machine", "envs", "policies", "parallel", "learners", "kernel", "config"}
     | {"experiment", "cli", "viewing"},
 }
@@ -92,6 +97,14 @@ def _floors(arrows: dict[str, set[str]]) -> dict[str, int]:
 @pytest.mark.parametrize("name", sorted(ROOMS))
 def test_a_room_imports_only_what_it_may(name: str) -> None:
     assert _rooms_below(ROOMS[name]) <= MAY_IMPORT[_room(name)] | {_room(name)}
+
+
+@pytest.mark.parametrize(("name", "room"), COMMAND_DOORS.items())
+def test_a_door_only_hands_a_command_on(name: str, room: str) -> None:
+    tree = ast.parse(FILES[name].read_text(encoding="utf-8"))
+    assert _rooms_below(FILES[name]) == {"machine", room}
+    assert [node.name for node in tree.body if isinstance(node, ast.FunctionDef | ast.ClassDef)] == ["main"]
+    assert len(FILES[name].read_text(encoding="utf-8").splitlines()) < 25
 
 
 def test_what_a_room_may_import_lies_on_lower_floors() -> None:

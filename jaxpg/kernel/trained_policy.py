@@ -40,6 +40,10 @@ class TrainedPolicy:
         """Shape of one observation as the environment gives it, frames of a stack first."""
         self.observation_dtype = spec.observation_dtype
         self.action_names: tuple[str, ...] = spec.action_names
+        self.task = experiment.task
+        """What the policy's inputs and actions mean."""
+        self.is_greedy = experiment.rollout.greedy
+        """Whether the policy took the most probable actions in training, as searches and evolution do."""
         apply, observation, axes = on_tape(experiment.policy, experiment.observation), experiment.observation, spec.axes
 
         @jax.jit
@@ -50,6 +54,18 @@ class TrainedPolicy:
             return Decision(action.astype(jnp.int32), jax.nn.softmax(logits), value)
 
         self._decide = decide
+
+    def of_batch(self, raw: jax.Array) -> tuple[jax.Array, jax.Array]:
+        """Chooses the most probable actions, as a pure function that JAX can trace: the weights are constants.
+
+        Args:
+          raw: observations as the environment gives them, ``[B, *observation_shape]``.
+
+        Returns:
+          The actions, ``i32[B]``, and the probabilities of all actions, ``f32[B, A]``.
+        """
+        decision = self._decide(self.params, raw, None)
+        return decision.action, decision.probabilities
 
     def __call__(self, observation: Any, key: jax.Array | None = None) -> Decision:
         """Chooses an action for one observation, or for each observation of a batch.

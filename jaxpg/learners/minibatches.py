@@ -24,12 +24,6 @@ def minibatches(config: ReinforceConfig, update_rows: int, key: jax.Array) -> It
         yield from order.reshape(-1, update_rows)
 
 
-def agent_steps_per_update(config: ReinforceConfig, num_lanes: int) -> int:
-    """Agent steps of one update: ``minibatch_agent_steps``, or the whole batch where that is 0 or too large."""
-    batch = config.rollout_agent_steps * num_lanes
-    return min(config.minibatch_agent_steps or batch, batch)
-
-
 def rows_per_update(config: ReinforceConfig, num_lanes: int) -> int:
     """Rows of one update.
 
@@ -41,7 +35,7 @@ def rows_per_update(config: ReinforceConfig, num_lanes: int) -> int:
             f"reinforce.td_lambda: {config.td_lambda} needs reinforce.baseline value, not {config.baseline!r}; use 1.0"
         )
     steps = config.rollout_agent_steps
-    rows, rest = divmod(agent_steps_per_update(config, num_lanes), num_lanes)
+    rows, rest = divmod(config.agent_steps_per_update(num_lanes), num_lanes)
     if rest or rows == 0 or steps % rows:
         raise UserError(
             f"reinforce.minibatch_agent_steps: {config.minibatch_agent_steps} must be a multiple of the {num_lanes} "

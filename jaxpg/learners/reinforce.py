@@ -21,13 +21,7 @@ from jaxpg.core.errors import UserError
 from jaxpg.core.types import Episodes, Experience, Params, PolicyFunctions, Population
 from jaxpg.learners.base import Ingredients, Learner, LearnerKind, Metrics, Sizes
 from jaxpg.learners.learn_program import SWEPT, make_learn
-from jaxpg.learners.minibatches import (
-    agent_steps_per_update,
-    minibatches,
-    rows_per_chunk,
-    rows_per_update,
-    with_fitting_minibatch,
-)
+from jaxpg.learners.minibatches import minibatches, rows_per_chunk, rows_per_update, with_fitting_minibatch
 from jaxpg.learners.objective import objective, policy_loss_for
 from jaxpg.learners.observation_statistics import add_seen, input_clip_fraction, moments
 from jaxpg.learners.optimizers import learning_rate_at, make_optimizer
@@ -266,7 +260,7 @@ def _for_playing(config: ReinforceConfig) -> ReinforceConfig:
 
 
 def _memory(config: ReinforceConfig, sizes: Sizes) -> list[Part]:
-    update = agent_steps_per_update(config, sizes.num_lanes)
+    update = config.agent_steps_per_update(sizes.num_lanes)
     key, chunk = "reinforce.minibatch_agent_steps", update
     if jax.default_backend() == "cpu":
         key, chunk = "reinforce.chunk_agent_steps", min(update, max(config.chunk_agent_steps, sizes.num_lanes))

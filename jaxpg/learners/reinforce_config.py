@@ -67,3 +67,8 @@ class ReinforceConfig:
     """The loss clips probabilities to [this, 1 - this], so that actions outside teach nothing; 0 for no clip."""
     chunk_agent_steps: PositiveInt = 512
     """Agent steps whose gradient is computed at once on CPU; few enough that buffers stay in the processor's cache."""
+
+    def agent_steps_per_update(self, num_lanes: int) -> int:
+        """Agent steps of one update: ``minibatch_agent_steps``, or the whole batch where that is 0 or too large."""
+        batch = self.rollout_agent_steps * num_lanes
+        return min(self.minibatch_agent_steps or batch, batch)
