@@ -77,7 +77,12 @@ def _result(game: str, one: Evaluation) -> dict[str, Any]:
 
 
 def _protocol(one: Evaluation) -> str:
-    return f"{one.episodes} episodes, {one.actions} actions, seed {one.seed}"
+    return f"{one.episodes} episodes, {one.actions} actions, seed {one.seed}{_whose(one)}"
+
+
+def _whose(one: Evaluation) -> str:
+    """Which member of a population played."""
+    return "" if one.member is None else f", member {one.member}"
 
 
 def _settings(one: Evaluation) -> dict[str, Any]:
@@ -104,7 +109,7 @@ def _table(evaluations: Sequence[Evaluation]) -> str:
         between = "-" if one.mean_low is None else f"{one.mean_low:.2f} to {one.mean_high:.2f}"
         human = "-" if one.human_normalized is None else f"{one.human_normalized:.3f}"
         numbers = f"{one.mean:.2f} | {between} | {one.median:.2f} | {one.min:.2f} | {one.max:.2f} | {human}"
-        lines.append(f"| {one.actions} | {one.seed} | {one.episodes} | {numbers} |")
+        lines.append(f"| {one.actions}{_whose(one)} | {one.seed} | {one.episodes} | {numbers} |")
     return "\n".join(lines)
 
 

@@ -46,6 +46,8 @@ class ExportArguments:
     """File to write; empty for policy.stablehlo or policy.onnx. The JSON file has the same name and .json behind it."""
     checkpoint: str = "latest"
     """Iteration of a checkpoint, latest, or best."""
+    member: int | None = None
+    """Member of a population, from 0; without it the best one."""
     imports: tuple[str, ...] = ()
     """Modules (mine) and files (./mine.py) to import first, because they register what the run uses."""
     trust_imports: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
@@ -58,6 +60,7 @@ def export(
     out: str | Path = "",
     *,
     checkpoint: str | int = "latest",
+    member: int | None = None,
     imports: Sequence[str] = (),
     trust_imports: bool = False,
 ) -> Path:
@@ -71,6 +74,7 @@ def export(
       to: ``"stablehlo"``, which ``jax.export.deserialize`` reads, or ``"onnx"``.
       out: the file to write; empty for ``policy.stablehlo`` or ``policy.onnx``.
       checkpoint: an iteration, ``"latest"``, or ``"best"``.
+      member: whose policy, in a population, from 0; None for the best member's.
       imports: modules and files to import first, because they register what the run uses.
       trust_imports: whether to import the modules that the run folder names, which runs their code.
 
@@ -88,7 +92,7 @@ def export(
     if to == "onnx":
         _import_onnx()
     try_to_write(path.parent, path)
-    policy = load_policy(run, checkpoint, imports=imports, trust_imports=trust_imports)
+    policy = load_policy(run, checkpoint, member=member, imports=imports, trust_imports=trust_imports)
     described = {
         "made_by": f"jaxpg {__version__}, jax {version('jax')}",
         "format": to,
@@ -212,6 +216,7 @@ def command(argv: Sequence[str]) -> int:
         asked.to,
         asked.out,
         checkpoint=asked.checkpoint,
+        member=asked.member,
         imports=asked.imports,
         trust_imports=asked.trust_imports,
     )

@@ -119,7 +119,9 @@ def test_a_population_that_is_interrupted_is_the_same_to_the_bit(population: Pat
         jax.tree.map(np.testing.assert_array_equal, ours, theirs)
 
 
-def test_commands_take_the_best_member_or_the_one_that_is_asked_for(population: Path, alone: Path, capsys) -> None:
+def test_commands_take_the_best_member_or_the_one_that_is_asked_for(
+    population: Path, alone: Path, tmp_path: Path, capsys
+) -> None:
     best = records(population)[-1]["best_member"]
     first, third = jaxpg.evaluate(population, 3), jaxpg.evaluate(population, 3, member=3)
     said = capsys.readouterr().out
@@ -127,6 +129,12 @@ def test_commands_take_the_best_member_or_the_one_that_is_asked_for(population: 
     assert f"checkpoint {ITERATIONS}, member 3: 3 games" in said
     assert (first.member, third.member) == (best, 3)
     assert third.returns == jaxpg.evaluate(alone, 3).returns
+    exported = [
+        jaxpg.export(run, out=tmp_path / run.name, member=member) for run, member in ((population, 3), (alone, None))
+    ]
+    observations = np.random.default_rng(0).normal(size=(20, 4)).astype(np.float32)
+    ours, wanted = (jax.export.deserialize(path.read_bytes()).call(observations)[1] for path in exported)
+    np.testing.assert_allclose(ours, wanted, rtol=1e-3)
     for folder, member, sentence in ((population, 4, "from 0 to 3, not 4"), (alone, 0, "no population; leave it out")):
         with pytest.raises(UserError, match=f"member: .*{sentence}"):
             jaxpg.load_policy(folder, member=member)
