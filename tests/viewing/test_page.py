@@ -1,6 +1,5 @@
 """The page of ``python -m jaxpg.report`` in a real browser: Debian's Chromium, without a screen."""
 
-import re
 import shlex
 import shutil
 import subprocess
@@ -17,21 +16,22 @@ from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.support.ui import WebDriverWait
 
+from tests.docs.blocks import blocks_of
+
 pytestmark = pytest.mark.browser
 
 FLAGS = [
     *("--headless=new", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--mute-audio"),
     *("--disable-background-networking", "--disable-component-update", "--disable-sync", "--hide-scrollbars"),
 ]
-ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture(scope="module")
 def walked(tmp_path_factory) -> Path:
-    """A folder in which every command of docs/walkthrough.md was run, as it stands there."""
+    """A folder in which every command of docs/get-started.md was run, as it stands there."""
     folder = tmp_path_factory.mktemp("walk")
-    text = (ROOT / "docs" / "walkthrough.md").read_text(encoding="utf-8")
-    commands = "".join(re.findall(r"```sh\n(.*?)```", text, re.DOTALL)).splitlines()
+    blocks = [block for block in blocks_of("docs/get-started.md") if block.language == "shell" and not block.reason]
+    commands = [command for block in blocks for command in block.commands]
     assert [line.split()[2] for line in commands] == [
         *("jaxpg.train", "jaxpg.train", "jaxpg.evaluate", "jaxpg.record", "jaxpg.report")
     ]
