@@ -35,6 +35,11 @@ class Block(NamedTuple):
     """Why the block is not run; empty for a block that is."""
 
     @property
+    def is_run(self) -> bool:
+        """Whether the block is run, and not a file, a recipe or what cannot be run here."""
+        return not self.title and not self.reason and self.language in (*SHELL, "python")
+
+    @property
     def commands(self) -> list[str]:
         """The commands of a shell block, each on one line without its comment."""
         lines = re.sub(r"\\\n\s*", "", self.text).splitlines()
@@ -83,9 +88,7 @@ def run_page(page: str, folder: Path) -> None:
     for block in blocks_of(page):
         if block.title:
             (folder / block.title).write_text(block.text, encoding="utf-8")
-        elif block.reason or block.language not in (*SHELL, "python"):
-            continue
-        else:
+        elif block.is_run:
             words = [sys.executable, "-c"] if block.language == "python" else ["bash", "-euo", "pipefail", "-c"]
             done = subprocess.run(
                 [*words, block.text],

@@ -26,8 +26,16 @@ OTHERS = {"python3", ".", "pip", "tensorboard", "mkdocs", "docker", "kubectl", "
 MARKDOWN = [*sorted(DOCS.rglob("*.md")), ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md"]
 
 
+RUN = [page for page in PAGES if any(block.is_run for block in blocks_of(page))]
+
+
+def test_every_guide_has_something_to_run() -> None:
+    guides = {page for page in PAGES if "/guides/" in page} - {"docs/guides/troubleshooting.md"}
+    assert guides <= set(RUN)
+
+
 @pytest.mark.long
-@pytest.mark.parametrize("page", PAGES)
+@pytest.mark.parametrize("page", RUN)
 def test_every_command_and_python_block_runs_as_it_stands(page: str, tmp_path: Path) -> None:
     run_page(page, tmp_path)
 
@@ -175,3 +183,17 @@ def test_blocks_are_read_as_they_are_written(tmp_path: Path, monkeypatch: pytest
     (tmp_path / "page.md").write_text("  ```shell\n  a\n  ```\n")
     with pytest.raises(AssertionError, match="indented"):
         blocks_of("page.md")
+
+
+def test_a_page_is_run_as_a_reader_would(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tests.docs.blocks.ROOT", tmp_path)
+    written = '```python title="a.py"\nprint("from the file")\n```\n```shell\npython a.py > said\n```\n'
+    waiting = "<!-- not run: it would fail here -->\n```shell\nfalse\n```\n"
+    checked = '```python\nassert open("said").read() == "from the file\\n"\n```\n'
+    (tmp_path / "page.md").write_text(written + waiting + checked)
+    (tmp_path / "first").mkdir()
+    run_page("page.md", tmp_path / "first")
+    (tmp_path / "page.md").write_text(written + "\n```shell\nfalse\ntrue\n```\n")
+    (tmp_path / "second").mkdir()
+    with pytest.raises(AssertionError, match=r"page.md:8: exit code 1"):
+        run_page("page.md", tmp_path / "second")
