@@ -1,5 +1,6 @@
 """The page of ``python -m jaxpg.report`` in a real browser: Debian's Chromium, without a screen."""
 
+import re
 import shlex
 import shutil
 import subprocess
@@ -16,8 +17,6 @@ from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.support.ui import WebDriverWait
 
-from tests.docs.blocks import blocks_of
-
 pytestmark = pytest.mark.browser
 
 FLAGS = [
@@ -29,6 +28,8 @@ FLAGS = [
 @pytest.fixture(scope="module")
 def walked(tmp_path_factory) -> Path:
     """A folder in which every command of docs/get-started.md was run, as it stands there."""
+    from tests.docs.blocks import blocks_of
+
     folder = tmp_path_factory.mktemp("walk")
     blocks = [block for block in blocks_of("docs/get-started.md") if block.language == "shell" and not block.reason]
     commands = [command for block in blocks for command in block.commands]
@@ -36,7 +37,8 @@ def walked(tmp_path_factory) -> Path:
         *("jaxpg.train", "jaxpg.train", "jaxpg.evaluate", "jaxpg.record", "jaxpg.report")
     ]
     for command in commands:
-        subprocess.run([sys.executable, *shlex.split(command)[1:]], cwd=folder, check=True, timeout=300)
+        words = shlex.split(re.sub(r"^python ", "", command))
+        subprocess.run([sys.executable, *words], cwd=folder, check=True, timeout=300)
     return folder
 
 
