@@ -155,8 +155,8 @@ def test_only_a_users_mistake_ends_the_jobset(jobset):
 
 
 def test_what_the_page_says_of_the_launcher_holds():
-    page = (ROOT / "docs" / "scaling.md").read_text(encoding="utf-8")
-    lines = re.findall(r"^python -m jaxpg\.launch (.*)$", page, re.MULTILINE)
+    page = (ROOT / "docs" / "guides" / "processes.md").read_text(encoding="utf-8")
+    lines = re.findall(r"^jaxpg launch (.*)$", page, re.MULTILINE)
     assert lines
     for line in lines:
         arguments = parse_launch(line.split("#")[0].split())
@@ -164,4 +164,4 @@ def test_what_the_page_says_of_the_launcher_holds():
     for flag in re.findall(r"`(--[a-z-]+)[ `]", page.split("## Several nodes")[0]):
         assert flag in (*OWN, "--resume"), flag
     for path in re.findall(r"\]\(([\w/.-]+)\)", page):
-        assert (ROOT / "docs" / path).exists(), path
+        assert (ROOT / "docs" / "guides" / path).exists(), path

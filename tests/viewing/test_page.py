@@ -29,20 +29,22 @@ FLAGS = [
     *("--headless=new", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--mute-audio"),
     *("--disable-background-networking", "--disable-component-update", "--disable-sync", "--hide-scrollbars"),
 ]
-ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture(scope="module")
 def walked(tmp_path_factory) -> Path:
-    """A folder in which every command of docs/walkthrough.md was run, as it stands there."""
+    """A folder in which every command of docs/get-started.md was run, as it stands there."""
+    from tests.docs.blocks import blocks_of
+
     folder = tmp_path_factory.mktemp("walk")
-    text = (ROOT / "docs" / "walkthrough.md").read_text(encoding="utf-8")
-    commands = "".join(re.findall(r"```sh\n(.*?)```", text, re.DOTALL)).splitlines()
+    blocks = [block for block in blocks_of("docs/get-started.md") if block.language == "shell" and not block.reason]
+    commands = [command for block in blocks for command in block.commands]
     assert [line.split()[2] for line in commands] == [
         *("jaxpg.train", "jaxpg.train", "jaxpg.evaluate", "jaxpg.record", "jaxpg.report")
     ]
     for command in commands:
-        subprocess.run([sys.executable, *shlex.split(command)[1:]], cwd=folder, check=True, timeout=300)
+        words = shlex.split(re.sub(r"^python ", "", command))
+        subprocess.run([sys.executable, *words], cwd=folder, check=True, timeout=300)
     return folder
 
 

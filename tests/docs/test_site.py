@@ -1,0 +1,92 @@
+"""The site in a real browser: no page scrolls sideways, nothing is loaded from elsewhere, and the search finds."""
+
+import json
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+from selenium import webdriver
+from selenium.webdriver.common.by import By
+from selenium.webdriver.support.ui import WebDriverWait
+
+from tests.docs.blocks import ROOT
+from tests.viewing.test_page import chromium  # noqa: F401  # the fixture
+
+pytestmark = pytest.mark.browser
+
+
+class _Quiet(SimpleHTTPRequestHandler):
+    def log_message(self, *args: object) -> None:
+        """Says nothing."""
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The site, built as CI builds it."""
+    folder = tmp_path_factory.mktemp("site")
+    words = [sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet", "--site-dir", str(folder)]
+    done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return folder
+
+
+@pytest.fixture(scope="module")
+def address(folder: Path) -> Iterator[str]:
+    """Where a server on this machine has the site."""
+    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(_Quiet, directory=str(folder)))
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    yield f"http://127.0.0.1:{server.server_port}"
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+@pytest.mark.parametrize(("width", "scheme"), [(390, "dark"), (1280, "light")])
+def test_every_page_fits_and_asks_nobody_else(
+    chromium: webdriver.Chrome,  # noqa: F811
+    folder: Path,
+    address: str,
+    width: int,
+    scheme: str,
+) -> None:
+    metrics = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": width < 600}
+    chromium.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
+    features = [{"name": "prefers-color-scheme", "value": scheme}]
+    chromium.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": features})
+    chromium.get(address)
+    chromium.execute_script("localStorage.clear()")  # where the site keeps the scheme that was seen before
+    chromium.get_log("browser")
+    chromium.get_log("performance")
+    pages = sorted(path.relative_to(folder).parent.as_posix() for path in folder.rglob("index.html"))
+    assert len(pages) > 40
+    too_wide = []
+    for page in pages:
+        chromium.get(f"{address}/{page}/")
+        if chromium.execute_script("return document.documentElement.scrollWidth") != width:
+            too_wide.append(page)
+        shown = chromium.execute_script(
+            "return [...document.images].filter(i => !i.complete || !i.naturalWidth).map(i => i.src)"
+        )
+        assert shown == [], f"{page}: pictures that are not there"
+        dark = chromium.execute_script("return document.body.dataset.mdColorScheme")
+        assert dark == ("slate" if scheme == "dark" else "default")
+    assert too_wide == []
+    sent = [json.loads(entry["message"])["message"] for entry in chromium.get_log("performance")]
+    urls = [one["params"]["request"]["url"] for one in sent if one["method"] == "Network.requestWillBeSent"]
+    assert len(urls) > len(pages)
+    assert [url for url in urls if not url.startswith((address, "data:"))] == []
+    assert [entry["message"] for entry in chromium.get_log("browser") if "favicon" not in entry["message"]] == []
+
+
+def test_the_search_finds(chromium: webdriver.Chrome, address: str) -> None:  # noqa: F811
+    metrics = {"width": 1280, "height": 900, "deviceScaleFactor": 1, "mobile": False}
+    chromium.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
+    chromium.get(f"{address}/?q=cut_at_reward")
+    found = WebDriverWait(chromium, 20).until(lambda b: b.find_elements(By.CSS_SELECTOR, ".md-search-result__link"))
+    assert any("concepts/credit" in link.get_attribute("href") for link in found)
