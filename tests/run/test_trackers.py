@@ -33,11 +33,11 @@ def trackio_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("TRACKIO_DIR", str(tmp_path / "trackio"))
     import trackio
     import trackio.sqlite_storage
-    import trackio.utils
 
-    for module in (trackio, trackio.utils, trackio.sqlite_storage):
-        monkeypatch.setattr(module, "TRACKIO_DIR", tmp_path / "trackio", raising=False)
-        monkeypatch.setattr(module, "MEDIA_DIR", tmp_path / "trackio" / "media", raising=False)
+    places = {"TRACKIO_DIR": tmp_path / "trackio", "MEDIA_DIR": tmp_path / "trackio" / "media"}
+    for name, module in list(sys.modules.items()):  # each keeps the place that held when it was imported
+        for constant in places.keys() & vars(module).keys() if name.partition(".")[0] == "trackio" else ():
+            monkeypatch.setattr(module, constant, places[constant])
 
     def read() -> list[tuple[int, dict]]:
         [run] = trackio.Api().runs("jaxpg")
