@@ -10,6 +10,9 @@ from pathlib import Path
 import hypothesis  # noqa: F401 - before gc.freeze below, behind which its plugins see no references and warn
 import pytest
 
+collect_ignore_glob = ["*/conftest.py"]
+"""They have no doctests, and two files of one name cannot both be collected as modules."""
+
 LONGEST_FIRST = [
     *("parallel/test_processes.py", "faults/test_faults.py"),
     *("learners/test_reinforce.py", "envs/test_every_game.py", "commands/test_recipes.py", "commands/test_record.py"),
@@ -32,6 +35,8 @@ WITH_THE_LONG_TESTS = {
         "test_what_is_played_is_equal_to_the_bit[limit]",
         "test_what_is_played_is_equal_to_the_bit[greedy]",
     ],
+    "machine/test_numbers.py": ["test_acting_and_its_gradient_are_right"],
+    "run/test_profile.py": ["test_a_profiled_run_is_the_same_run"],
     "kernel/test_jax_iteration.py": ["test_members_in_one_program_equal_single_runs"],
     "kernel/test_rollout.py": ["test_a_member_alone_plays"],
     "learners/test_evolution.py": [f"test_openai_es_makes_evosaxs_step[{pairs}]" for pairs in (1, 40)],

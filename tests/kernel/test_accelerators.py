@@ -17,7 +17,7 @@ from jaxpg.experiment import build
 from jaxpg.kernel.act import gumbel_noise
 from jaxpg.kernel.pieces import Experiment
 
-IN_TIME = ("pong", "atari", "mspacman_es_linear", "notebooks/n1_policy_gradient")
+IN_TIME = ("pong", "atari", "mspacman_es_linear")
 """One of each kind; the others are tried with the long tests."""
 ON_HOST = sorted(
     str(path.relative_to(RECIPES).with_suffix(""))
