@@ -14,7 +14,7 @@ collect_ignore_glob = ["*/conftest.py"]
 """They have no doctests, and two files of one name cannot both be collected as modules."""
 
 LONGEST_FIRST = [
-    *("parallel/test_processes.py", "faults/test_faults.py"),
+    *("docs/test_documents.py", "parallel/test_processes.py", "faults/test_faults.py"),
     *("learners/test_reinforce.py", "envs/test_every_game.py", "commands/test_recipes.py", "commands/test_record.py"),
     *("learners/test_evolution.py", "kernel/test_rollout.py", "run/test_interruptions.py", "run/test_recorder.py"),
     *("run/test_population_runs.py", "policies/test_networks.py", "envs/test_backends.py"),
