@@ -26,25 +26,41 @@ WITH_THE_LONG_TESTS = {
     "commands/test_own_policy.py": ["test_nothing_is_printed_from_python"],
     "commands/test_recipes.py": [
         f"test_every_recipe_takes_a_step[{name}]"
-        for name in ("atari_clipped", "atari_machado", "pong_es", "mspacman_es_linear", "notebooks/n2_pong_conv")
+        for name in (
+            *("atari_clipped", "atari_machado", "pong_es", "mspacman_es_linear", "notebooks/n2_pong_conv"),
+            *("minatar", "small_picture", "vector", "cartpole"),
+        )
     ]
     + [f"test_every_recipe_takes_a_step[notebooks/n2_pong_mlp{ending}]" for ending in ("", "_clipped")],
     "commands/test_train.py": ["test_whatever_changes_on_resume", "test_a_run_on_pong"],
     "kernel/test_compiled_rollout.py": [
         "test_which_recipes_play_in_programs",
-        "test_what_is_played_is_equal_to_the_bit[limit]",
-        "test_what_is_played_is_equal_to_the_bit[greedy]",
+        *(f"test_what_is_played_is_equal_to_the_bit[{case}]" for case in ("limit", "greedy", "lives")),
+        "test_emulation_and_acting_are_told_apart",
     ],
     "machine/test_numbers.py": ["test_acting_and_its_gradient_are_right"],
     "run/test_profile.py": ["test_a_profiled_run_is_the_same_run"],
-    "kernel/test_jax_iteration.py": ["test_members_in_one_program_equal_single_runs"],
-    "kernel/test_rollout.py": ["test_a_member_alone_plays"],
-    "learners/test_evolution.py": [f"test_openai_es_makes_evosaxs_step[{pairs}]" for pairs in (1, 40)],
+    "commands/test_record.py": [
+        "test_each_checkpoint_has_a_video_of_its_own",
+        "test_the_trace_beside_a_video_has_the_game_that_was_played[ram-False]",
+    ],
+    "kernel/test_jax_iteration.py": ["test_members_in_one_program_equal_single_runs", "test_one_program_is_playing"],
+    "kernel/test_rollout.py": [
+        "test_a_member_alone_plays",
+        *(f"test_replayed_games_go_on_as_if_they_had_not_been_interrupted[env{n}]" for n in ("1-2", "2-1")),
+    ],
+    "learners/test_evolution.py": [
+        *(f"test_openai_es_makes_evosaxs_step[{pairs}]" for pairs in (1, 40)),
+        "test_probes_are_solved[centred_ranks-Bandit]",
+    ],
     "learners/test_registry.py": ["test_rounds_come_to_rest_in_pools_and_play_the_same_games[random_search]"],
     "learners/test_reinforce.py": [
         "test_values_of_games_of_one_step_are_their_rewards",
+        "test_the_value_before_a_later_reward_is_discounted[1.0]",
         "test_every_variant_solves_every_probe_of_control[value-Match]",
         "test_every_variant_solves_every_probe_of_control[none-Bandit]",
+        "test_every_variant_solves_every_probe_of_control[standardised inputs-Recall]",
+        "test_every_variant_solves_every_probe_of_control[clipped epochs-Recall]",
     ],
     "run/test_interruptions.py": [
         "test_a_segment_that_is_shorter_than_games",
@@ -56,6 +72,8 @@ WITH_THE_LONG_TESTS = {
     "run/test_population_runs.py": ["test_the_same_seed_gives_the_same_run[evolution]", "test_the_last_line_tells"],
     "run/test_recorder.py": [
         "test_a_resumed_run_goes_on_recording",
+        "test_a_recorder_that_fails_is_a_warning",
+        "test_no_more_than_one_recorder_is_there_at_a_time",
         "test_training_outlives_every_failure_to_record[exit 3",
         "test_training_outlives_every_failure_to_record[None",
     ],
