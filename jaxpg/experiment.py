@@ -4,6 +4,7 @@ import dataclasses
 import math
 import os
 import sys
+from collections.abc import Sequence
 from contextlib import closing
 from typing import Any, Literal, NamedTuple
 
@@ -13,7 +14,7 @@ from jaxpg.config import Config, own_section, with_overrides
 from jaxpg.core.errors import UserError
 from jaxpg.core.registry import Registry
 from jaxpg.core.run_config import Member
-from jaxpg.core.types import EmulatorNeeds, EnvSpec, PolicyFunctions
+from jaxpg.core.types import EmulatorNeeds, EnvSpec, PolicyFunctions, VectorEnv
 from jaxpg.core.user_modules import own_code
 from jaxpg.envs import footprint, make_env
 from jaxpg.envs.config import EnvConfig
@@ -69,43 +70,40 @@ def build(config: Config, player: Player | None = None, team: Team | None = None
     num_lanes = env.num_lanes // team.num_devices
     spec = _spec(env, observation.needs)
     remarks += _without_effect(config, observation.needs) if learns else []
-    policy = _policy(kind, config, input_shape(observation, spec), spec.num_actions)
     shape = input_shape(observation, spec)
+    policy = _policy(kind, config, shape, spec.num_actions)
     learner = _learner(kind, config, policy, observation, shape, team)
-    if members and not spec.in_jax:
-        raise UserError(
-            f"run.population: side by side train only environments in JAX, and {env.backend} plays {env.game} on the "
-            "host; use env.backend gymnax or your own in JAX, or start a run for each seed"
-        )
+    _check_members(members, env, spec)
     num_pools = 1 if spec.in_jax else _num_pools(env, num_lanes, learns=learns)
     footprint.check_threads(env, num_pools * len(team.devices), num_lanes // num_pools)
     keeps_tape = player.keeps_tape if player else learner.keeps_tape
-    rollout_agent_steps = AGENT_STEPS_PER_LOOK
-    if learns and kind.rollout_setting:
-        rollout_agent_steps = getattr(own_section(config), kind.rollout_setting)
+    rollout_agent_steps = _rollout_agent_steps(kind, config) if learns else AGENT_STEPS_PER_LOOK
+    own_lanes = dataclasses.replace(env, num_lanes=num_lanes * len(team.devices))
     parts = _memory(
-        dataclasses.replace(config, env=dataclasses.replace(env, num_lanes=num_lanes * len(team.devices))),
-        kind if learns else None,
-        policy,
-        learner,
-        observation,
-        spec,
+        *(config, own_lanes, kind if learns else None, policy, learner, observation, spec),
         keeps_tape=keeps_tape,
         rollout_agent_steps=rollout_agent_steps,
     )
     memory_estimate.check_memory(memory_of_members(parts, len(members)) if members else parts)
-    rollouts = _rollouts(
-        env,
-        policy,
-        observation,
-        team,
-        num_pools,
-        max(len(members), 1),
-        keeps_tape=keeps_tape,
-        greedy=learner.greedy if player is None or player.greedy is None else player.greedy,
-        compiles=learns and _compiles_rollouts(config),
-    )
-    whole = learns and spec.in_jax and team.num_devices == 1 and learner.learn is not None
+    rollouts = [
+        Rollout(
+            _pools(env, observation.needs, num_pools, max(len(members), 1) * num_lanes),
+            policy,
+            observation,
+            keeps_tape=keeps_tape,
+            greedy=learner.greedy if player is None or player.greedy is None else player.greedy,
+            device=device,
+            first_lane=number * num_lanes,
+            compiles=learns and _compiles_rollouts(config),
+        )
+        for number, device in enumerate(team.devices, start=team.first_device)
+    ]
+    whole: WholeIterations | None = None
+    if learns and spec.in_jax and team.num_devices == 1 and learner.learn:
+        each = scheduled_of_each(
+            members, lambda member: _learner(kind, _own(config, member), policy, observation, shape, team)
+        )
+        whole = WholeIterations(rollouts[0], learner, rollout_agent_steps, each)
     assert whole or not members, "a kind with sweepable settings makes learners with learn"
     return Experiment(
         observation=observation,
@@ -116,48 +114,29 @@ def build(config: Config, player: Player | None = None, team: Team | None = None
         rollout_agent_steps=rollout_agent_steps,
         lane_groups=config.run.lane_groups or team.num_devices,
         task=Task.of(env, config.observation, observation.needs, spec),
-        whole_iterations=WholeIterations(
-            rollouts[0],
-            learner,
-            rollout_agent_steps,
-            scheduled_of_each(
-                members, lambda member: _learner(kind, _own(config, member), policy, observation, shape, team)
-            ),
-        )
-        if whole
-        else None,
+        whole_iterations=whole,
         members=members,
         remarks=(*remarks, *filter(None, [spec.remark])),
     )
 
 
-def _rollouts(
-    env: EnvConfig,
-    policy: PolicyFunctions,
-    observation: Observation,
-    team: Team,
-    num_pools: int,
-    num_members: int,
-    *,
-    keeps_tape: bool,
-    greedy: bool,
-    compiles: bool,
-) -> list[Rollout]:
-    """Makes the rollout of each device of this process, with the pools of its lanes."""
-    num_lanes = env.num_lanes // team.num_devices
-    return [
-        Rollout(
-            [make_env(env, observation.needs, num_members * num_lanes // num_pools) for _ in range(num_pools)],
-            policy,
-            observation,
-            keeps_tape=keeps_tape,
-            greedy=greedy,
-            device=device,
-            first_lane=number * num_lanes,
-            compiles=compiles,
+def _check_members(members: Sequence[Member], env: EnvConfig, spec: EnvSpec) -> None:
+    """Raises UserError where a population is to play environments that are not written in JAX."""
+    if members and not spec.in_jax:
+        raise UserError(
+            f"run.population: side by side train only environments in JAX, and {env.backend} plays {env.game} on the "
+            "host; use env.backend gymnax or your own in JAX, or start a run for each seed"
         )
-        for number, device in enumerate(team.devices, start=team.first_device)
-    ]
+
+
+def _rollout_agent_steps(kind: LearnerKind[Any], config: Config) -> int:
+    """Agent steps of a training rollout (T)."""
+    return getattr(own_section(config), kind.rollout_setting) if kind.rollout_setting else AGENT_STEPS_PER_LOOK
+
+
+def _pools(env: EnvConfig, needs: EmulatorNeeds, num_pools: int, num_lanes: int) -> list[VectorEnv]:
+    """Divides the lanes of one device into pools."""
+    return [make_env(env, needs, num_lanes // num_pools) for _ in range(num_pools)]
 
 
 def _own(config: Config, member: Member) -> Config:
@@ -261,6 +240,7 @@ def _learner(
 
 def _memory(
     config: Config,
+    env: EnvConfig,
     learns: LearnerKind[Any] | None,
     policy: PolicyFunctions,
     learner: Learner,
@@ -270,8 +250,8 @@ def _memory(
     keeps_tape: bool,
     rollout_agent_steps: int,
 ) -> list[Part]:
-    """Estimates the memory of this process, whose lanes are those of ``config.env``. Allocates nothing large."""
-    num_lanes, rollout_key = config.env.num_lanes, "env.num_lanes"
+    """Estimates the memory of this process, whose lanes are those of ``env``. Allocates nothing large."""
+    num_lanes, rollout_key = env.num_lanes, "env.num_lanes"
     if learns and learns.rollout_setting:
         rollout_key = f"{config.run.learner}.{learns.rollout_setting}"
     encoded = memory_estimate.num_bytes(encoded_shape(observation, spec))
@@ -284,8 +264,8 @@ def _memory(
     state = memory_estimate.num_bytes(jax.eval_shape(learner.init, key, params))
     sizes = Sizes(num_lanes, 4 * math.prod(input_shape(observation, spec)), weights)
     return [
-        footprint.emulators(config.env, observation.needs),
-        *footprint.workers(config.env),
+        footprint.emulators(env, observation.needs),
+        *footprint.workers(env),
         Part(rollout_key, f"a rollout of {rollout_agent_steps} agent steps", rollout_bytes),
         Part(
             "policy.hidden" if config.policy.name == "mlp" else "policy.name",

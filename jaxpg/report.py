@@ -22,7 +22,7 @@ from jaxpg.viewing.member_logs import by_member
 from jaxpg.viewing.report_page import count, page_of, sections_of, videos_of, write_page, write_pngs
 from jaxpg.viewing.run_log import read_run
 from jaxpg.viewing.serving import LOOPBACK, KeptPage, serve
-from jaxpg.viewing.views import number_runs
+from jaxpg.viewing.views import Run, number_runs
 from jaxpg.viewing.whole_folder import page_of_folder
 
 WHICH = "which runs? give a folder or more, such as runs/mine"
@@ -102,7 +102,7 @@ def _report(asked: Sequence[str], out: Path, charts_folder: Path | None, trust: 
         return _write_whole(out, charts_folder, *whole)
     folders, remarks = _split(asked, trust)
     _try_places(out, charts_folder)
-    runs = number_runs([log for folder in folders for log in by_member(read_run(folder, trust))])
+    runs = _runs(folders, trust)
     sections, videos = sections_of(runs), videos_of(runs)
     charts = [chart for section in sections for chart in section.charts]
     charts += [chart for video in videos for chart in video.charts]
@@ -133,9 +133,14 @@ def _page(asked: Sequence[str], trust: Trust) -> str:
     if whole:
         return whole[0]
     folders, remarks = _split(asked, trust)
-    runs = number_runs([read_run(folder, trust) for folder in folders])
+    runs = _runs(folders, trust)
     runs[0].log.remarks.extend(remarks)
     return page_of(runs, sections_of(runs), videos_of(runs))
+
+
+def _runs(folders: Sequence[str], trust: Trust) -> list[Run]:
+    """Reads the runs; each member of a population is one."""
+    return number_runs([log for folder in folders for log in by_member(read_run(folder, trust))])
 
 
 def _write_whole(out: Path, charts_folder: Path | None, page: str, charts: Sequence[Chart]) -> Path:

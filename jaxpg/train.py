@@ -1,7 +1,6 @@
 """Trains a policy: ``jaxpg.train(config)`` in Python, ``python -m jaxpg.train`` in a shell."""
 
 import dataclasses
-import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,7 +16,7 @@ from jaxpg.core.user_modules import Trust, import_all
 from jaxpg.experiment import build
 from jaxpg.machine.command import run_command
 from jaxpg.machine.prepared import CallableModule, prepare_process
-from jaxpg.machine.signals import Stop, signals_heard
+from jaxpg.machine.signals import Stop, signals_heard, signals_raised_again
 from jaxpg.machine.waiting import said_while_waiting
 from jaxpg.parallel.processes import DistributedConfig, joined_team
 from jaxpg.parallel.team import Team
@@ -64,12 +63,7 @@ def train(
     """
     if config is None:
         config = load_run(str(folder), Trust(everything=trust_imports)) if resume else open_recipe()
-    if not isinstance(config, Config):
-        raise UserError(
-            f"config: a configuration, such as jaxpg.load_recipe('cartpole') returns, not {type(config).__name__}"
-        )
-    import_all(config.imports)
-    config = with_schedule(check(config))  # the configuration may be made by hand
+    config = _checked(config)
     folder = folder or (config.run.dir if resume else "")
     if resume and not folder:
         raise UserError("folder: which run is to be resumed? give its folder, such as runs/mine")
@@ -83,13 +77,21 @@ def train(
         bar=bar,
         about=("from Python",),
     )
-    with signals_heard() as stop:
+    with signals_raised_again() as stop:
         result = _train(config, DistributedConfig(), stop, wishes)
-    if result.signal is not None:
-        signal.raise_signal(result.signal)
     if result.fault or result.unsaved:
         raise FaultError(result.unsaved or result.ended)
     return result
+
+
+def _checked(config: object) -> Config:
+    """Checks a configuration, which may be made by hand, and imports what it needs."""
+    if not isinstance(config, Config):
+        raise UserError(
+            f"config: a configuration, such as jaxpg.load_recipe('cartpole') returns, not {type(config).__name__}"
+        )
+    import_all(config.imports)
+    return with_schedule(check(config))
 
 
 def command(argv: Sequence[str]) -> int:

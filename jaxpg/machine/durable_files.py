@@ -23,9 +23,14 @@ def write_text(path: Path, text: str) -> None:
 
 def write_parts(path: Path, parts: Iterable[str]) -> None:
     """Writes a text file atomically from parts. Memory need not hold the whole text at once."""
+    write_bytes(path, (part.encode() for part in parts))
+
+
+def write_bytes(path: Path, parts: Iterable[bytes]) -> None:
+    """Writes a file atomically from parts, as :func:`write_text` does."""
     temporary = path.with_name(f".{secrets.token_hex(8)}.tmp")  # a name that only this call uses
     try:
-        with temporary.open("x", encoding="utf-8") as file:
+        with temporary.open("xb") as file:
             file.writelines(parts)
             file.flush()
             os.fsync(file.fileno())
@@ -111,7 +116,7 @@ def seal(folder: Path) -> None:
         else:
             with path.open("rb") as file:
                 os.fsync(file.fileno())
-                files[path.relative_to(folder).as_posix()] = _size_and_hash(path)
+                files[path.relative_to(folder).as_posix()] = size_and_hash(path)
     write_json(folder / MANIFEST, {"files": files})
 
 
@@ -144,7 +149,7 @@ def _manifest(folder: Path) -> dict[str, tuple[int, str]] | None:
     """Size and hash of each file from the manifest, or None if the manifest cannot be read."""
     try:
         files = json.loads((folder / MANIFEST).read_bytes())["files"]
-        return {str(name): tuple(size_and_hash) for name, size_and_hash in files.items()}
+        return {str(name): tuple(found) for name, found in files.items()}
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return None
 
@@ -156,9 +161,10 @@ def _damage_of_file(path: Path, name: str, expected: dict[str, tuple[int, str]])
         return f"{name} is not a regular file"
     if name not in expected:
         return None if path.name.startswith(".") else f"{name} does not belong to it"
-    return None if _size_and_hash(path) == expected[name] else f"{name} is not what was saved"
+    return None if size_and_hash(path) == expected[name] else f"{name} is not what was saved"
 
 
-def _size_and_hash(path: Path) -> tuple[int, str]:
+def size_and_hash(path: Path) -> tuple[int, str]:
+    """Size of a file in bytes, and its SHA-256."""
     with path.open("rb") as file:
         return path.stat().st_size, hashlib.file_digest(file, "sha256").hexdigest()

@@ -3,8 +3,6 @@
 import dataclasses
 import hashlib
 import json
-import os
-import secrets
 from collections.abc import Callable, Sequence
 from importlib.metadata import version
 from pathlib import Path
@@ -20,7 +18,7 @@ from jaxpg.cli import parse
 from jaxpg.core.errors import FaultError, UserError, check_name, first_line
 from jaxpg.evaluate import load_policy
 from jaxpg.machine.console import say
-from jaxpg.machine.durable_files import try_to_write
+from jaxpg.machine.durable_files import try_to_write, write_bytes, write_json
 
 Format = Literal["stablehlo", "onnx"]
 PLATFORMS = ("cpu", "cuda", "tpu")
@@ -93,25 +91,15 @@ def export(
         _import_onnx()
     try_to_write(path.parent, path)
     policy = load_policy(run, checkpoint, member=member, imports=imports, trust_imports=trust_imports)
+    function = BatchFunction(policy.of_batch, policy.observation_shape, policy.observation_dtype)
     described = {
         "made_by": f"jaxpg {__version__}, jax {version('jax')}",
         "format": to,
         "game": policy.task.game,
         "checkpoint": policy.checkpoint,
-        "input": {
-            "name": INPUT,
-            "shape": ["B", *policy.observation_shape],
-            "dtype": str(policy.observation_dtype),
-            "settings": policy.task.inputs,
-        },
-        "outputs": [
-            {"name": OUTPUTS[0], "shape": ["B"], "dtype": "int32", "meaning": "the most probable action"},
-            {"name": OUTPUTS[1], "shape": ["B", len(policy.action_names)], "dtype": "float32"},
-        ],
-        "actions": list(policy.action_names),
+        **_interface(function, policy.task.inputs, policy.action_names),
         "actions_in_training": "greedy" if policy.is_greedy else "sampled",
     }
-    function = BatchFunction(policy.of_batch, policy.observation_shape, policy.observation_dtype)
     content = onnx_bytes(function, json.dumps(described)) if to == "onnx" else stablehlo_bytes(function)
     _write_both(path, content, {**described, "sha256": hashlib.sha256(content).hexdigest()})
     say(f"jaxpg: {run}, checkpoint {policy.checkpoint}: {len(content):,} bytes in {path}, described in {path}.json")
@@ -125,6 +113,18 @@ class BatchFunction(NamedTuple):
     """``raw observations [B, *shape] -> (actions i32[B], probabilities f32[B, A])``"""
     shape: tuple[int, ...]
     dtype: np.dtype
+
+
+def _interface(function: BatchFunction, settings: Any, action_names: Sequence[str]) -> dict[str, Any]:
+    """What the exported function takes and returns; ``settings`` are those that made the observations."""
+    return {
+        "input": {"name": INPUT, "shape": ["B", *function.shape], "dtype": str(function.dtype), "settings": settings},
+        "outputs": [
+            {"name": OUTPUTS[0], "shape": ["B"], "dtype": "int32", "meaning": "the most probable action"},
+            {"name": OUTPUTS[1], "shape": ["B", len(action_names)], "dtype": "float32"},
+        ],
+        "actions": list(action_names),
+    }
 
 
 def stablehlo_bytes(function: BatchFunction) -> bytes:
@@ -196,28 +196,14 @@ def _import_onnx() -> None:
 
 def _write_both(path: Path, content: bytes, described: dict[str, Any]) -> None:
     """Writes the file and its description, each atomically. Raises UserError where they cannot be written."""
-    text = json.dumps(described, indent=2) + "\n"
-    temporary = path.with_name(f".{secrets.token_hex(8)}.tmp")
     try:
-        for name, part in ((path.with_name(f"{path.name}.json"), text.encode()), (path, content)):
-            temporary.write_bytes(part)
-            os.replace(temporary, name)
+        write_json(path.with_name(f"{path.name}.json"), described)
+        write_bytes(path, [content])
     except OSError as error:
         raise UserError(f"{path}: cannot be written: {error.strerror}") from error
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def command(argv: Sequence[str]) -> int:
     """Runs the command and returns its exit code, 0."""
-    asked = parse("export", argv, ExportArguments())
-    export(
-        asked.run,
-        asked.to,
-        asked.out,
-        checkpoint=asked.checkpoint,
-        member=asked.member,
-        imports=asked.imports,
-        trust_imports=asked.trust_imports,
-    )
+    export(**vars(parse("export", argv, ExportArguments())))
     return 0

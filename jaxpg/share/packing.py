@@ -21,7 +21,7 @@ from jaxpg import __version__
 from jaxpg.core.errors import UserError
 from jaxpg.core.strict_yaml import read_yaml
 from jaxpg.evaluate import load_policy
-from jaxpg.machine.durable_files import damage, paths_in
+from jaxpg.machine.durable_files import damage, paths_in, size_and_hash
 from jaxpg.scores.evaluation_file import Evaluation, read_evaluations
 from jaxpg.share.card import About, card_of
 
@@ -118,7 +118,6 @@ def pack(
     """
     policy = load_policy(run, checkpoint, imports=imports, trust_imports=trust_imports)
     iteration, game = policy.checkpoint, policy.task.game
-    saved = run / "checkpoints" / str(iteration)
     evaluations = [one for one in read_evaluations(run / EVALUATION) if one.checkpoint == iteration]
     if needs_scores and not evaluations:
         raise UserError(
@@ -126,19 +125,9 @@ def pack(
             f"--checkpoint {iteration} first, or say --no-scores"
         )
     config, needed = shared_config(run / CONFIG)
-    files: dict[str, Path | bytes] = {CONFIG: config}
+    files: dict[str, Path | bytes] = {CONFIG: config, **_saved_files(run, iteration)}
     if evaluations:
         files[EVALUATION] = (json.dumps([dataclasses.asdict(one) for one in evaluations], indent=2) + "\n").encode()
-    for path in paths_in(saved):
-        if path.is_file() and not path.name.startswith("."):
-            files[path.relative_to(run).as_posix()] = path
-    for shared in (VIDEO, NUMBERS):
-        video = run / place_of(shared, iteration)
-        if video.is_file() and not video.is_symlink() and not video.parent.is_symlink():
-            files[shared] = video
-    odd = [name for name in files if not _is_known(name, iteration)]
-    if odd:
-        raise UserError(f"{run / odd[0]}: no name of a checkpoint's file; take it out of the folder")
     manifest = Manifest(
         format=FORMAT,
         made_by=f"jaxpg {__version__}",
@@ -150,6 +139,27 @@ def pack(
     about = About(name, game, iteration, policy.action_names, needed, how_to_get, note, has_video=VIDEO in files)
     files[CARD] = _card(about, evaluations)
     return Package(iteration, files)
+
+
+def _saved_files(run: Path, iteration: int) -> dict[str, Path]:
+    """The files of the checkpoint, and those of its video if there is one, by their shared names.
+
+    Raises:
+      UserError: a file has a name that no checkpoint's file has.
+    """
+    files = {
+        path.relative_to(run).as_posix(): path
+        for path in paths_in(run / "checkpoints" / str(iteration))
+        if path.is_file() and not path.name.startswith(".")
+    }
+    for name, path in files.items():
+        if not _is_known(name, iteration):
+            raise UserError(f"{path}: no name of a checkpoint's file; take it out of the folder")
+    for shared in (VIDEO, NUMBERS):
+        video = run / place_of(shared, iteration)
+        if video.is_file() and not video.is_symlink() and not video.parent.is_symlink():
+            files[shared] = video
+    return files
 
 
 def _card(about: About, evaluations: Sequence[Evaluation]) -> bytes:
@@ -201,8 +211,8 @@ def digest_of(content: bytes) -> str:
 def _entry(file: Path | bytes) -> FileEntry:
     if isinstance(file, bytes):
         return FileEntry(bytes=len(file), sha256=digest_of(file))
-    with file.open("rb") as stream:
-        return FileEntry(bytes=file.stat().st_size, sha256=hashlib.file_digest(stream, "sha256").hexdigest())
+    num_bytes, sha256 = size_and_hash(file)
+    return FileEntry(bytes=num_bytes, sha256=sha256)
 
 
 def _is_known(name: str, checkpoint: int) -> bool:

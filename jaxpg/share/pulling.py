@@ -160,6 +160,5 @@ def _check_content(run: Path, name: str) -> list[str]:
 
 def command(argv: Sequence[str]) -> int:
     """Runs the command and returns its exit code, 0."""
-    asked = parse("pull", argv, PullArguments())
-    pull(asked.name, asked.out, revision=asked.revision, digest=asked.digest, max_bytes=asked.max_bytes)
+    pull(**vars(parse("pull", argv, PullArguments())))
     return 0

@@ -100,15 +100,16 @@ def push(
         head = _prepare(api, to, revision, private=private)
         text = message or f"Checkpoint {package.checkpoint} with jaxpg"
         commit = _commit(api, to, package, text, revision, head)
-    what = f"checkpoint {package.checkpoint}, {len(package.files)} files"
-    if head and commit.oid == head.sha:
-        say(f"jaxpg: {api.endpoint}/{to} has {what} of {run} already")
-    else:
-        say(f"jaxpg: {what} of {run} are at {api.endpoint}/{to}")
-    if VIDEO not in package.files:
-        say(f"jaxpg: no video; python -m jaxpg.record {run} --checkpoint {package.checkpoint} makes one for the card")
+    _say_pushed(package, run, f"{api.endpoint}/{to}", is_new=not head or commit.oid != head.sha)
     say(f"jaxpg: digest {package.digest}, for python -m jaxpg.pull {to} --digest")
     return package.digest
+
+
+def _say_pushed(package: Package, run: str | Path, url: str, *, is_new: bool) -> None:
+    what = f"checkpoint {package.checkpoint}, {len(package.files)} files"
+    say(f"jaxpg: {what} of {run} are at {url}" if is_new else f"jaxpg: {url} has {what} of {run} already")
+    if VIDEO not in package.files:
+        say(f"jaxpg: no video; python -m jaxpg.record {run} --checkpoint {package.checkpoint} makes one for the card")
 
 
 def _note(path: Path) -> str:
@@ -169,17 +170,5 @@ def _names(info: Any) -> set[str]:
 
 def command(argv: Sequence[str]) -> int:
     """Runs the command and returns its exit code, 0."""
-    asked = parse("push", argv, PushArguments())
-    push(
-        asked.run,
-        asked.to,
-        checkpoint=asked.checkpoint,
-        private=asked.private,
-        scores=asked.scores,
-        card=asked.card,
-        message=asked.message,
-        revision=asked.revision,
-        imports=asked.imports,
-        trust_imports=asked.trust_imports,
-    )
+    push(**vars(parse("push", argv, PushArguments())))
     return 0

@@ -337,26 +337,6 @@ def test_the_same_charts_become_files(tmp_path: Path) -> None:
         assert colorful.sum() > 20, f"{path.stem} shows something"
 
 
-@pytest.mark.parametrize(
-    ("place", "message"),
-    [
-        (("--port", "70000"), "no address: host '127.0.0.1', port 70000"),
-        (("--host", "no.such.host.invalid"), "nothing can listen on no.such.host.invalid, port 0"),
-        (("--host", "192.0.2.1"), "nothing can listen on 192.0.2.1, port 0: "),
-    ],
-)
-def test_a_place_where_nothing_can_listen_is_one_sentence(
-    tmp_path: Path, capsys: pytest.CaptureFixture, place: tuple[str, str], message: str
-) -> None:
-    folder = made_run(tmp_path / "mine", returns=[])
-    for name in ("metrics.jsonl", "episodes.csv"):
-        (folder / name).unlink()  # nothing to draw
-    _report(folder, "--serve", *place, code=2)
-    said = capsys.readouterr().err
-    assert message in said
-    assert said.count("\n") == 1
-
-
 def test_a_picture_with_several_names_has_a_legend(tmp_path: Path) -> None:
     line = Series("one", "line", np.arange(3.0), np.arange(3.0))
     one, two = (

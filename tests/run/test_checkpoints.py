@@ -91,8 +91,8 @@ def test_what_a_checkpoint_says_is_read_without_its_arrays(checkpoints, tmp_path
     """Choosing the best one and a report look at every checkpoint, and arrays may be gigabytes."""
     checkpoints.save(3, state(), METADATA)
     looked_at = []
-    size_and_hash = durable._size_and_hash
-    monkeypatch.setattr(durable, "_size_and_hash", lambda path: (looked_at.append(path.name), size_and_hash(path))[1])
+    size_and_hash = durable.size_and_hash
+    monkeypatch.setattr(durable, "size_and_hash", lambda path: (looked_at.append(path.name), size_and_hash(path))[1])
     damaged(tmp_path / "checkpoints" / "3", "flipped")
     assert checkpoints.metadata(3) == METADATA
     assert looked_at == ["metadata.json"]
@@ -106,8 +106,8 @@ def test_what_a_checkpoint_says_is_read_without_its_arrays(checkpoints, tmp_path
 def test_a_resumed_run_looks_at_each_byte_once(checkpoints, monkeypatch):
     checkpoints.save(3, state(), METADATA)
     looked_at = []
-    size_and_hash = durable._size_and_hash
-    monkeypatch.setattr(durable, "_size_and_hash", lambda path: (looked_at.append(path), size_and_hash(path))[1])
+    size_and_hash = durable.size_and_hash
+    monkeypatch.setattr(durable, "size_and_hash", lambda path: (looked_at.append(path), size_and_hash(path))[1])
     assert bits(checkpoints.newest_whole(state(seed=1))[0]) == bits(state())
     assert len(looked_at) == len(set(looked_at)) > 3
 

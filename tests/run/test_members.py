@@ -12,7 +12,9 @@ from jaxpg.config import Config, load_recipe, load_run
 from jaxpg.core.errors import UserError
 from jaxpg.core.run_config import Member, RunConfig, members_of
 from jaxpg.core.types import Episodes
+from jaxpg.core.user_modules import NOBODY
 from jaxpg.experiment import build
+from jaxpg.report import _page
 from jaxpg.run.run_progress import MemberProgress, RunProgress
 from jaxpg.viewing.member_logs import by_member
 from jaxpg.viewing.run_log import read_run
@@ -159,7 +161,8 @@ def test_the_report_has_a_curve_for_each_member(population: Path, alone: Path, t
     whole = records(population)[-1]
     assert sum(log.records[-1]["learn_seconds"] for log in logs) == pytest.approx(whole["learn_seconds"])
     page = jaxpg.report([population], tmp_path / "report.html").read_text()
-    assert "population, member 3: learning_rate 0.03, discount 0.8, clip_epsilon 0.1, seed 4" in page
+    for shown in (page, _page([str(population)], NOBODY)):  # the page in a file, and the one that --serve shows
+        assert "population, member 3: learning_rate 0.03, discount 0.8, clip_epsilon 0.1, seed 4" in shown
 
 
 def config_of(folder: Path, **run_settings) -> Config:

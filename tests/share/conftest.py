@@ -42,3 +42,10 @@ def hub(tmp_path: Path, monkeypatch) -> Iterator[Hub]:
         monkeypatch.setenv("HF_ENDPOINT", server.url)
         monkeypatch.setenv("HF_TOKEN", server.token)
         yield server
+
+
+@pytest.fixture
+def pushed(hub: Hub, pushed_files: dict[str, bytes]) -> Hub:
+    """A hub with the repository of the evaluated run."""
+    hub.make("me/pole", pushed_files)
+    return hub

@@ -1,7 +1,6 @@
 """``jaxpg push`` and ``jaxpg pull``, through a hub on this machine."""
 
 import json
-import re
 import shutil
 import sys
 from pathlib import Path
@@ -10,42 +9,16 @@ import pytest
 from huggingface_hub import ModelCard
 
 import jaxpg
-from jaxpg.pull import main as pull_main
-from jaxpg.push import main as push_main
 from jaxpg.share import packing
 from jaxpg.share.packing import CARD, CONFIG, EVALUATION, MANIFEST, digest_of
+from tests.share.hub_commands import error, pull, push
 from tests.share.hub_stand_in import Hub
-
-
-def _push(run: Path, *argv: str | Path, to: str = "me/pole", code: int = 0) -> None:
-    with pytest.raises(SystemExit) as end:
-        push_main([str(run), "--to", to, *map(str, argv)])
-    assert end.value.code == code
-
-
-def _pull(*argv: str | Path, name: str = "me/pole", code: int = 0) -> None:
-    with pytest.raises(SystemExit) as end:
-        pull_main([name, *map(str, argv)])
-    assert end.value.code == code
-
-
-def _error(capsys) -> str:
-    """The one sentence on stderr."""
-    (line,) = capsys.readouterr().err.splitlines()
-    return line.removeprefix("jaxpg: ")
-
-
-@pytest.fixture
-def pushed(hub: Hub, pushed_files: dict[str, bytes]) -> Hub:
-    """A hub with the repository of the evaluated run."""
-    hub.make("me/pole", pushed_files)
-    return hub
 
 
 def test_push_pull_and_evaluate_give_the_same_score(
     hub: Hub, evaluated: Path, pushed_files: dict[str, bytes], tmp_path: Path, capsys
 ) -> None:
-    _push(evaluated)
+    push(evaluated)
     out, err = capsys.readouterr()
     said, files = out.splitlines(), hub.repositories["me/pole"].files
     assert not err
@@ -59,7 +32,7 @@ def test_push_pull_and_evaluate_give_the_same_score(
     assert files["replay.mp4"] == (evaluated / "videos" / "20.mp4").read_bytes()
     assert str(evaluated.parent).encode() not in b"".join(files.values()), "no folder of the author's machine"
     folder = tmp_path / "pulled"
-    _pull("--out", folder, "--digest", digest)
+    pull("--out", folder, "--digest", digest)
     assert capsys.readouterr().out.splitlines() == [f"jaxpg: me/pole: checkpoint 20 of CartPole-v1 is in {folder}"]
     assert sorted(path.name for path in folder.iterdir()) == sorted(
         [CARD, CONFIG, EVALUATION, MANIFEST, "checkpoints", "videos"]
@@ -95,12 +68,12 @@ def test_a_repeated_push_changes_nothing_and_a_new_one_replaces_the_checkpoint(
     pushed: Hub, evaluated: Path, tmp_path: Path, capsys
 ) -> None:
     repository = pushed.repositories["me/pole"]
-    _push(evaluated)
+    push(evaluated)
     assert f"{pushed.url}/me/pole has checkpoint 20" in capsys.readouterr().out
     assert len(repository.commits) == 1
     repository.add("main", {**repository.files, "notes.txt": b"mine", "a.py": b"raise SystemExit(9)"})
     (tmp_path / "note.md").write_text("Trained on a train.")
-    _push(evaluated, "--checkpoint", "15", "--no-scores", "--message", "older", "--card", tmp_path / "note.md")
+    push(evaluated, "--checkpoint", "15", "--no-scores", "--message", "older", "--card", tmp_path / "note.md")
     assert f"no video; python -m jaxpg.record {evaluated} --checkpoint 15" in capsys.readouterr().out
     assert repository.messages[-1] == "older"
     names = set(repository.files)
@@ -109,151 +82,27 @@ def test_a_repeated_push_changes_nothing_and_a_new_one_replaces_the_checkpoint(
     assert repository.files["notes.txt"] == b"mine"
     assert "Trained on a train." in repository.files[CARD].decode()
     assert "has not been evaluated" in repository.files[CARD].decode()
-    _pull("--out", tmp_path / "pulled")
+    pull("--out", tmp_path / "pulled")
     assert "files that belong to no run were left out: a.py, notes.txt" in capsys.readouterr().out
     assert not (tmp_path / "pulled" / "a.py").exists()
 
 
 def test_a_branch_and_a_private_repository(hub: Hub, evaluated: Path, tmp_path: Path, capsys, monkeypatch) -> None:
-    _push(evaluated, "--private", "--revision", "try")
+    push(evaluated, "--private", "--revision", "try")
     repository = hub.repositories["me/pole"]
     assert repository.private
     assert set(repository.files) == {".gitattributes"}
-    _pull("--out", tmp_path / "main", code=2)
-    _pull("--out", tmp_path / "try", "--revision", "try")
+    pull("--out", tmp_path / "main", code=2)
+    pull("--out", tmp_path / "try", "--revision", "try")
     capsys.readouterr()
-    _pull("--out", tmp_path / "other", "--revision", "nowhere", code=2)
-    assert _error(capsys) == "me/pole: there is no such revision; nothing was written"
+    pull("--out", tmp_path / "other", "--revision", "nowhere", code=2)
+    assert error(capsys) == "me/pole: there is no such revision; nothing was written"
     monkeypatch.delenv("HF_TOKEN")
-    _pull("--out", tmp_path / "other", "--revision", "try", code=2)
-    assert _error(capsys) == (
+    pull("--out", tmp_path / "other", "--revision", "try", code=2)
+    assert error(capsys) == (
         f"me/pole: there is no such repository at {hub.url}, or your token does not open it; nothing was written"
     )
     assert sorted(path.name for path in tmp_path.iterdir()) == ["try"]
-
-
-def _changed(name: str, change):
-    def tamper(files: dict[str, bytes]) -> None:
-        files[name] = change(files[name])
-
-    return tamper
-
-
-def _weights(files: dict[str, bytes]) -> str:
-    return max((name for name in files if "/d/" in name), key=lambda name: len(files[name]))
-
-
-def _flip(files: dict[str, bytes]) -> None:
-    name = _weights(files)
-    files[name] = files[name][:-1] + bytes([files[name][-1] ^ 1])
-
-
-def _in_manifest(change):
-    def tamper(files: dict[str, bytes]) -> None:
-        manifest = json.loads(files[MANIFEST])
-        change(manifest)
-        files[MANIFEST] = json.dumps(manifest).encode()
-
-    return tamper
-
-
-def _named(name: str):
-    """A file of a name that no run has, with a manifest that vouches for it."""
-
-    def tamper(files: dict[str, bytes]) -> None:
-        files[name] = b"evil"
-        entry = {"bytes": 4, "sha256": digest_of(b"evil")}
-        _in_manifest(lambda manifest: manifest["files"].update({name: entry}))(files)
-
-    return tamper
-
-
-TAMPERED = {
-    "a bit of the weights": (
-        _flip,
-        r"checkpoints/20/state/.* is not what was pushed: its content differs from jaxpg.json",
-    ),
-    "a longer file": (
-        _changed(EVALUATION, lambda x: x + b" "),
-        r"evaluation.json is not what was pushed: it has \d+ bytes",
-    ),
-    "another score": (
-        _changed(EVALUATION, lambda x: x.replace(b'"seed": 3', b'"seed": 4')),
-        "evaluation.json is not what",
-    ),
-    "another setting": (
-        _changed(CONFIG, lambda x: x.replace(b"seed: 1", b"seed: 2")),
-        "config.yaml is not what was pushed",
-    ),
-    "a missing file": (lambda files: files.pop(_weights(files)), r"checkpoints/20/.* is missing"),
-    "no manifest": (lambda files: files.pop(MANIFEST), "no run of jaxpg: it has no jaxpg.json"),
-    "no JSON": (_changed(MANIFEST, lambda x: x[:-9]), "jaxpg.json is damaged or was not made by jaxpg"),
-    "a list": (_changed(MANIFEST, lambda x: b"[]"), "jaxpg.json is damaged or was not made by jaxpg"),
-    "a huge manifest": (
-        _changed(MANIFEST, lambda x: x + b" " * 1_000_000),
-        "jaxpg.json has 1,?.* bytes, more than 1,000,000",
-    ),
-    "a newer format": (
-        _in_manifest(lambda m: m.update(format=2)),
-        "jaxpg.json is of format 2; a newer version of jaxpg",
-    ),
-    "no configuration": (_in_manifest(lambda m: m["files"].pop(CONFIG)), "jaxpg.json names no config.yaml"),
-    "a negative size": (_in_manifest(lambda m: m["files"][CONFIG].update(bytes=-1)), "jaxpg.json is damaged"),
-    "a way out": (_named("checkpoints/20/../../../x"), "which is no file of a shared run"),
-    "an absolute name": (_named("/tmp/x"), "'/tmp/x', which is no file of a shared run"),
-    "a hidden file": (_named("checkpoints/20/.x"), "'checkpoints/20/.x', which is no file"),
-    "code": (_named("mine.py"), "'mine.py', which is no file of a shared run"),
-    "a file in the checkpoint": (_named("checkpoints/20/x"), "the checkpoint is damaged: x does not belong to it"),
-    "another checkpoint": (_named("checkpoints/21/x"), "'checkpoints/21/x', which is no file of a shared run"),
-}
-
-
-@pytest.mark.parametrize("what", TAMPERED)
-def test_what_was_tampered_with_is_refused_and_nothing_is_written(
-    pushed: Hub, tmp_path: Path, capsys, what: str
-) -> None:
-    tamper, sentence = TAMPERED[what]
-    tamper(pushed.repositories["me/pole"].files)
-    _pull("--out", tmp_path / "new" / "pulled", code=2)
-    assert re.search(f"^me/pole: .*{sentence}", _error(capsys))
-    assert not list((tmp_path / "new").iterdir())
-
-
-def test_whoever_has_the_digest_notices_what_its_owner_replaced(
-    pushed: Hub, evaluated: Path, tmp_path: Path, capsys
-) -> None:
-    digest = digest_of(pushed.repositories["me/pole"].files[MANIFEST])
-    _push(evaluated, "--checkpoint", "15", "--no-scores")
-    capsys.readouterr()
-    _pull("--out", tmp_path / "x", "--digest", digest, code=2)
-    assert re.fullmatch(f"me/pole: its digest is [0-9a-f]{{64}}, not {digest}; nothing was written", _error(capsys))
-
-
-@pytest.mark.parametrize("setting", ["run: [", "run: {seed: -1}", "run: {sed: 1}"])
-def test_settings_that_cannot_be_read_are_refused(pushed: Hub, tmp_path: Path, capsys, setting: str) -> None:
-    files, text = pushed.repositories["me/pole"].files, setting.encode()
-    files[CONFIG] = text
-    entry = {"bytes": len(text), "sha256": digest_of(text)}
-    _in_manifest(lambda manifest: manifest["files"].update({CONFIG: entry}))(files)
-    _pull("--out", tmp_path / "x", code=2)
-    assert _error(capsys).startswith("me/pole: config.yaml:1:")
-    assert not list(tmp_path.iterdir())
-
-
-def test_a_pulled_run_runs_no_code(pushed: Hub, tmp_path: Path, capsys) -> None:
-    files = pushed.repositories["me/pole"].files
-    files["evil.py"] = b"raise SystemExit('code of a stranger')"
-    files[CONFIG] = b"imports: [./evil.py]\n" + files[CONFIG].replace(b"imports: []\n", b"")
-    entry = {"bytes": len(files[CONFIG]), "sha256": digest_of(files[CONFIG])}
-    _in_manifest(lambda manifest: manifest["files"].update({CONFIG: entry}))(files)
-    folder = tmp_path / "pulled"
-    _pull("--out", folder)
-    assert f"the run needs code that is not part of it; get it, read it, and say --imports {folder}/evil.py" in (
-        capsys.readouterr().out
-    )
-    assert not (folder / "evil.py").exists()
-    with pytest.raises(jaxpg.UserError, match=r"it imports .*evil.py, which would run that code"):
-        jaxpg.evaluate(folder)
 
 
 def test_files_of_ones_own_are_named_without_their_folder(tmp_path: Path) -> None:
@@ -265,8 +114,8 @@ def test_files_of_ones_own_are_named_without_their_folder(tmp_path: Path) -> Non
 
 
 def test_without_an_evaluation_a_sentence_names_the_command(hub: Hub, uninterrupted: Path, capsys) -> None:
-    _push(uninterrupted, code=2)
-    assert _error(capsys) == (
+    push(uninterrupted, code=2)
+    assert error(capsys) == (
         f"{uninterrupted}: no evaluation of checkpoint 20; play games with python -m jaxpg.evaluate {uninterrupted} "
         "--checkpoint 20 first, or say --no-scores"
     )
@@ -275,11 +124,11 @@ def test_without_an_evaluation_a_sentence_names_the_command(hub: Hub, uninterrup
 
 def test_tokens(hub: Hub, evaluated: Path, capsys, monkeypatch) -> None:
     monkeypatch.setenv("HF_TOKEN", "hf_wrong")
-    _push(evaluated, code=2)
-    assert "me/pole: the token is wrong or has expired" in _error(capsys)
+    push(evaluated, code=2)
+    assert "me/pole: the token is wrong or has expired" in error(capsys)
     monkeypatch.delenv("HF_TOKEN")
-    _push(evaluated, code=2)
-    assert _error(capsys) == "no token of the Hugging Face Hub: set HF_TOKEN, or call hf auth login"
+    push(evaluated, code=2)
+    assert error(capsys) == "no token of the Hugging Face Hub: set HF_TOKEN, or call hf auth login"
     assert not hub.repositories
 
 
@@ -296,19 +145,19 @@ def test_names(hub: Hub, evaluated: Path, tmp_path: Path, capsys) -> None:
         ("me/..", "to: 'me/..' is no name of a repository"),
         ("me/a--b", "me/a--b: "),
     ):
-        _push(evaluated, to=to, code=2)
-        assert _error(capsys).startswith(said)
-    _push(evaluated, "--private", to="me/empty", code=2)
-    assert _error(capsys) == (
+        push(evaluated, to=to, code=2)
+        assert error(capsys).startswith(said)
+    push(evaluated, "--private", to="me/empty", code=2)
+    assert error(capsys) == (
         "to: me/empty exists already and is public; choose another name, or make it private on the hub"
     )
     assert set(hub.repositories["me/other"].files) == {".gitattributes", "weights.bin"}
     assert set(hub.repositories) == {"me/other", "you/open", "you/hidden", "me/empty"}
     (tmp_path / "there").mkdir()
-    _pull("--out", tmp_path / "there", code=2)
-    assert _error(capsys) == f"out: {tmp_path / 'there'} exists already; choose another folder with --out"
-    _pull(name="me/nobody", code=2)
-    assert _error(capsys).startswith("me/nobody: there is no such repository at ")
+    pull("--out", tmp_path / "there", code=2)
+    assert error(capsys) == f"out: {tmp_path / 'there'} exists already; choose another folder with --out"
+    pull(name="me/nobody", code=2)
+    assert error(capsys).startswith("me/nobody: there is no such repository at ")
 
 
 def test_a_card_that_is_too_large(hub: Hub, evaluated: Path, tmp_path: Path, capsys) -> None:
@@ -319,20 +168,20 @@ def test_a_card_that_is_too_large(hub: Hub, evaluated: Path, tmp_path: Path, cap
         (500_000, "me/pole: a file is larger than the hub accepts (README.md is too large); nothing of it is visible"),
     ):
         note.write_text("x" * size)
-        _push(evaluated, "--card", note, code=2)
-        assert _error(capsys).startswith(said)
+        push(evaluated, "--card", note, code=2)
+        assert error(capsys).startswith(said)
     assert all(set(repository.files) == {".gitattributes"} for repository in hub.repositories.values())
     note.write_bytes(b"\xff")
-    _push(evaluated, "--card", note, code=2)
-    assert _error(capsys) == f"card: {note} is not UTF-8 text (byte 0)"
+    push(evaluated, "--card", note, code=2)
+    assert error(capsys) == f"card: {note} is not UTF-8 text (byte 0)"
 
 
 def test_no_network(hub: Hub, evaluated: Path, tmp_path: Path, capsys, monkeypatch) -> None:
     monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
-    _push(evaluated, code=2)
-    assert _error(capsys).startswith("me/pole: no connection to http://127.0.0.1:9: ")
-    _pull("--out", tmp_path / "x", code=2)
-    assert _error(capsys).endswith("; nothing was written")
+    push(evaluated, code=2)
+    assert error(capsys).startswith("me/pole: no connection to http://127.0.0.1:9: ")
+    pull("--out", tmp_path / "x", code=2)
+    assert error(capsys).endswith("; nothing was written")
     assert not list(tmp_path.iterdir())
 
 
@@ -355,32 +204,36 @@ def test_an_interrupted_upload_goes_on(
         return status
 
     hub.fails = fails
-    _push(evaluated, code=2)
-    error = _error(capsys)
-    assert "no connection to" in error if status == 0 else "answered with error 500 (as the test wants it)" in error
-    assert error.endswith("nothing of it is visible in the repository, and the same command goes on where it stopped")
+    push(evaluated, code=2)
+    sentence = error(capsys)
+    assert (
+        "no connection to" in sentence if status == 0 else "answered with error 500 (as the test wants it)" in sentence
+    )
+    assert sentence.endswith(
+        "nothing of it is visible in the repository, and the same command goes on where it stopped"
+    )
     assert set(hub.repositories["me/pole"].files) == {".gitattributes"}
     arrived = {f"/lfs/{oid}" for oid in hub.blobs}
     assert bool(arrived) == (call == "/lfs/" or "commit" in call)
     hub.calls.clear()
     hub.fails = lambda method, path: None
-    _push(evaluated)
+    push(evaluated)
     assert not arrived & {path for method, path in hub.calls if method == "PUT"}, "they are not sent twice"
-    _pull("--out", tmp_path / "pulled")
+    pull("--out", tmp_path / "pulled")
 
 
 @pytest.mark.parametrize("status", [0, 500])
 def test_an_interrupted_download_leaves_nothing(pushed: Hub, tmp_path: Path, capsys, status: int) -> None:
     pushed.fails = lambda method, path: status if "/state/d/" in path else None
-    _pull("--out", tmp_path / "pulled", code=2)
-    assert _error(capsys).endswith("; nothing was written")
+    pull("--out", tmp_path / "pulled", code=2)
+    assert error(capsys).endswith("; nothing was written")
     assert not list(tmp_path.iterdir())
 
 
 def test_too_much_is_not_downloaded(pushed: Hub, tmp_path: Path, capsys) -> None:
     pushed.calls.clear()
-    _pull("--out", tmp_path / "pulled", "--max-bytes", "5000", code=2)
-    assert "bytes are more than 5,000; allow more with --max-bytes" in _error(capsys)
+    pull("--out", tmp_path / "pulled", "--max-bytes", "5000", code=2)
+    assert "bytes are more than 5,000; allow more with --max-bytes" in error(capsys)
     assert not [path for _, path in pushed.calls if "/resolve/" in path and not path.endswith(MANIFEST)]
 
 
@@ -392,22 +245,22 @@ def test_somebody_elses_push_at_the_same_time_is_noticed(pushed: Hub, evaluated:
             repository.add("main", dict(repository.files))
 
     pushed.fails = moves
-    _push(evaluated, "--checkpoint", "15", "--no-scores", code=2)
-    assert _error(capsys).startswith("me/pole: somebody else has changed it meanwhile (The branch has moved); nothing")
+    push(evaluated, "--checkpoint", "15", "--no-scores", code=2)
+    assert error(capsys).startswith("me/pole: somebody else has changed it meanwhile (The branch has moved); nothing")
 
 
 def test_without_the_extra_a_sentence_says_how_to_install_it(evaluated: Path, capsys, monkeypatch) -> None:
     monkeypatch.setitem(sys.modules, "huggingface_hub", None)
     said = "the Hugging Face Hub needs the package huggingface-hub, which is not installed; pip install 'jaxpg[hub]'"
-    _push(evaluated, code=2)
-    assert _error(capsys) == said
-    _pull(code=2)
-    assert _error(capsys) == said
+    push(evaluated, code=2)
+    assert error(capsys) == said
+    pull(code=2)
+    assert error(capsys) == said
 
 
 def test_a_link_in_a_checkpoint_is_not_followed(hub: Hub, evaluated: Path, tmp_path: Path, capsys) -> None:
     folder = Path(shutil.copytree(evaluated, tmp_path / "run"))
     (folder / "checkpoints" / "20" / ".link").symlink_to("/etc/hostname")
-    _push(folder, code=2)
-    assert _error(capsys).endswith("checkpoints/20: the checkpoint is damaged: .link is not a regular file")
+    push(folder, code=2)
+    assert error(capsys).endswith("checkpoints/20: the checkpoint is damaged: .link is not a regular file")
     assert not hub.repositories

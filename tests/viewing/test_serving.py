@@ -11,6 +11,7 @@ import pytest
 
 from jaxpg.core.errors import UserError
 from jaxpg.machine.signals import Interrupted
+from jaxpg.report import main as report_main
 from jaxpg.viewing import serving
 from jaxpg.viewing.serving import LOOPBACK, KeptPage
 from tests.report_runs import made_run
@@ -40,7 +41,10 @@ def ask(port: int, path: str = "/", method: str = "GET", **headers: str) -> tupl
     return found
 
 
-def test_the_page_is_made_again_only_when_a_run_has_written_something(tmp_path: Path) -> None:
+def test_the_page_is_made_again_only_when_a_run_has_written_something(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(serving, "PAUSE", 0.0)  # on a busy machine making this page takes long, too
     made = []
     folder = made_run(tmp_path / "mine", returns=[1.0])
 
@@ -119,3 +123,25 @@ def test_a_signal_ends_the_server_and_frees_the_port(tmp_path: Path, capsys: pyt
     port = int(said.split("http://127.0.0.1:")[1].split("/")[0])
     with pytest.raises(ConnectionRefusedError):
         ask(port)
+
+
+@pytest.mark.parametrize(
+    ("place", "message"),
+    [
+        (("--port", "70000"), "no address: host '127.0.0.1', port 70000"),
+        (("--host", "no.such.host.invalid"), "nothing can listen on no.such.host.invalid, port 0"),
+        (("--host", "192.0.2.1"), "nothing can listen on 192.0.2.1, port 0: "),
+    ],
+)
+def test_a_place_where_nothing_can_listen_is_one_sentence(
+    tmp_path: Path, capsys: pytest.CaptureFixture, place: tuple[str, str], message: str
+) -> None:
+    folder = made_run(tmp_path / "mine", returns=[])
+    for name in ("metrics.jsonl", "episodes.csv"):
+        (folder / name).unlink()  # nothing to draw
+    with pytest.raises(SystemExit) as end:
+        report_main([str(folder), "--serve", *place])
+    assert end.value.code == 2
+    said = capsys.readouterr().err
+    assert message in said
+    assert said.count("\n") == 1
