@@ -33,7 +33,7 @@ class PolicyConfig:
     __pydantic_config__ = STRICT
 
     name: str = "mlp"
-    """linear, mlp, small_conv, conv3x3, dqn2013 or nature."""
+    """linear, mlp, small_conv, conv3x3, compact, dqn2013 or nature."""
     hidden: Annotated[tuple[Width, ...], Field(max_length=64)] = (200,)
     """Units of each hidden layer (mlp only)."""
     bias: bool = True
@@ -118,7 +118,7 @@ class MLP(nnx.Module):
 
 
 class _Conv(nnx.Module):
-    """Convolutions, one hidden layer and the heads: the base of the three networks below."""
+    """Convolutions, one hidden layer and the heads: the base of the networks below."""
 
     takes_bytes = True  # the first convolution scales bytes, by scaling its weights
     takes_batches = True
@@ -202,6 +202,16 @@ class SmallConv(_Conv):
         return ((32, 3, 2),) * halvings + ((16, 3, 1),)
 
 
+class Compact(_Conv):
+    """For ``stack42`` on a processor: two fifths of the work of ``dqn2013`` on ``stack84``.
+
+    The filters of the first layer overlap. Without overlap, they learned less (docs/lab/breakout-convolutions.md).
+    """
+
+    layers = ((32, 5, 3), (64, 3, 2))
+    hidden_units = 256
+
+
 class DQN2013(_Conv):
     """The smaller network of Mnih et al. (2013), section 5.1."""
 
@@ -223,6 +233,7 @@ POLICIES: Registry[Callable[..., nnx.Module]] = Registry(
         "mlp": MLP,
         "small_conv": SmallConv,
         "conv3x3": Conv3x3,
+        "compact": Compact,
         "dqn2013": DQN2013,
         "nature": Nature,
     },

@@ -30,7 +30,7 @@ class ObservationConfig:
     __pydantic_config__ = STRICT
 
     name: str = "gray_difference"
-    """stack84, gray_difference, red_difference, flat_gray, vector, ram or picture."""
+    """stack42, stack84, gray_difference, red_difference, flat_gray, vector, ram or picture."""
     height: Pixels = 70
     """Rows that the emulator scales a frame to."""
     width: Pixels = 40
@@ -70,8 +70,18 @@ def unit_scale(policy_input: jax.Array) -> jax.Array:
 def stack84(config: ObservationConfig) -> Observation:
     """Four gray 84x84 frames as channels, oldest first (Mnih et al. 2015, Methods): ``u8[84, 84, 4]``, for [0, 1]."""
     del config
+    return _stack(84)
+
+
+def stack42(config: ObservationConfig) -> Observation:
+    """Four gray 42x42 frames as channels, oldest first: ``u8[42, 42, 4]``, for [0, 1]; a quarter of stack84's bytes."""
+    del config
+    return _stack(42)
+
+
+def _stack(side: int) -> Observation:
     return Observation(
-        EmulatorNeeds(kind="pixels", height=84, width=84, stack=4),
+        EmulatorNeeds(kind="pixels", height=side, width=side, stack=4),
         encode=lambda raw: jnp.moveaxis(raw, 0, -1),
         decode=lambda frames: frames,
     )
@@ -182,6 +192,7 @@ def ram(config: ObservationConfig) -> Observation:
 OBSERVATIONS: Registry[Callable[[ObservationConfig], Observation]] = Registry(
     "observation.name",
     {
+        "stack42": stack42,
         "stack84": stack84,
         "gray_difference": gray_difference,
         "red_difference": red_difference,
@@ -208,7 +219,7 @@ def make_observation(config: ObservationConfig) -> Observation:
     return observation
 
 
-WITHOUT_SETTINGS = ("stack84", "red_difference", "flat_gray", "vector", "ram", "picture")
+WITHOUT_SETTINGS = ("stack42", "stack84", "red_difference", "flat_gray", "vector", "ram", "picture")
 """Observations that use none of the settings after ``name``."""
 
 

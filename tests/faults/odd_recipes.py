@@ -65,6 +65,7 @@ NAMES = [
         "probe",
         "gymnasium",
         "picture",
+        "stack42",
         "stack84",
         "gray_difference",
         "red_difference",
@@ -72,7 +73,7 @@ NAMES = [
         "vector",
         "ram",
     ),
-    *("linear", "mlp", "conv3x3", "dqn2013", "nature", "reinforce", "random_search", "evolution"),
+    *("linear", "mlp", "conv3x3", "compact", "dqn2013", "nature", "reinforce", "random_search", "evolution"),
     *("adam", "rmsprop", "sgd", "lbfgs", "sm3", "cosine", "constant", "value", "batch", "ema", "total_minus_step"),
     *("reward_std", "normal", "bilinear", "clip", "signed_root"),
 ]

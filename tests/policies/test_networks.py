@@ -75,6 +75,11 @@ def test_standardised_inputs_are_clipped() -> None:
     np.testing.assert_allclose(logits, by_hand, rtol=1e-2, atol=1e-4)
 
 
+def test_compact_has_two_convolutions_and_256_units_on_pictures_of_42_x_42() -> None:
+    policy = make_policy(PolicyConfig(name="compact"), (42, 42, 4), 6, value=False)
+    assert _size(_shapes(policy)) == (5 * 5 * 4 + 1) * 32 + (3 * 3 * 32 + 1) * 64 + (6 * 6 * 64 + 1) * 256 + 257 * 6
+
+
 @pytest.mark.parametrize(
     ("name", "parameters"),
     [

@@ -173,11 +173,13 @@ def test_flat_gray_differs_from_gymnasiums_at_most_where_float64_rounds_down_a_w
     assert differs.sum() <= 10
 
 
-def test_stack84_is_four_frames_of_bytes_newest_last() -> None:
-    observation = make_observation(ObservationConfig(name="stack84"))
-    raw = _random_frames(2, 4, 84, 84)
+@pytest.mark.parametrize("side", [42, 84])
+def test_a_stack_is_four_frames_of_bytes_newest_last(side: int) -> None:
+    observation = make_observation(ObservationConfig(name=f"stack{side}"))
+    assert (observation.needs.height, observation.needs.width, observation.needs.stack) == (side, side, 4)
+    raw = _random_frames(2, 4, side, side)
     seen = _see(observation, raw)
-    assert seen.shape == (2, 84, 84, 4)
+    assert seen.shape == (2, side, side, 4)
     assert np.array_equal(seen, np.moveaxis(raw, 1, -1))
     np.testing.assert_allclose(unit_scale(jnp.asarray(seen)), seen / 255, atol=1e-6)
 
@@ -210,6 +212,7 @@ def test_channels_come_last(shape: tuple[int, ...], last: tuple[int, ...]) -> No
 @pytest.mark.parametrize(
     ("name", "dtype", "shape"),
     [
+        ("stack42", np.uint8, (42, 42, 4)),
         ("stack84", np.uint8, (84, 84, 4)),
         ("gray_difference", np.int8, (70, 40)),
         ("red_difference", np.int16, (80, 80)),
@@ -226,6 +229,7 @@ def test_what_the_tape_keeps_is_small(name: str, dtype: type, shape: tuple[int, 
 
 def test_names() -> None:
     assert set(OBSERVATIONS) == {
+        "stack42",
         "stack84",
         "gray_difference",
         "red_difference",
