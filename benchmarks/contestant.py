@@ -1,6 +1,6 @@
 """One side of a speed comparison, in its own process with its own threads and its own peak memory.
 
-  python benchmarks/contestant.py training configs/atari.yaml --policy.name nature
+  python benchmarks/contestant.py training benchmarks/recipes/one_pass.yaml
   python benchmarks/contestant.py population 16 configs/pong_reinforce.yaml
   python benchmarks/contestant.py members 8 cartpole --env.backend gymnax
 

@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 
 from turns import Contestant, Done, rates
 
-CONFIGS = Path(__file__).parent.parent / "configs"
+ROOT = Path(__file__).parent.parent
 
 
 class Pair(NamedTuple):
@@ -33,8 +33,8 @@ class Pair(NamedTuple):
 
 
 SB3 = "stable_baselines3"
-ONCE = ("atari.yaml", "--policy.name", "nature", "--env.num-lanes", "16")
-CLIPPED = ("atari_clipped.yaml", "--policy.name", "nature")
+ONCE = ("benchmarks/recipes/one_pass.yaml", "--env.num-lanes", "16")
+CLIPPED = ("benchmarks/recipes/four_epochs.yaml",)
 HALF = ("--policy.precision", "bfloat16", "--reinforce.chunk-agent-steps", "64")
 """Flags for bfloat16. Its buffers are half as large, so twice as many pictures stay in cache."""
 PAIRS = {
@@ -43,9 +43,9 @@ PAIRS = {
     "a2c16": Pair("Stable-Baselines3 A2C, Nature CNN, beside bfloat16", "sb3_a2c", SB3, "Pong", 16, (*ONCE, *HALF)),
     "ppo16": Pair("Stable-Baselines3 PPO, Nature CNN, beside bfloat16", "sb3_ppo", SB3, "Pong", 8, (*CLIPPED, *HALF)),
     "sbx": Pair("sbx PPO, Nature CNN, 4 epochs", "sbx_ppo", "sbx", "Pong", 8, CLIPPED),
-    "pong": Pair("that of Stable-Baselines3 beside the MLP", "sb3_ppo", SB3, "Pong", 8, ("pong_reinforce.yaml",)),
-    "n1": Pair("notebook 1's loop", "notebook_n1", "numpy", "MsPacman", 1, ("notebooks/n1_policy_gradient.yaml",)),
-    "n2": Pair("notebook 2's loop", "notebook_n2", "torch", "Pong", 1, ("notebooks/n2_pong_mlp.yaml",)),
+    "pong": Pair("that of Stable-Baselines3 beside the MLP", "sb3_ppo", SB3, "Pong", 8, ("configs/pong_reinforce.yaml",)),
+    "n1": Pair("notebook 1's loop", "notebook_n1", "numpy", "MsPacman", 1, ("configs/notebooks/n1_policy_gradient.yaml",)),
+    "n2": Pair("notebook 2's loop", "notebook_n2", "torch", "Pong", 1, ("configs/notebooks/n2_pong_mlp.yaml",)),
 }
 
 
@@ -79,7 +79,7 @@ def _measure(pair: Pair, rounds: int, seconds: float) -> dict[str, Any]:
     """
     recipe, *flags = pair.ours
     peer = Contestant(pair.kind, [pair.game, str(pair.lanes)], script="peer_contestant.py")
-    ours = Contestant("training", [str(CONFIGS / recipe), *flags, "--env.game", pair.game])
+    ours = Contestant("training", [str(ROOT / recipe), *flags, "--env.game", pair.game])
     done: dict[str, list[Done]] = {"peer": [], "ours": []}
     for number in range(rounds):
         done["peer"].append(peer.turn(seconds))

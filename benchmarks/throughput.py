@@ -1,4 +1,4 @@
-"""Measures how near training comes to the floor of this machine, for five networks.
+"""Measures how near training comes to the floor of this machine, for six networks.
 
   python benchmarks/throughput.py --game Pong --rounds 5 --seconds 6
 
@@ -20,14 +20,20 @@ from typing import Any
 from startup import seconds_to_first_iteration
 from turns import PHASES, Contestant, Done, phase_seconds, rates
 
-CONFIGS = Path(__file__).parent.parent / "configs"
+ROOT = Path(__file__).parent.parent
 NETWORKS = {
-    "linear": ["pong_reinforce.yaml", "--policy.name", "linear"],
-    "MLP": ["pong_reinforce.yaml"],
-    "2013 CNN": ["atari.yaml"],
-    "Nature CNN": ["atari.yaml", "--policy.name", "nature"],
-    "Nature CNN, four epochs": ["atari_clipped.yaml", "--policy.name", "nature"],
+    "linear": ["configs/pong_reinforce.yaml", "--policy.name", "linear"],
+    "MLP": ["configs/pong_reinforce.yaml"],
+    "compact CNN, three epochs": ["configs/atari.yaml"],
+    "2013 CNN": ["benchmarks/recipes/one_pass.yaml", "--policy.name", "dqn2013"],
+    "Nature CNN": ["benchmarks/recipes/one_pass.yaml"],
+    "Nature CNN, four epochs": ["benchmarks/recipes/four_epochs.yaml"],
 }
+WHOLE_SCREEN = [
+    *("--env.actions", "--observation.background", "--observation.first-row", "0", "--observation.end-row", "0"),
+    *("--observation.first-column", "0", "--observation.end-column", "0"),
+]
+"""Flags that take Pong's actions, background and crop out of its recipe."""
 Measured = dict[str, list[Done]]
 
 
@@ -69,9 +75,9 @@ def main() -> None:
 def recipe_flags(name: str, game: str) -> list[str]:
     """Arguments of the training command for a network of ``NETWORKS`` and a game."""
     recipe, *flags = NETWORKS[name]
-    if recipe == "pong_reinforce.yaml" and game != "Pong":
-        recipe = "atari_fast.yaml"
-    return [str(CONFIGS / recipe), *flags, "--env.game", game]
+    if recipe.endswith("pong_reinforce.yaml") and game != "Pong":
+        flags += WHOLE_SCREEN
+    return [str(ROOT / recipe), *flags, "--env.game", game]
 
 
 def _row(name: str, facts: dict[str, Any], measured: Measured, starts: tuple[float, float]) -> Done:

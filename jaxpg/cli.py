@@ -44,7 +44,7 @@ CROP = ("first_row", "end_row", "first_column", "end_column", "background")
 """Settings of an observation that fit only one game."""
 RECIPE_OF_GAME = {("pixels", "Pong"): "pong_reinforce", ("vector", "CartPole-v1"): "cartpole"}
 RECIPE_OF_BACKEND = {("picture", "gymnax"): "minatar"}
-RECIPE_OF_KIND = {"pixels": "atari_fast", "vector": "vector", "picture": "small_picture"}
+RECIPE_OF_KIND = {"pixels": "atari", "vector": "vector", "picture": "small_picture"}
 """Recipe for each kind of environment, as ``kind_of`` names it, where neither the game nor the backend has its own."""
 
 

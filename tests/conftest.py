@@ -27,7 +27,7 @@ WITH_THE_LONG_TESTS = {
     "commands/test_recipes.py": [
         f"test_every_recipe_takes_a_step[{name}]"
         for name in (
-            *("atari_clipped", "atari_machado", "pong_es", "mspacman_es_linear", "notebooks/n2_pong_conv"),
+            *("mspacman_es_linear", "notebooks/n2_pong_conv"),
             *("minatar", "small_picture", "vector", "cartpole"),
         )
     ]

@@ -41,7 +41,7 @@ class SuiteArguments:
 
     POSITIONAL: ClassVar[str] = "recipe or more"
     recipes: Annotated[tyro.conf.Positional[tuple[str, ...]], tyro.conf.arg(metavar="RECIPE...")] = ()
-    """YAML recipes: files, or names of recipes that come with jaxpg, such as atari_fast."""
+    """YAML recipes: files, or names of recipes that come with jaxpg, such as atari."""
     games: tuple[str, ...] = ()
     """Games such as Pong; none for each recipe's own game."""
     seeds: tuple[int, ...] = (1, 2, 3)
@@ -109,7 +109,7 @@ def command(argv: Sequence[str]) -> int:
     edge = list(argv).index("--") if "--" in argv else len(argv)
     asked = parse("suite", argv[:edge], SuiteArguments())
     if not asked.recipes:
-        raise UserError("which recipes? give one or more, such as atari_fast")
+        raise UserError("which recipes? give one or more, such as atari")
     flags = [*argv[edge + 1 :], *(["--trust-imports"] if asked.trust_imports else [])]
     if asked.budget_agent_steps:
         flags += ["--run.budget-agent-steps", str(asked.budget_agent_steps)]

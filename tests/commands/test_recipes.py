@@ -83,8 +83,8 @@ def test_the_defaults_belong_to_no_game() -> None:
 CHOSEN = [
     ([], "pong_reinforce", "Pong", 18.0),
     (["--env.backend", "ale"], "pong_reinforce", "Pong", 18.0),
-    (["--env.game", "Breakout"], "atari_fast", "Breakout", None),
-    (["--env.game", "MsPacman", "--env.backend", "ale"], "atari_fast", "MsPacman", None),
+    (["--env.game", "Breakout"], "atari", "Breakout", None),
+    (["--env.game", "MsPacman", "--env.backend", "ale"], "atari", "MsPacman", None),
     (["--env.game", "CartPole-v1"], "cartpole", "CartPole-v1", 495.0),
     (["--env.game", "Acrobot-v1"], "vector", "Acrobot-v1", None),
     (["--env.game", "MountainCar-v0", "--run.target-return", "-110"], "vector", "MountainCar-v0", -110.0),

@@ -137,7 +137,7 @@ def test_a_signal_ends_the_runs_and_the_same_command_goes_on(program, monkeypatc
 @pytest.mark.parametrize(
     ("argv", "sentence"),
     [
-        ([], "which recipes? give one or more, such as atari_fast"),
+        ([], "which recipes? give one or more, such as atari"),
         (["pnog"], "pnog: neither a file nor a recipe that comes with jaxpg; did you mean 'pong'?"),
         (["pong", "--games", "Breakout"], "belong to Pong and not to Breakout"),
         (["mine.yaml", "--parallel", "0"], "parallel: from 1 to 256, not 0"),
