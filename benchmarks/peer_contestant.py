@@ -72,17 +72,13 @@ def _sb3_a2c(game: str, lanes: int) -> Unit:
 def _sb3_ppo(game: str, lanes: int) -> Unit:
     from stable_baselines3 import PPO
 
-    return _library(
-        lambda *args, **options: PPO(*args, n_steps=128, n_epochs=4, batch_size=256, **options), game, lanes
-    )
+    return _library(PPO, game, lanes, **PPO_SETTINGS)
 
 
 def _sbx_ppo(game: str, lanes: int) -> Unit:
     from sbx import PPO
 
-    return _library(
-        lambda *args, **options: PPO(*args, n_steps=128, n_epochs=4, batch_size=256, **options), game, lanes
-    )
+    return _library(PPO, game, lanes, **PPO_SETTINGS)
 
 
 def _notebook_n1(game: str, lanes: int) -> Unit:
