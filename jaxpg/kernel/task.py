@@ -14,7 +14,7 @@ from jaxpg.core.types import EmulatorNeeds, EnvSpec
 from jaxpg.core.validation import STRICT
 from jaxpg.envs.actions import numbered
 from jaxpg.envs.config import EnvConfig
-from jaxpg.policies.observations import ObservationConfig
+from jaxpg.policies.observations import WITH_SETTINGS, ObservationConfig
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,7 +43,8 @@ class Task:
           needs: what the observation asks of the emulators.
           spec: what the emulators give and take.
         """
-        seen = ["name", *SEEN.get(observation.name, ())]
+        used = observation.name in WITH_SETTINGS
+        seen = [field.name for field in dataclasses.fields(observation) if used or field.name == "name"]
         inputs = {f"observation.{name}": str(getattr(observation, name)) for name in seen}
         scores = {"env.max_episode_agent_steps": str(env.max_episode_agent_steps)}
         inputs |= {f"env.options.{name}": json.dumps(value) for name, value in env.options.items()}
@@ -58,8 +59,6 @@ class Task:
 
 
 ATARI_SCORES = ("backend", "sticky_action_probability", "noop_max", "fire_reset")
-SEEN = {"gray_difference": tuple(f.name for f in dataclasses.fields(ObservationConfig) if f.name != "name")}
-"""Settings that each observation uses besides its name."""
 POSITIONS = ("vector", "ram")
 """Observations whose numbers have a different meaning in each game."""
 

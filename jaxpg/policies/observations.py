@@ -16,7 +16,7 @@ from jaxpg.core.errors import UserError
 from jaxpg.core.registry import Registry
 from jaxpg.core.types import EmulatorNeeds, EnvSpec
 from jaxpg.core.user_modules import own_code
-from jaxpg.core.validation import STRICT, Fraction, PositiveFloat
+from jaxpg.core.validation import STRICT, PositiveFloat
 
 Byte = Annotated[int, Field(ge=0, le=255)]
 Pixels = Annotated[int, Field(ge=1, le=1024)]
@@ -25,12 +25,12 @@ End = Annotated[int, Field(ge=0, le=1024)]
 
 @dataclass(frozen=True, kw_only=True)
 class ObservationConfig:
-    """What the policy sees. The fields after ``name`` belong to ``gray_difference``."""
+    """What the policy sees. The fields after ``name`` belong to ``gray_difference`` and ``gray_motion``."""
 
     __pydantic_config__ = STRICT
 
     name: str = "gray_difference"
-    """stack42, stack84, gray_difference, red_difference, flat_gray, vector, ram or picture."""
+    """stack42, stack84, gray_difference, gray_motion, red_difference, flat_gray, vector, ram or picture."""
     height: Pixels = 70
     """Rows that the emulator scales a frame to."""
     width: Pixels = 40
@@ -44,11 +44,9 @@ class ObservationConfig:
     end_column: End = 0
     """Column after the last one kept; 0 keeps all."""
     background: Annotated[tuple[Byte, ...], Field(max_length=8)] = ()
-    """Gray values set to 0 before the difference, such as those of a game's field."""
-    memory: Fraction = 1.0
-    """Share of the previous frame that is subtracted; below 1, things that stand still stay visible."""
+    """Gray values set to 0 before anything else, such as those of a game's field."""
     gain: PositiveFloat = 8.0
-    """Factor on the difference. Few pixels move, so inputs in [-1, 1] have far less than the unit variance that a
+    """Factor on the input. Few pixels move, so inputs in [-1, 1] have far less than the unit variance that a
     network's initialisation assumes, and learning would be slow."""
 
 
@@ -91,8 +89,21 @@ def gray_difference(config: ObservationConfig) -> Observation:
     """The newest gray frame minus the previous frame, without background: ``f32[rows, columns]`` in [-gain, gain].
 
     The emulator scales the frames. Gray values are halved, so that a difference fits into a signed byte. On an
-    episode's first agent step both frames are equal, so with ``memory`` 1 the input is 0.
+    episode's first agent step both frames are equal, so the input is 0.
     """
+    return _of_two_frames(config, lambda newest, previous: newest - previous)
+
+
+def gray_motion(config: ObservationConfig) -> Observation:
+    """The newest gray frame and its ``gray_difference`` as two channels: ``f32[rows, columns, 2]`` in [-gain, gain].
+
+    In the difference alone, whatever stands still is invisible, such as a paddle at the edge of Pong's field.
+    """
+    return _of_two_frames(config, lambda newest, previous: jnp.stack([newest, newest - previous], axis=-1))
+
+
+def _of_two_frames(config: ObservationConfig, encode: Callable[[jax.Array, jax.Array], jax.Array]) -> Observation:
+    """An observation that ``encode`` makes from the newest and the previous frame, signed bytes in [0, 127]."""
     end_row, end_column = config.end_row or config.height, config.end_column or config.width
     for side, first, end, most in (
         ("row", config.first_row, end_row, config.height),
@@ -101,20 +112,18 @@ def gray_difference(config: ObservationConfig) -> Observation:
         if not first < end <= most:
             raise UserError(f"observation.first_{side}: {side}s {first} to {end} are not inside 0 to {most}")
 
-    def encode(raw: jax.Array) -> jax.Array:
+    def halved(raw: jax.Array) -> jax.Array:
         frames = raw[:, config.first_row : end_row, config.first_column : end_column]
         for gray in config.background:
             frames = jnp.where(frames == gray, 0, frames)
         newest = (frames[1] >> 1).astype(jnp.int8)
         previous = (frames[0] >> 1).astype(jnp.int8)
-        if config.memory < 1:
-            previous = (previous * jnp.float32(config.memory)).astype(jnp.int8)
-        return newest - previous
+        return encode(newest, previous)
 
     return Observation(
         EmulatorNeeds(kind="pixels", height=config.height, width=config.width, stack=2),
-        encode=encode,
-        decode=lambda difference: difference.astype(jnp.float32) * (config.gain / 127.0),
+        encode=halved,
+        decode=lambda encoded: encoded.astype(jnp.float32) * (config.gain / 127.0),
     )
 
 
@@ -195,6 +204,7 @@ OBSERVATIONS: Registry[Callable[[ObservationConfig], Observation]] = Registry(
         "stack42": stack42,
         "stack84": stack84,
         "gray_difference": gray_difference,
+        "gray_motion": gray_motion,
         "red_difference": red_difference,
         "flat_gray": flat_gray,
         "vector": vector,
@@ -219,8 +229,10 @@ def make_observation(config: ObservationConfig) -> Observation:
     return observation
 
 
+WITH_SETTINGS = ("gray_difference", "gray_motion")
+"""Observations of the package that use the settings after ``name``."""
 WITHOUT_SETTINGS = ("stack42", "stack84", "red_difference", "flat_gray", "vector", "ram", "picture")
-"""Observations that use none of the settings after ``name``."""
+"""Observations of the package that use none of them. A user's own may use any."""
 
 
 def unused_settings(config: ObservationConfig) -> list[str]:

@@ -68,7 +68,7 @@ VARIED = {
     "no hidden layer": Config(policy=PolicyConfig(hidden=())),
     "options": Config(optimizer=OptimizerConfig(name="rmsprop", options={"eps": 1e-05, "decay": 0.99})),
     "saves": Config(checkpoint=CheckpointConfig(every_iterations=0, every_seconds=0.5, keep_every=7, keep_newest=3)),
-    "observation": Config(observation=ObservationConfig(name="ram", background=(), memory=0.0, gain=0.25)),
+    "observation": Config(observation=ObservationConfig(name="ram", background=(), gain=0.25)),
     "switches": Config(env=EnvConfig(maxpool=False, fire_reset=False, full_action_space=True, resize="bilinear")),
     **{
         f"name {name!r}": Config(run=RunConfig(dir=name))

@@ -68,6 +68,7 @@ NAMES = [
         "stack42",
         "stack84",
         "gray_difference",
+        "gray_motion",
         "red_difference",
         "flat_gray",
         "vector",

@@ -80,10 +80,10 @@ def test_differences_are_zero_where_nothing_moved_as_on_a_first_step() -> None:
         env.close()
 
 
-@pytest.mark.parametrize("memory", [1.0, 0.5, 0.0])
-def test_gray_difference_in_numpy(memory: float) -> None:
+@pytest.mark.parametrize("name", ["gray_difference", "gray_motion"])
+def test_two_frames_in_numpy(name: str) -> None:
     config = ObservationConfig(
-        name="gray_difference",
+        name=name,
         height=20,
         width=10,
         first_row=3,
@@ -91,14 +91,15 @@ def test_gray_difference_in_numpy(memory: float) -> None:
         first_column=1,
         end_column=8,
         background=(87, 3),
-        memory=memory,
         gain=2.0,
     )
     raw = _random_frames(3, 2, 20, 10)
     raw[:, :, ::2] = 87
     raw[:, :, 1::4] = 3
     kept = np.where((raw == 87) | (raw == 3), 0, raw)[:, :, 3:17, 1:8] // 2
-    by_hand = (kept[:, 1].astype(float) - np.trunc(kept[:, 0] * memory)) * 2.0 / 127
+    newest = kept[:, 1].astype(float)
+    difference = newest - kept[:, 0]
+    by_hand = (difference if name == "gray_difference" else np.stack([newest, difference], -1)) * 2.0 / 127
     np.testing.assert_allclose(_see(make_observation(config), raw), by_hand, atol=1e-6)
 
 
@@ -109,6 +110,22 @@ def test_gray_difference_sees_the_ball_and_the_paddles_of_pong() -> None:
     assert (moved > 0).all()
     assert (moved < 120).all(), "almost all of the field is background"
     assert np.abs(seen).max() <= 1.0
+
+
+def test_gray_motion_sees_a_paddle_that_stands_still() -> None:
+    """Pong's paddle stands still while the player does nothing, and only the frame itself shows where."""
+    players_column = {"first_column": PONG.end_column - 1, "end_column": PONG.end_column}
+    observation = make_observation(dataclasses.replace(PONG, name="gray_motion", **players_column))
+    env = make_env(EnvConfig(game="Pong"), observation.needs, 2)
+    env.reset(np.array([3, 4]))
+    for _ in range(20):
+        env.recv()
+        env.send(np.zeros(2, int))
+    seen = _see(observation, env.recv().observation)
+    env.close()
+    frame, difference = seen[..., 0], seen[..., 1]
+    assert (frame > 0).any(axis=(1, 2)).all()
+    assert not difference.any()
 
 
 def test_a_game_of_pong_does_not_begin_with_a_flash() -> None:
@@ -215,6 +232,7 @@ def test_channels_come_last(shape: tuple[int, ...], last: tuple[int, ...]) -> No
         ("stack42", np.uint8, (42, 42, 4)),
         ("stack84", np.uint8, (84, 84, 4)),
         ("gray_difference", np.int8, (70, 40)),
+        ("gray_motion", np.int8, (70, 40, 2)),
         ("red_difference", np.int16, (80, 80)),
         ("flat_gray", np.uint8, (33_600,)),
         ("ram", np.uint8, (128,)),
@@ -232,6 +250,7 @@ def test_names() -> None:
         "stack42",
         "stack84",
         "gray_difference",
+        "gray_motion",
         "red_difference",
         "flat_gray",
         "vector",
