@@ -43,8 +43,12 @@ PAIRS = {
     "a2c16": Pair("Stable-Baselines3 A2C, Nature CNN, beside bfloat16", "sb3_a2c", SB3, "Pong", 16, (*ONCE, *HALF)),
     "ppo16": Pair("Stable-Baselines3 PPO, Nature CNN, beside bfloat16", "sb3_ppo", SB3, "Pong", 8, (*CLIPPED, *HALF)),
     "sbx": Pair("sbx PPO, Nature CNN, 4 epochs", "sbx_ppo", "sbx", "Pong", 8, CLIPPED),
-    "pong": Pair("that of Stable-Baselines3 beside the MLP", "sb3_ppo", SB3, "Pong", 8, ("configs/pong_reinforce.yaml",)),
-    "n1": Pair("notebook 1's loop", "notebook_n1", "numpy", "MsPacman", 1, ("configs/notebooks/n1_policy_gradient.yaml",)),
+    "pong": Pair(
+        "that of Stable-Baselines3 beside the MLP", "sb3_ppo", SB3, "Pong", 8, ("configs/pong_reinforce.yaml",)
+    ),
+    "n1": Pair(
+        "notebook 1's loop", "notebook_n1", "numpy", "MsPacman", 1, ("configs/notebooks/n1_policy_gradient.yaml",)
+    ),
     "n2": Pair("notebook 2's loop", "notebook_n2", "torch", "Pong", 1, ("configs/notebooks/n2_pong_mlp.yaml",)),
 }
 
