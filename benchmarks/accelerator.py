@@ -12,6 +12,7 @@ The machine should do nothing else meanwhile.
 import argparse
 import contextlib
 import json
+import math
 import os
 import shutil
 import signal
@@ -84,21 +85,16 @@ def throughput(asked: Asked, seconds: float) -> Iterator[Row]:
     for lanes in asked.lanes:
         sides = {name: _training(name, asked.game, lanes) for name in asked.networks}
         sides |= {recipe: ("raw_envpool", _training(name, asked.game, lanes)[1], {}) for recipe, name in raws.items()}
-        speeds = measured(sides, seconds / len(asked.lanes))
+        share = math.sqrt(lanes) / sum(map(math.sqrt, asked.lanes))  # more emulators take longer to start
+        speeds = measured(sides, seconds * share)
         for name in asked.networks:
-            raw = speeds[NETWORKS[name][0]]
-            yield {
-                "network": name,
-                "lanes": lanes,
-                **_speed(speeds[name]),
-                "raw EnvPool": raw,
-                "ratio": speeds[name] / raw,
-            }
+            speed, raw = speeds[name], speeds[NETWORKS[name][0]]
+            yield {"network": name, "lanes": lanes, **_speed(speed), "raw EnvPool": raw, "ratio": speed / raw}
 
 
 def overlap(asked: Asked, seconds: float) -> Iterator[Row]:
     """One pool of lanes, and two pools that are emulated and acted for in turns."""
-    lanes = asked.lanes[len(asked.lanes) // 2]
+    lanes = _middle(asked.lanes)
     each = {
         (name, pools): _training(name, asked.game, lanes, "--env.num-pools", str(pools))
         for name in asked.networks
@@ -110,7 +106,7 @@ def overlap(asked: Asked, seconds: float) -> Iterator[Row]:
 
 def precision(asked: Asked, seconds: float) -> Iterator[Row]:
     """Products of float32, of float32 that NVIDIA's newer GPUs round to TF32, and of bfloat16."""
-    lanes = asked.lanes[-1]
+    lanes = _middle(asked.lanes)
     rounded = {"JAX_DEFAULT_MATMUL_PRECISION": "tensorfloat32"}
     each: dict[tuple[str, str], Side] = {}
     for name in asked.networks:
@@ -317,6 +313,10 @@ def _training(network: str, game: str, lanes: int, *flags: str) -> Side:
     return "training", [*recipe_flags(network, game), "--env.num-lanes", str(lanes), *flags], {}
 
 
+def _middle(numbers: list[int]) -> int:
+    return numbers[len(numbers) // 2]
+
+
 def _speed(agent_steps_per_second: float) -> Row:
     return {"agent steps/s": agent_steps_per_second}
 
@@ -357,4 +357,5 @@ def _write(path: Path, text: str) -> None:
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))  # so that a section is killed, too
     main()

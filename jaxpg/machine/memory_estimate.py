@@ -76,13 +76,15 @@ def check_memory(parts: Iterable[Part], of_device: Iterable[Part] = (), device: 
     """
     device_memory = _device_memory(device) if device else None
     parts = [part for part in parts if device_memory is None or not part.on_device]
-    _check(parts, usable_memory(), _in_use(), "memory", "this machine or container has")
+    _check(parts, usable_memory(), _in_use(), "memory", "but this machine or container has")
     if device and device_memory:
         of_device = [part for part in of_device if part.on_device]
-        _check(of_device, *device_memory, "memory on a device", f"{device} ({device.device_kind}) gives this process")
+        _check(
+            of_device, *device_memory, "memory on a device", f"but {device} ({device.device_kind}) gives this process"
+        )
 
 
-def _check(parts: Sequence[Part], memory: int, in_use: int, what: str, where: str) -> None:
+def _check(parts: Sequence[Part], memory: int, in_use: int, what: str, but_there_is: str) -> None:
     total = sum(part.num_bytes for part in parts)
     if not total or total + in_use <= memory:
         return
@@ -90,7 +92,7 @@ def _check(parts: Sequence[Part], memory: int, in_use: int, what: str, where: st
     fitting = 100 * (memory - in_use - (total - heaviest.num_bytes)) // heaviest.num_bytes
     raise UserError(
         f"{heaviest.key}: the run needs about {_text(total)} of {what}, of which {_text(heaviest.num_bytes)} for "
-        f"{heaviest.what}, but {where} {_text(memory)}; use less"
+        f"{heaviest.what}, {but_there_is} {_text(memory)}; use less"
         + (f", about {fitting} % of that fits" if fitting > 0 else "")
     )
 
