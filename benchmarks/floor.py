@@ -4,17 +4,18 @@ The cost follows from what the policy must compute and read, and from how fast a
 """
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from math import prod
 from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn
+from jax.extend.core import ClosedJaxpr, JaxprEqn
 
 from jaxpg.config import Config
 from jaxpg.kernel.pieces import Experiment
+from jaxpg.machine.memory_estimate import equations
 from jaxpg.policies.networks import make_policy
 from jaxpg.policies.observations import encoded_shape
 
@@ -67,18 +68,7 @@ def operations(closed: ClosedJaxpr) -> float:
 
     Each multiplication counts as two operations: the multiplication and the addition of its result.
     """
-    return sum(_operations(equation) for equation in _equations(closed.jaxpr))
-
-
-def _equations(jaxpr: Jaxpr) -> Iterator[JaxprEqn]:
-    for equation in jaxpr.eqns:
-        yield equation
-        for value in equation.params.values():
-            for inner in value if isinstance(value, list | tuple) else [value]:
-                if isinstance(inner, ClosedJaxpr):
-                    yield from _equations(inner.jaxpr)
-                elif isinstance(inner, Jaxpr):
-                    yield from _equations(inner)
+    return sum(_operations(equation) for equation in equations(closed.jaxpr))
 
 
 def _operations(equation: JaxprEqn) -> float:

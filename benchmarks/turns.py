@@ -28,9 +28,19 @@ PHASES = ("emulate", "act", "learn", "other")
 class Contestant:
     """A process that runs ``contestant.py``, or another script with the same protocol, and works when told to."""
 
-    def __init__(self, kind: str, argv: list[str], script: str = "contestant.py", python: str = sys.executable):
+    def __init__(
+        self,
+        kind: str,
+        argv: list[str],
+        script: str = "contestant.py",
+        python: str = sys.executable,
+        variables: dict[str, str] | None = None,
+    ):
         command = [python, str(Path(__file__).parent / script), kind, *argv]
-        self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        environment = {**os.environ, **(variables or {})}
+        self._process = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment
+        )
         self.facts: dict[str, Any] = self._read()
 
     def turn(self, seconds: float) -> Done:

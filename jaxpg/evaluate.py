@@ -136,7 +136,7 @@ def load_policy(
       UserError: the run or the checkpoint does not exist or is damaged, or the run's imports are not trusted.
     """
     config = open_run(run, imports, trust_imports=trust_imports)
-    prepare_process()
+    prepare_process(learns=False)
     experiment = build(config, Player(config.env))
     try:
         params, iteration, _ = restore_params(Path(run), experiment, str(checkpoint), member)
@@ -154,7 +154,7 @@ def command(argv: Sequence[str]) -> int:
 def _evaluate(asked: EvaluateArguments, config: Config) -> Evaluation:
     folder, episodes, seed = Path(asked.run), asked.episodes, asked.seed
     env = dataclasses.replace(asked.env, num_lanes=min(asked.env.num_lanes, episodes))
-    prepare_process()
+    prepare_process(learns=False)
     experiment = build(config, Player(env, GREEDY[asked.actions]))
     params, iteration, member = restore_params(folder, experiment, asked.checkpoint, asked.member)
     results = folder / "evaluation.json"

@@ -9,12 +9,13 @@ from contextlib import closing
 from typing import Any, Literal, NamedTuple
 
 import jax
+import jax.numpy as jnp
 
 from jaxpg.config import Config, own_section, with_overrides
 from jaxpg.core.errors import UserError
 from jaxpg.core.registry import Registry
 from jaxpg.core.run_config import Member
-from jaxpg.core.types import EmulatorNeeds, EnvSpec, PolicyFunctions, VectorEnv
+from jaxpg.core.types import EmulatorNeeds, EnvSpec, InJax, Params, PolicyFunctions, VectorEnv
 from jaxpg.core.user_modules import own_code
 from jaxpg.envs import footprint, make_env
 from jaxpg.envs.config import EnvConfig
@@ -29,6 +30,7 @@ from jaxpg.learners.registry import LEARNERS
 from jaxpg.machine import memory_estimate
 from jaxpg.machine.limits import usable_cores
 from jaxpg.machine.memory_estimate import Part
+from jaxpg.machine.xla import keep_float32_products
 from jaxpg.parallel.team import Team
 from jaxpg.policies.networks import make_policy, with_normalizer
 from jaxpg.policies.observations import Observation, encoded_shape, input_shape, make_observation, unused_settings
@@ -63,12 +65,13 @@ def build(config: Config, player: Player | None = None, team: Team | None = None
       UserError: a name is unknown, two settings contradict each other, or the run is too large for this machine.
     """
     team, kind, learns = team or Team.alone(), LEARNERS[config.run.learner], player is None
+    keep_float32_products()
     members = members_of_population(kind, config.run, team.num_devices) if learns else ()
     config, remarks = _for_training(kind, config, team) if player is None else (_for_playing(kind, config, player), [])
     observation = make_observation(config.observation)
     env = _with_usable_cores(config.env)
     num_lanes = env.num_lanes // team.num_devices
-    spec = _spec(env, observation.needs)
+    spec, lane_bytes = _spec(env, observation.needs)
     remarks += _without_effect(config, observation.needs) if learns else []
     shape = input_shape(observation, spec)
     policy = _policy(kind, config, shape, spec.num_actions)
@@ -78,13 +81,19 @@ def build(config: Config, player: Player | None = None, team: Team | None = None
     footprint.check_threads(env, num_pools * len(team.devices), num_lanes // num_pools)
     keeps_tape = player.keeps_tape if player else learner.keeps_tape
     rollout_agent_steps = _rollout_agent_steps(kind, config) if learns else AGENT_STEPS_PER_LOOK
-    own_lanes = dataclasses.replace(env, num_lanes=num_lanes * len(team.devices))
-    parts = _memory(
-        *(config, own_lanes, kind if learns else None, policy, learner, observation, spec),
-        keeps_tape=keeps_tape,
-        rollout_agent_steps=rollout_agent_steps,
-    )
-    memory_estimate.check_memory(memory_of_members(parts, len(members)) if members else parts)
+
+    def memory(lanes: int) -> list[Part]:
+        parts = _memory(
+            *(config, dataclasses.replace(env, num_lanes=lanes), kind if learns else None, policy, learner),
+            *(observation, spec, lane_bytes),
+            keeps_tape=keeps_tape,
+            rollout_agent_steps=rollout_agent_steps,
+        )
+        return memory_of_members(parts, len(members)) if members else parts
+
+    of_device = memory(num_lanes)
+    parts = of_device if len(team.devices) == 1 else memory(num_lanes * len(team.devices))
+    memory_estimate.check_memory(parts, of_device, team.devices[0])
     rollouts = [
         Rollout(
             _pools(env, observation.needs, num_pools, max(len(members), 1) * num_lanes),
@@ -203,10 +212,14 @@ def _with_usable_cores(env: EnvConfig) -> EnvConfig:
     return dataclasses.replace(env, num_threads=usable_cores())
 
 
-def _spec(env: EnvConfig, needs: EmulatorNeeds) -> EnvSpec:
-    """Starts a single emulator to learn what the emulators give and take."""
+def _spec(env: EnvConfig, needs: EmulatorNeeds) -> tuple[EnvSpec, int]:
+    """Starts a single emulator to learn what the emulators give and take.
+
+    Returns:
+      That, and the bytes of one lane of an environment in JAX; 0 for an emulator on the host.
+    """
     with closing(make_env(dataclasses.replace(env, num_threads=1), needs, 1)) as one:
-        return one.spec
+        return one.spec, memory_estimate.num_bytes(one.lanes) if isinstance(one, InJax) else 0
 
 
 def _policy(kind: LearnerKind[Any], config: Config, shape: tuple[int, ...], num_actions: int) -> PolicyFunctions:
@@ -246,11 +259,12 @@ def _memory(
     learner: Learner,
     observation: Observation,
     spec: EnvSpec,
+    lane_bytes: int,
     *,
     keeps_tape: bool,
     rollout_agent_steps: int,
 ) -> list[Part]:
-    """Estimates the memory of this process, whose lanes are those of ``env``. Allocates nothing large."""
+    """Estimates the memory of the lanes of ``env`` and of what learns from them. Allocates nothing large."""
     num_lanes, rollout_key = env.num_lanes, "env.num_lanes"
     if learns and learns.rollout_setting:
         rollout_key = f"{config.run.learner}.{learns.rollout_setting}"
@@ -262,18 +276,29 @@ def _memory(
     params = jax.eval_shape(policy.init, key)
     weights = memory_estimate.num_bytes(params)
     state = memory_estimate.num_bytes(jax.eval_shape(learner.init, key, params))
-    sizes = Sizes(num_lanes, 4 * math.prod(input_shape(observation, spec)), weights)
+    learning = []
+    if learns:
+        gradient = _gradient_bytes(policy, params, input_shape(observation, spec))
+        learning = learns.memory(own_section(config), Sizes(num_lanes, config.env.num_lanes, gradient, weights))
     return [
-        footprint.emulators(env, observation.needs),
+        footprint.emulators(env, observation.needs, lane_bytes),
         *footprint.workers(env),
-        Part(rollout_key, f"a rollout of {rollout_agent_steps} agent steps", rollout_bytes),
+        Part(rollout_key, f"a rollout of {rollout_agent_steps} agent steps", rollout_bytes, on_device=True),
         Part(
             "policy.hidden" if config.policy.name == "mlp" else "policy.name",
             f"a network of {weights // 4} weights, its optimizer and its gradient",
             state + (2 if learns else 1) * weights,
+            on_device=True,
         ),
-        *(learns.memory(own_section(config), sizes) if learns else []),
+        *learning,
     ]
+
+
+def _gradient_bytes(policy: PolicyFunctions, params: Params, shape: tuple[int, ...]) -> int:
+    """Bytes that a gradient keeps of one agent step: the policy's input, and the outputs of its layers."""
+    inputs = jax.ShapeDtypeStruct((1, *shape), jnp.float32)
+    layers = memory_estimate.outputs_of_products(jax.make_jaxpr(policy.apply)(params, inputs))
+    return memory_estimate.num_bytes((inputs, layers))
 
 
 def _num_pools(env: EnvConfig, num_lanes: int, *, learns: bool) -> int:

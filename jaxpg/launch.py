@@ -14,6 +14,7 @@ from typing import NoReturn
 from jaxpg.core.errors import UserError, nearest
 from jaxpg.machine.command import run_command
 from jaxpg.machine.cores import core_shares, own_cores
+from jaxpg.machine.gpus import shares_of_gpus
 from jaxpg.machine.signals import SIGNALS
 from jaxpg.parallel.children import Children, free_port
 
@@ -45,6 +46,7 @@ def launch(argv: Sequence[str], command: Sequence[str] = TRAIN) -> int:
       command: the command that every process runs. The arguments of the process are appended.
     """
     arguments = parse_launch(argv)
+    variables = shares_of_gpus("--processes", arguments.processes, of_one_run=True)
     address = f"127.0.0.1:{free_port()}"
     children = Children(arguments.timeout_seconds)
     forwarded = [n for n in SIGNALS if n != signal.SIGHUP or signal.getsignal(n) != signal.SIG_IGN]  # not under nohup
@@ -53,7 +55,7 @@ def launch(argv: Sequence[str], command: Sequence[str] = TRAIN) -> int:
         for index, cores in enumerate(core_shares(own_cores(), arguments.processes)):
             flags = {"coordinator-address": address, "num-processes": arguments.processes, "process-id": index}
             given = [word for name, value in flags.items() for word in (f"--distributed.{name}", str(value))]
-            children.start(index, [*command, *arguments.train, *given], cores)
+            children.start(index, [*command, *arguments.train, *given], cores, variables[index])
         return children.watch()
     finally:
         children.close()
@@ -112,7 +114,8 @@ def _parser() -> argparse.ArgumentParser:
         description="Trains one run with several processes on this machine. Each process runs python -m jaxpg.train "
         "with the given arguments; its output is passed on line by line with the number of the process in front. The "
         "cores that this command may use are divided into contiguous shares, one per process. If there are fewer cores "
-        "than processes, or the system cannot bind processes to cores, every process may use all cores. SIGTERM, "
+        "than processes, or the system cannot bind processes to cores, every process may use all cores. The GPUs are "
+        "divided in the same way, and each process needs one or more. SIGTERM, "
         "SIGHUP and Ctrl-C are passed on to every process, so that the run is saved. The exit code is 0 if every "
         "process succeeds, otherwise that of the first process that failed.",
         allow_abbrev=False,

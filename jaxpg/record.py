@@ -116,7 +116,7 @@ def command(argv: Sequence[str]) -> int:
 
 
 def _record(arguments: RecordArguments, config: Config) -> list[Path]:
-    prepare_process()
+    prepare_process(learns=False)
     experiment = build(config, Player(arguments.env, GREEDY[arguments.actions], keeps_tape=True))
     folder = Path(arguments.run)
     chosen = [restore_params(folder, experiment, which, arguments.member) for which in arguments.checkpoint]

@@ -134,6 +134,16 @@ def _words_are_written() -> Iterator[None]:
         yield
 
 
+@pytest.fixture(autouse=True)
+def _products_are_as_before() -> Iterator[None]:
+    """Where a test pretends to have an accelerator, JAX computes afterwards as before."""
+    import jax
+
+    yield
+    if jax.config.values["jax_default_matmul_precision"]:
+        jax.config.update("jax_default_matmul_precision", None)
+
+
 @pytest.fixture(scope="module")
 def quick_compilation() -> Iterator[None]:
     """LLVM optimises little: for networks that are compiled at length and run once, where bits do not matter.

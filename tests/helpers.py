@@ -134,3 +134,9 @@ def play_rounds(experiment: Experiment, config: Config, num_rounds: int, enough:
         if metrics.get("generation_return_mean", -np.inf) >= enough:
             break
     return state
+
+
+def rounded_products(stablehlo: str) -> list[str]:
+    """The products and convolutions of a lowered program whose factors a device may round."""
+    products = ("stablehlo.dot_general", "stablehlo.convolution")
+    return [line for line in stablehlo.splitlines() if any(x in line for x in products) and "HIGHEST" not in line]

@@ -22,8 +22,18 @@ LARGER_LANES = {"gfootball/": 64_000_000, "LunarLander": 110_000}
 """Bytes of one lane of games that take more, by the beginning of their names (measured on EnvPool)."""
 
 
-def emulators(env: EnvConfig, needs: EmulatorNeeds) -> Part:
-    """Memory estimate of the emulators. Each emulator holds its current and its previous observation."""
+def emulators(env: EnvConfig, needs: EmulatorNeeds, lane_bytes: int = 0) -> Part:
+    """Memory estimate of the emulators. Each emulator holds its current and its previous observation.
+
+    Args:
+      env: the settings of the emulators.
+      needs: what the observation asks for.
+      lane_bytes: bytes of one lane of an environment in JAX, whose program holds a lane before and after a step; 0 for
+        an emulator on the host.
+    """
+    if lane_bytes:
+        what = f"{env.num_lanes} lanes of {env.game}"
+        return Part("env.num_lanes", what, 2 * env.num_lanes * lane_bytes, on_device=True)
     frame = needs.height * needs.width * needs.stack * (3 if needs.color == "rgb" else 1)
     lane = VECTOR_LANE_BYTES if needs.kind == "vector" else ATARI_LANE_BYTES + 2 * frame
     lane = max([lane, *(size for beginning, size in LARGER_LANES.items() if env.game.startswith(beginning))])

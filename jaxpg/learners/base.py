@@ -95,9 +95,11 @@ class Sizes(NamedTuple):
     """Sizes on which the memory of training depends, besides the learner's own settings."""
 
     num_lanes: int
-    """Lanes of this process."""
-    input_bytes: int
-    """Bytes of one policy input, in float32."""
+    """Lanes that share this memory."""
+    all_lanes: int
+    """Lanes of the run (N)."""
+    gradient_bytes: int
+    """Bytes that a gradient keeps of one agent step: the policy's input, and the outputs of its layers."""
     weight_bytes: int
     """Bytes of the weights of one policy."""
 

@@ -55,5 +55,10 @@ def scheduled_of_each(
 def memory_of_members(parts: Sequence[Part], number: int) -> list[Part]:
     """The memory of all members, from that of one."""
     return [
-        Part("run.population", f"{part.what}, for each of {number} members", number * part.num_bytes) for part in parts
+        part._replace(
+            key="run.population",
+            what=f"{part.what}, for each of {number} members",
+            num_bytes=number * part.num_bytes,
+        )
+        for part in parts
     ]

@@ -260,11 +260,12 @@ def _for_playing(config: ReinforceConfig) -> ReinforceConfig:
 
 
 def _memory(config: ReinforceConfig, sizes: Sizes) -> list[Part]:
-    update = config.agent_steps_per_update(sizes.num_lanes)
+    update = config.agent_steps_per_update(sizes.all_lanes) * sizes.num_lanes // sizes.all_lanes
     key, chunk = "reinforce.minibatch_agent_steps", update
     if jax.default_backend() == "cpu":
         key, chunk = "reinforce.chunk_agent_steps", min(update, max(config.chunk_agent_steps, sizes.num_lanes))
-    return [Part(key, f"the gradient of {chunk} agent steps at once", chunk * sizes.input_bytes)]
+    what = f"the gradient of {chunk} agent steps at once"
+    return [Part(key, what, chunk * sizes.gradient_bytes, on_device=True)]
 
 
 def _returns_to_go(config: ReinforceConfig, rewards: np.ndarray, life_lost: np.ndarray) -> np.ndarray:

@@ -10,9 +10,12 @@ from contextlib import nullcontext
 from importlib.metadata import version
 
 from jaxpg import __version__
-from jaxpg.core.errors import FaultError, UserError
+from jaxpg.core.errors import FaultError, UserError, first_line
 from jaxpg.machine.console import flush, open_missing, say, speaking
 from jaxpg.machine.signals import Interrupted, end_at_once, signals_heard
+
+OUT_OF_MEMORY = ("RESOURCE_EXHAUSTED", "OUT_OF_MEMORY", "DNN library initialization failed")
+"""Words in XLA's errors that mean that no memory was left, or that another process has taken the GPU's."""
 
 
 def run_command(
@@ -48,6 +51,15 @@ def _exit_code(command: Callable[[Sequence[str]], int], words: Sequence[str], *,
         code = 2
     except FaultError as error:
         say(f"jaxpg: {error}", error=True)
+        code = 1
+    except RuntimeError as error:  # of JAX, which this module does not import
+        if not any(word in str(error) for word in OUT_OF_MEMORY):
+            raise
+        say(
+            f"jaxpg: memory is used up: {first_line(error)}; use fewer lanes, shorter rollouts or smaller minibatches, "
+            "and give processes that share a GPU their parts of it with XLA_CLIENT_MEM_FRACTION",
+            error=True,
+        )
         code = 1
     except KeyboardInterrupt as error:
         code = 128 + (error.number if isinstance(error, Interrupted) else signal.SIGINT)

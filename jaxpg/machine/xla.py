@@ -12,12 +12,14 @@ from contextlib import contextmanager
 import jax
 import platformdirs
 
-from jaxpg.core.errors import UserError
+from jaxpg.core.errors import UserError, first_line
 from jaxpg.machine.console import say
 
 READ_FLAGS = "from jaxlib import _jax; _jax.CompileOptions()"
 LEAST_SECONDS = "jax_persistent_cache_min_compile_time_secs"
 """JAX keeps code that took at least so long to compile."""
+PRODUCTS = "jax_default_matmul_precision"
+"""How exactly JAX computes products and convolutions of float32 numbers."""
 FUSIONS_FLAG = "--xla_cpu_experimental_ynn_fusion_type"
 """What XLA on CPU leaves to YNNPACK; ``-name`` takes something out."""
 
@@ -62,18 +64,32 @@ def use_float32() -> None:
         jax.config.update("jax_enable_x64", False)
 
 
+def keep_float32_products() -> None:
+    """Makes products of float32 numbers float32 on accelerators, too. Must be called before anything is compiled.
+
+    Otherwise NVIDIA's newer GPUs round the factors to TF32 and TPUs round them to bfloat16, so that the setting
+    ``policy.precision`` would not say what is computed. The user's own ``JAX_DEFAULT_MATMUL_PRECISION`` has precedence.
+    On CPU such products are float32 anyway.
+    """
+    if jax.default_backend() != "cpu" and jax.config.values[PRODUCTS] is None:
+        jax.config.update(PRODUCTS, "highest")
+
+
 def local_devices() -> list[jax.Device]:
     """The devices of this process. The first call initializes them.
 
     Raises:
-      UserError: ``JAX_PLATFORMS`` asks for devices that do not exist here.
+      UserError: ``JAX_PLATFORMS`` asks for devices that do not exist here, or JAX cannot use those that do.
     """
     try:
         return jax.local_devices()
     except (RuntimeError, AssertionError) as error:
         wanted = jax.config.values["jax_platforms"]
         if not wanted:
-            raise
+            raise UserError(
+                f"JAX cannot use this machine's accelerator: {first_line(error)}; if another process uses it, wait for "
+                "its end, or stay on the processor with JAX_PLATFORMS=cpu"
+            ) from error
         jax.config.update("jax_platforms", "")  # use whatever exists
         available = jax.local_devices()[0].platform
         raise UserError(

@@ -6,7 +6,7 @@ import signal
 import socket
 import subprocess
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from selectors import EVENT_READ, DefaultSelector
 from types import FrameType
@@ -114,8 +114,10 @@ class Children:
         self._unread: set[int] = set()  # file descriptors whose reader is gone
         self._selector = DefaultSelector()
 
-    def start(self, index: int, command: Sequence[str], cores: Sequence[int]) -> None:
-        """Starts a child that may use the given cores.
+    def start(
+        self, index: int, command: Sequence[str], cores: Sequence[int], variables: Mapping[str, str] | None = None
+    ) -> None:
+        """Starts a child that may use the given cores, with some more variables in its environment.
 
         Raises:
           UserError: the system cannot start the process.
@@ -127,7 +129,8 @@ class Children:
                     stdin=subprocess.DEVNULL,
                     stdout=subprocess.PIPE,
                     stderr=subprocess.PIPE,
-                    env={**os.environ, "PYTHONUNBUFFERED": "1"},  # a killed process's last lines arrive, too
+                    # unbuffered, so that a killed process's last lines arrive, too
+                    env={**os.environ, **(variables or {}), "PYTHONUNBUFFERED": "1"},
                     process_group=0,
                     preexec_fn=_end_with_parent(),  # noqa: PLW1509  # this process has one thread
                 )

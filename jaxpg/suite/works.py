@@ -6,7 +6,7 @@ import subprocess
 import sys
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Protocol
@@ -14,6 +14,7 @@ from typing import BinaryIO, Protocol
 from jaxpg.machine.beginning import PARENT
 from jaxpg.machine.console import say
 from jaxpg.machine.cores import core_shares, on_cores, own_cores
+from jaxpg.machine.gpus import shares_of_gpus
 from jaxpg.machine.signals import Stop
 
 SECONDS_TO_END = 60.0
@@ -63,7 +64,7 @@ class Ended:
 
 
 class Processes:
-    """Runs works, at most so many at a time, and divides the cores among them.
+    """Runs works, at most so many at a time, and divides the cores and the GPUs among them.
 
     Each command has its own process group, so that Ctrl-C reaches only this process, which then ends the commands. If
     this process is killed, Linux sends SIGTERM to every command. All methods must be called from the main thread,
@@ -71,10 +72,14 @@ class Processes:
 
     Args:
       most: how many works run at a time.
+
+    Raises:
+      UserError: so many processes cannot share this machine's accelerators.
     """
 
     def __init__(self, most: int):
         self._cores = core_shares(own_cores(), most)
+        self._variables = shares_of_gpus("parallel", most)
         self._free = list(reversed(range(most)))
         self._waiting: deque[Work] = deque()
         self._running: list[_Running] = []
@@ -149,7 +154,7 @@ class Processes:
         try:
             with work.log.open("ab") as log, on_cores(self._cores[slot]):
                 start = log.tell()
-                process = _start(command, log)
+                process = _start(command, log, self._variables[slot])
         except OSError as error:
             self._free.append(slot)
             return [Ended(work, f"{error.filename}: {error.strerror}", 1)]
@@ -157,13 +162,13 @@ class Processes:
         return []
 
 
-def _start(command: list[str], log: BinaryIO) -> subprocess.Popen[bytes]:
+def _start(command: list[str], log: BinaryIO, variables: Mapping[str, str]) -> subprocess.Popen[bytes]:
     return subprocess.Popen(
         command,
         stdin=subprocess.DEVNULL,
         stdout=log,
         stderr=log,
-        env={**os.environ, PARENT: str(os.getpid())},
+        env={**os.environ, **variables, PARENT: str(os.getpid())},
         process_group=0,
     )
 

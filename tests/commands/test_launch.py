@@ -104,6 +104,21 @@ def test_every_process_gets_the_arguments_and_who_it_is():
     assert 1024 <= ports.pop() < 65536
 
 
+def test_every_process_gets_gpus_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    (tmp_path / "jax_plugins" / "xla_cuda13").mkdir(parents=True)
+    (tmp_path / "jax_plugins" / "xla_cuda13" / "__init__.py").touch()
+    monkeypatch.setenv("PYTHONPATH", f"{tmp_path}{os.pathsep}{os.environ.get('PYTHONPATH', '')}")
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,5,6,7")
+    monkeypatch.delenv("JAX_PLATFORMS", raising=False)
+    told = launched("say(os.environ['CUDA_VISIBLE_DEVICES'])")
+    assert sorted(told.stdout.splitlines()) == ["[0] 4,5", "[1] 6,7"]
+    refused = launched("say('started')", processes=5)
+    assert (refused.returncode, refused.stdout) == (2, "")
+    assert refused.stderr.startswith(
+        "jaxpg: --processes: each process of a run needs a GPU of its own, and there are 4"
+    )
+
+
 @pytest.mark.parametrize(
     ("argv", "train"),
     [

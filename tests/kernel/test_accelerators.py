@@ -16,6 +16,7 @@ from jaxpg.core.types import Answers, Tape
 from jaxpg.experiment import build
 from jaxpg.kernel.act import gumbel_noise
 from jaxpg.kernel.pieces import Experiment
+from tests.helpers import rounded_products
 
 IN_TIME = ("pong", "atari", "mspacman_es_linear")
 """One of each kind; the others are tried with the long tests."""
@@ -50,6 +51,7 @@ def test_the_iteration_of_every_recipe_is_lowered_for_accelerators(name: str, mo
     )
     assert exported.platforms == ("cuda", "tpu")
     assert "callback" not in exported.mlir_module()
+    assert rounded_products(exported.mlir_module()) == []
 
 
 def _play(experiment: Experiment, population: Any, raw: jax.Array, key: jax.Array) -> tuple[Tape, jax.Array]:

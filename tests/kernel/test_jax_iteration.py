@@ -23,6 +23,7 @@ from jaxpg.learners.optimizers import OptimizerConfig
 from jaxpg.learners.reinforce_config import ReinforceConfig
 from jaxpg.policies.networks import PolicyConfig
 from jaxpg.policies.observations import ObservationConfig
+from tests.helpers import rounded_products
 from tests.kernel.test_jax_rollout import walk
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
@@ -172,3 +173,4 @@ def test_the_iteration_of_every_recipe_in_jax_is_lowered_for_accelerators(
     exported = jax.export.export(jax.jit(of_data), platforms=[platform])(state, pool.lanes, keys, scheduled)
     assert exported.platforms == (platform,)
     assert "callback" not in exported.mlir_module()
+    assert rounded_products(exported.mlir_module()) == []

@@ -4,12 +4,14 @@ import dataclasses
 import resource
 
 import jax
+import numpy as np
 import pytest
 
 from jaxpg import experiment as experiment_module
 from jaxpg.cli import parse_play
 from jaxpg.config import Config, RunConfig, dump
 from jaxpg.core.errors import UserError
+from jaxpg.envs import footprint, register_jax_environment
 from jaxpg.envs.config import EnvConfig
 from jaxpg.evaluate import EvaluateArguments
 from jaxpg.experiment import Player, build
@@ -20,12 +22,14 @@ from jaxpg.learners.random_search import RandomSearchConfig
 from jaxpg.learners.reinforce_config import ReinforceConfig
 from jaxpg.machine import limits as machine
 from jaxpg.machine import memory_estimate as sizes
-from jaxpg.policies.networks import PolicyConfig
+from jaxpg.policies.networks import PolicyConfig, make_policy
 from jaxpg.policies.observations import ObservationConfig
 from jaxpg.record import RecordArguments
 from jaxpg.viewing.replayed_episode import play
+from tests.kernel.test_jax_rollout import walk
 
 GB = 10**9
+register_jax_environment("sized")(lambda config: walk())
 VECTOR = ObservationConfig(name="vector")
 COUNT = EnvConfig(backend="probe", game="Count", num_lanes=4)
 SMALL = Config(env=COUNT, observation=VECTOR)
@@ -123,7 +127,8 @@ LARGE = {
 def test_what_exceeds_memory_is_refused_by_its_name_before_anything_is_made(config, key, what, lanes_made):
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     with pytest.raises(
-        UserError, match="of memory, of which .* but this machine or container has 8 GB; use less$"
+        UserError,
+        match=r"of memory, of which .* but this machine or container has 8 GB; use less(, about \d+ % of that fits)?$",
     ) as caught:
         build(config)
     assert str(caught.value).startswith(f"{key}: the run needs about ")
@@ -188,3 +193,93 @@ def test_chunks_are_the_largest_that_divide_the_update(steps, chunk):
 def test_the_chunk_of_a_rollout_without_divisors_is_found_in_time():
     config = ReinforceConfig(rollout_agent_steps=2**31 - 1, chunk_agent_steps=2**31 - 2)
     assert rows_per_chunk(config, 1, 2**31 - 1) == 1  # a prime
+
+
+class Device:
+    """A device that says how much memory it has, or does not."""
+
+    device_kind = "H200"
+
+    def __init__(self, said):
+        self._said = said
+
+    def __str__(self) -> str:
+        return "cuda:0"
+
+    def memory_stats(self):
+        if isinstance(self._said, Exception):
+            raise self._said
+        return self._said
+
+
+ON_HOST, ON_DEVICE = sizes.Part("a", "b", 7 * GB), sizes.Part("c", "d", 3 * GB, on_device=True)
+
+
+def test_an_accelerators_memory_is_the_devices_own():
+    parts, mine = [ON_HOST, ON_DEVICE, ON_DEVICE], [ON_HOST, ON_DEVICE]
+    sizes.check_memory(parts, mine, Device({"bytes_limit": 4 * GB, "bytes_in_use": GB}))
+    with pytest.raises(UserError) as caught:
+        sizes.check_memory(parts, mine, Device({"bytes_limit": 4 * GB, "bytes_in_use": GB + 10**7}))
+    assert str(caught.value) == (
+        "c: the run needs about 3 GB of memory on a device, of which 3 GB for d, but cuda:0 (H200) gives this process "
+        "4 GB; use less, about 99 % of that fits"
+    )
+    with pytest.raises(
+        UserError, match="^a: the run needs about 9 GB of memory, of which 9 GB for b, but this machine "
+    ):
+        sizes.check_memory([ON_HOST._replace(num_bytes=9 * GB), ON_DEVICE], mine, Device({"bytes_limit": 4 * GB}))
+
+
+@pytest.mark.parametrize("said", [None, {}, {"bytes_limit": 0}, NotImplementedError(), jax.errors.JaxRuntimeError("?")])
+def test_where_a_device_does_not_say_what_it_has_the_host_holds_everything(said):
+    with pytest.raises(
+        UserError, match="^a: the run needs about 10 GB of memory, .* but this machine or container has"
+    ):
+        sizes.check_memory([ON_HOST, ON_DEVICE], [ON_DEVICE], Device(said))
+    assert sizes._device_memory(jax.local_devices()[0]) is None, "a processor has no memory of its own"
+
+
+def test_a_gradient_keeps_the_input_and_the_layers_outputs():
+    for name, outputs in (("nature", 20 * 20 * 32 + 9 * 9 * 64 + 7 * 7 * 64 + 512), ("mlp", 200)):
+        shape = (84, 84, 4)
+        policy = make_policy(PolicyConfig(name=name, hidden=(200,)), shape, 6, value=True)
+        params = jax.eval_shape(policy.init, jax.random.key(0))
+        kept = experiment_module._gradient_bytes(policy, params, shape)
+        assert kept == 4 * (84 * 84 * 4 + outputs + 6 + 1)
+
+
+def test_what_lies_on_a_device_is_counted_to_the_byte(monkeypatch):
+    """One byte less than the tape, the network with its optimizer and gradient, and a batch's gradient is refused."""
+    config = dataclasses.replace(
+        SMALL, policy=PolicyConfig(hidden=(32,)), reinforce=ReinforceConfig(rollout_agent_steps=1000)
+    )
+    monkeypatch.setattr(jax, "default_backend", lambda: "cuda")
+    experiment = build(config)
+    experiment.fleet.close()
+    params = experiment.policy.init(jax.random.key(0))
+    weights = sizes.num_bytes(params)
+    state = sizes.num_bytes(jax.eval_shape(experiment.learner.init, jax.random.key(0), params))
+    actions, (inputs,) = experiment.rollout.pools[0].spec.num_actions, experiment.rollout.encoded.shape
+    row = 4 * inputs + 8 + 4 * actions  # the tape's
+    rollout = 1001 * 4 * (row + 8 + 4 * actions)
+    gradient = 1000 * 4 * 4 * (inputs + 32 + actions + 1)
+    needed = rollout + state + 2 * weights + gradient
+    monkeypatch.setattr(sizes, "_device_memory", lambda device: (needed, 0))
+    build(config).fleet.close()
+    monkeypatch.setattr(sizes, "_device_memory", lambda device: (needed - 1, 0))
+    with pytest.raises(
+        UserError, match=r"^reinforce\.minibatch_agent_steps: .* for the gradient of 4000 agent steps at"
+    ):
+        build(config)
+
+
+def test_lanes_in_jax_take_what_their_arrays_take():
+    config = Config(env=EnvConfig(backend="sized", num_lanes=64), observation=VECTOR)
+    experiment = build(config)
+    (pool,) = experiment.rollout.pools
+    pool.reset(np.arange(64))
+    taken = sum(leaf.nbytes for leaf in jax.tree.leaves(pool.lanes))
+    _, lane_bytes = experiment_module._spec(config.env, experiment.observation.needs)
+    part = footprint.emulators(config.env, experiment.observation.needs, lane_bytes)
+    assert (64 * lane_bytes, part.num_bytes, part.on_device) == (taken, 2 * taken, True)
+    assert taken < 64 * 1000, "not that of an emulator"

@@ -6,10 +6,12 @@ import sys
 from pathlib import Path
 
 import jax
+import jax.numpy as jnp
 import pytest
 
 from jaxpg.core.errors import UserError
-from jaxpg.machine.xla import choose_fusions, keep_compiled_code, local_devices, use_float32
+from jaxpg.machine.xla import choose_fusions, keep_compiled_code, keep_float32_products, local_devices, use_float32
+from tests.helpers import rounded_products
 
 LIBRARYS = "__ynn_fusion"
 COMPILES = f"""
@@ -92,3 +94,36 @@ def test_a_process_computes_in_32_bits(capsys) -> None:
     assert "jax_enable_x64" in capsys.readouterr().err
     use_float32()
     assert capsys.readouterr().err == ""
+
+
+def _lowered() -> str:
+    def both(pictures, filters, matrix):
+        outputs = jax.lax.conv_general_dilated(
+            pictures, filters, (1, 1), "VALID", dimension_numbers=("NHWC", "HWIO", "NHWC")
+        )
+        return outputs, matrix @ matrix
+
+    shapes = [jax.ShapeDtypeStruct(shape, jnp.float32) for shape in ((1, 4, 4, 1), (2, 2, 1, 1), (3, 3))]
+    return jax.export.export(jax.jit(both), platforms=["cuda"])(*shapes).mlir_module()
+
+
+def test_products_of_float32_are_float32_on_accelerators(monkeypatch: pytest.MonkeyPatch) -> None:
+    keep_float32_products()
+    assert len(rounded_products(_lowered())) == 2, "on CPU nothing is set, so that games are as before"
+    monkeypatch.setattr(jax, "default_backend", lambda: "cuda")
+    keep_float32_products()
+    assert "HIGHEST" in _lowered()
+    assert rounded_products(_lowered()) == []
+    jax.config.update("jax_default_matmul_precision", "tensorfloat32")  # as the user's variable does
+    keep_float32_products()
+    assert len(rounded_products(_lowered())) == 2
+
+
+def test_an_accelerator_that_another_process_holds_is_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse() -> list:
+        raise RuntimeError("Unable to initialize backend 'tpu': ABORTED: The TPU is already in use\nby a process")
+
+    monkeypatch.setattr(jax, "local_devices", refuse)
+    monkeypatch.setitem(jax.config.values, "jax_platforms", None)
+    with pytest.raises(UserError, match="^JAX cannot use this machine's accelerator: .* already in use; if another "):
+        local_devices()

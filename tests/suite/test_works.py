@@ -99,6 +99,21 @@ def test_no_more_run_than_allowed_and_each_on_its_share_of_the_cores(tmp_path):
     assert sorted(os.sched_getaffinity(0)) == mine
 
 
+def test_each_runs_on_its_share_of_the_gpus(tmp_path, monkeypatch):
+    (tmp_path / "jax_plugins" / "xla_cuda13").mkdir(parents=True)
+    (tmp_path / "jax_plugins" / "xla_cuda13" / "__init__.py").touch()
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delenv("JAX_PLATFORMS", raising=False)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "5,6")
+    seen = "open(path, 'w').write(os.environ['CUDA_VISIBLE_DEVICES'])"
+    processes = Processes(2)
+    for name in ("a", "b"):
+        processes.add(Steps(tmp_path, name, seen, seen))
+    _all(processes)
+    assert {(tmp_path / f"{name}.0").read_text() for name in ("a", "b")} == {"5", "6"}
+    assert os.environ["CUDA_VISIBLE_DEVICES"] == "5,6"
+
+
 @pytest.mark.parametrize("deaf", [False, True])
 def test_a_work_that_is_ended_gets_time_to_save(tmp_path, monkeypatch, deaf):
     """A process that does not end is killed."""
