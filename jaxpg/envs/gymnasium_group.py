@@ -24,7 +24,7 @@ import gymnasium
 import numpy as np
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
 
-from jaxpg.core.errors import FaultError, UserError, first_line
+from jaxpg.core.errors import YOUR_OWN, FaultError, UserError, first_line
 from jaxpg.core.user_modules import import_all
 from jaxpg.machine.parent import end_with_parent
 
@@ -105,7 +105,7 @@ def _spec_of(game: str) -> Any:
     if spec is None:
         by_folded = {name.casefold(): name for name in gymnasium.registry}
         near = difflib.get_close_matches(game.casefold(), by_folded, n=1)
-        hint = f"did you mean {by_folded[near[0]]!r}?" if near else "a module that registers it belongs into imports"
+        hint = f"did you mean {by_folded[near[0]]!r}?" if near else YOUR_OWN
         raise UserError(f"env.game: Gymnasium knows no environment {game!r}; {hint}")
     if "shimmy" in str(spec.entry_point):
         raise UserError(f"env.game: {game} makes any environment of the old Gym; register yours under an id of its own")

@@ -168,9 +168,10 @@ def test_an_unknown_name_is_refused_with_the_nearest(argv, sentence, refusal):
 
 
 def test_a_name_like_no_other_is_refused_with_all_names(refusal):
-    said, _, names = refusal("--env.backend", "x").partition("; valid names are ")
+    said, names, own = refusal("--env.backend", "x").split("; ")
     assert said == "env.backend: unknown name 'x'"
-    assert {"ale", "envpool", "gymnasium", "gymnax", "probe"} <= set(names.split(", "))
+    assert {"ale", "envpool", "gymnasium", "gymnax", "probe"} <= set(names.removeprefix("valid names are ").split(", "))
+    assert own == "one of your own is registered by a file or module in imports (--imports FILE)"
 
 
 WRONG = [
