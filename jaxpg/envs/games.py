@@ -63,7 +63,9 @@ def check_game(game: str, games: Iterable[str], backend: str, others: Sequence[s
     near = difflib.get_close_matches(_plain(game), known, n=1, cutoff=0.7)
     more = ", and other environments, such as CartPole-v1 and LunarLander-v3" if others else ""
     offer = f"{backend} offers {len(atari)} Atari games, such as Pong and Breakout{more}"
-    raise UserError(f"env.game: unknown name {game!r}; " + (f"did you mean {known[near[0]]!r}?" if near else offer))
+    own = "your own needs --imports FILE and --env.backend gymnasium"
+    hint = f"did you mean {known[near[0]]!r}?" if near else f"{offer}; {own}"
+    raise UserError(f"env.game: unknown name {game!r}; {hint}")
 
 
 def _is_gymnasiums(game: str) -> bool:

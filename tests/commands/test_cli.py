@@ -202,8 +202,12 @@ WRONG = [
     ),
     (["--env.game", "LunarLandr-v3"], "did you mean 'LunarLander-v3'"),
     (
-        ["--env.game", "Hopper-v4", "--env.backend", "ale"],
-        "'Hopper-v4'; ale offers 104 Atari games, such as Pong",
+        ["--env.game", "Nonsense", "--env.backend", "ale"],
+        "'Nonsense'; ale offers 104 Atari games, such as Pong and Breakout; your own needs --imports FILE and",
+    ),
+    (
+        ["--env.game", "Acrobot-v1", "--env.backend", "ale"],
+        "env.game: ale has no 'Acrobot-v1', but Gymnasium has; add --env.backend gymnasium",
     ),
     (["--env.game", "ALE/Pong-v5"], "env.game: unknown name 'ALE/Pong-v5'; did you mean 'Pong'?"),
     (["--env.actions", "2", "2"], "env.actions: [2, 2] names an action twice"),
