@@ -59,8 +59,9 @@ def test_evaluate_record_and_report_know_it(home: Path, monkeypatch: pytest.Monk
     assert b"GridWorld-v0" in Path("report.html").read_bytes()
 
 
-def test_what_it_shows_chooses_the_recipe_and_its_library_is_named() -> None:
-    argv = ["--imports", str(EXAMPLE), "--env.game", "GridWorld-v0"]
+def test_what_it_shows_chooses_the_recipe_and_its_library_is_named(home: Path, monkeypatch) -> None:
+    monkeypatch.chdir(home)
+    argv = ["--imports", "./grid_world.py", "--env.game", "GridWorld-v0"]
     assert parse_train([*argv, "--env.backend", "gymnasium"]).about == ("recipe vector, chosen for GridWorld-v0",)
     for words in (argv, ["vector", *argv]):
         with pytest.raises(UserError, match="envpool has no 'GridWorld-v0', but Gymnasium has; add --env.backend gymn"):
