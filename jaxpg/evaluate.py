@@ -216,8 +216,8 @@ def _say_summary(summary: Summary, env: EnvConfig) -> None:
     say(" ".join(f"{name}={_short(value)}" for name, value in numbers.items()))
     if summary.distinct < summary.episodes:
         say(
-            f"jaxpg: {summary.episodes} games, {summary.distinct} different: the interval counts a game that was "
-            "played several times once, with its weight in the mean"
+            f"jaxpg: {summary.distinct} of the {summary.episodes} games are different ones; the interval counts equal "
+            "games as one"
         )
     if summary.cut:
         say(f"jaxpg: the time limit cut {summary.cut} of the games")

@@ -1,9 +1,4 @@
-"""An environment of your own, written in JAX: a ball falls, and the paddle below should catch it.
-
-jaxpg train --imports ./falling_ball.py --env.backend falling_ball --env.game FallingBall \
-    --observation.name picture --policy.name small_conv
-jaxpg evaluate runs/mine --trust-imports
-"""
+"""An environment of your own, written in JAX: a ball falls, and the paddle below should catch it."""
 
 import jax
 import jax.numpy as jnp

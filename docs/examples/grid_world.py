@@ -1,8 +1,4 @@
-"""An environment of your own: a Gymnasium class, registered under an id. The agent walks to the goal on a grid.
-
-jaxpg train cartpole --imports ./grid_world.py --env.backend gymnasium --env.game GridWorld-v0 --run.dir runs/grid
-jaxpg evaluate runs/grid --trust-imports
-"""
+"""An environment of your own: the agent walks to the goal on a grid."""
 
 import gymnasium
 import numpy as np
@@ -11,7 +7,7 @@ import numpy as np
 class GridWorld(gymnasium.Env):
     """Each action is a step up, down, left or right. The goal gives 1; every step costs 0.01."""
 
-    metadata = {"render_modes": ["rgb_array"], "render_fps": 6}  # noqa: RUF012  # as in Gymnasium
+    metadata = {"render_modes": ["rgb_array"], "render_fps": 6}
     moves = np.array([(-1, 0), (1, 0), (0, -1), (0, 1)])
 
     def __init__(self, size: int = 5, render_mode: str | None = None):

@@ -44,6 +44,9 @@ def first_line(error: Exception) -> str:
     return (str(error).splitlines() or [type(error).__name__])[0]
 
 
+YOUR_OWN = "one of your own is registered by a file or module in imports (--imports FILE)"
+"""End of an error sentence about an unknown name that looks like none of the known ones."""
+DID_YOU_MEAN = "; did you mean"
 CUTOFF = 0.6
 """Lowest similarity (``difflib``'s ratio) at which a name is suggested."""
 
@@ -57,7 +60,7 @@ def nearest(name: str, names: Iterable[str]) -> str:
     by_folded = {n.casefold(): n for n in names}
     close = difflib.get_close_matches(name.casefold(), by_folded, n=1, cutoff=CUTOFF)
     if close:
-        return f"; did you mean {by_folded[close[0]]!r}?"
+        return f"{DID_YOU_MEAN} {by_folded[close[0]]!r}?"
     if 0 < len(by_folded) <= 12:
         return f"; valid names are {', '.join(sorted(by_folded.values()))}"
     return ""

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator, Mapping
 from typing import TypeVar
 
-from jaxpg.core.errors import UserError, check_name
+from jaxpg.core.errors import DID_YOU_MEAN, YOUR_OWN, UserError, nearest
 
 Entry = TypeVar("Entry")
 
@@ -48,7 +48,10 @@ class Registry(Mapping[str, Entry]):
 
     def __getitem__(self, name: str) -> Entry:
         """The entry called ``name``. Raises UserError with the nearest name if there is no such entry."""
-        check_name(self._key, name, self._entries)
+        if name not in self._entries:
+            hint = nearest(name, self._entries)
+            own = "" if hint.startswith(DID_YOU_MEAN) else f"; {YOUR_OWN}"
+            raise UserError(f"{self._key}: unknown name {name!r}{hint}{own}")
         return self._entries[name]
 
     def __contains__(self, name: object) -> bool:

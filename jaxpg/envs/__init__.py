@@ -1,6 +1,7 @@
 """Environments of all backends behind one small protocol, ``jaxpg.core.types.VectorEnv``."""
 
 from collections.abc import Callable
+from functools import partial
 
 from jaxpg.core.errors import UserError
 from jaxpg.core.registry import Registry
@@ -11,7 +12,7 @@ from jaxpg.envs.ale import Ale
 from jaxpg.envs.ale_ram import AleRam
 from jaxpg.envs.config import EnvConfig
 from jaxpg.envs.guarded import Guarded
-from jaxpg.envs.jax_lanes import in_jax
+from jaxpg.envs.jax_lanes import fitting_observation, in_jax
 from jaxpg.envs.probes import Probe
 
 
@@ -29,6 +30,11 @@ def _gymnasium_kind(config: EnvConfig) -> str:
     from jaxpg.envs.gymnasium import kind
 
     return kind(config)
+
+
+def _own_kind(make: Callable[[EnvConfig], JaxEnvironment], config: EnvConfig) -> str:
+    with own_code(f"env.backend: {config.backend!r}", make):
+        return fitting_observation(config, make(config))
 
 
 BACKENDS: Registry[Callable[[EnvConfig, EmulatorNeeds, int], VectorEnv]] = Registry(
@@ -57,6 +63,7 @@ def register_jax_environment(
 
     def add(make: Callable[[EnvConfig], JaxEnvironment]) -> Callable[[EnvConfig], JaxEnvironment]:
         register_environment(name)(in_jax(make))
+        _KINDS[name] = partial(_own_kind, make)
         return make
 
     return add

@@ -31,8 +31,9 @@ class EnvConfig:
     """Atari game in CamelCase (Pong, MsPacman, ...). EnvPool also has CartPole-v1, LunarLander-v3, Procgen, MiniGrid
     and others by their ids (docs/guides/envpool-suites.md)."""
     backend: str = "envpool"
-    """Emulator library: envpool, ale (ALE's own vector environment), gymnasium (any environment that Gymnasium makes,
-    your own among them), or probe (tiny problems with a known optimum)."""
+    """Library that makes the environments: envpool, ale (ALE's own vector environment), gymnasium (any environment that
+    Gymnasium makes, your own among them), gymnax (written in JAX), probe (tiny problems with a known optimum), or the
+    name under which you registered your own."""
     options: Options = field(default_factory=dict)
     """Keyword arguments of the environment (gymnasium only), such as {map_name: 8x8}; on the command line as JSON:
     '{"map_name": "8x8"}'."""

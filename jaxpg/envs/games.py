@@ -57,11 +57,23 @@ def check_game(game: str, games: Iterable[str], backend: str, others: Sequence[s
     atari = list(games)
     if game in atari or game in others:
         return
+    if _is_gymnasiums(game):
+        raise UserError(f"env.game: {backend} has no {game!r}, but Gymnasium has; add --env.backend gymnasium")
     known = {_plain(name): name for name in (*others, *atari)}
     near = difflib.get_close_matches(_plain(game), known, n=1, cutoff=0.7)
     more = ", and other environments, such as CartPole-v1 and LunarLander-v3" if others else ""
     offer = f"{backend} offers {len(atari)} Atari games, such as Pong and Breakout{more}"
-    raise UserError(f"env.game: unknown name {game!r}; " + (f"did you mean {known[near[0]]!r}?" if near else offer))
+    own = "your own needs --imports FILE and --env.backend gymnasium"
+    hint = f"did you mean {known[near[0]]!r}?" if near else f"{offer}; {own}"
+    raise UserError(f"env.game: unknown name {game!r}; {hint}")
+
+
+def _is_gymnasiums(game: str) -> bool:
+    """Whether Gymnasium has an environment of this id, perhaps the user's own. ALE's games are not meant."""
+    import gymnasium  # imported here, because only an error needs it
+
+    spec = gymnasium.registry.get(game)
+    return spec is not None and not str(spec.entry_point).startswith("ale_py")
 
 
 def _plain(game: str) -> str:

@@ -24,7 +24,7 @@ import gymnasium
 import numpy as np
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
 
-from jaxpg.core.errors import FaultError, UserError, first_line
+from jaxpg.core.errors import YOUR_OWN, FaultError, UserError, first_line
 from jaxpg.core.user_modules import import_all
 from jaxpg.machine.parent import end_with_parent
 
@@ -103,13 +103,18 @@ def _spec_of(game: str) -> Any:
         raise UserError(f"env.game: {game!r} would import {module}; give --imports {module} and --env.game {name}")
     spec = gymnasium.registry.get(game)
     if spec is None:
-        by_folded = {name.casefold(): name for name in gymnasium.registry}
-        near = difflib.get_close_matches(game.casefold(), by_folded, n=1)
-        hint = f"did you mean {by_folded[near[0]]!r}?" if near else "a module that registers it belongs into imports"
+        known = {_without_version(name): name for name in gymnasium.registry}
+        near = difflib.get_close_matches(_without_version(game), known, n=1, cutoff=0.7)
+        hint = f"did you mean {known[near[0]]!r}?" if near else YOUR_OWN
         raise UserError(f"env.game: Gymnasium knows no environment {game!r}; {hint}")
     if "shimmy" in str(spec.entry_point):
         raise UserError(f"env.game: {game} makes any environment of the old Gym; register yours under an id of its own")
     return spec
+
+
+def _without_version(game: str) -> str:
+    """An id in lower case without its version, which any two ids may have in common."""
+    return re.sub(r"-v\d+$", "", game).casefold()
 
 
 def _limit(making: Making, spec: Any) -> int:

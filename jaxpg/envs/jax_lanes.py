@@ -189,12 +189,25 @@ def _kind(tree: Any) -> str:
     return ", ".join(f"{jax.tree_util.keystr(path)} {leaf.dtype}{list(leaf.shape)}".strip() for path, leaf in leaves)
 
 
-def _check_observation(config: EnvConfig, shape: tuple[int, ...], needs: EmulatorNeeds) -> None:
-    fitting = {1: "vector", 2: "picture", 3: "picture"}.get(len(shape))
-    if fitting is None:
+def fitting_observation(config: EnvConfig, environment: JaxEnvironment) -> str:
+    """The observation that suits the environment: vector or picture.
+
+    Raises:
+      UserError: the environment's functions do not fit each other, or give an observation that is neither.
+    """
+    return _fitting(config, _checked(config.backend, environment)[1].shape)
+
+
+def _fitting(config: EnvConfig, shape: tuple[int, ...]) -> str:
+    if len(shape) not in (1, 2, 3):
         raise UserError(
             f"env.game: {config.game} gives an observation of shape {list(shape)}; it must have 1 to 3 axes"
         )
+    return "vector" if len(shape) == 1 else "picture"
+
+
+def _check_observation(config: EnvConfig, shape: tuple[int, ...], needs: EmulatorNeeds) -> None:
+    fitting = _fitting(config, shape)
     if needs.kind != fitting:
         raise UserError(
             f"observation.name: {config.game} gives a {fitting} of shape {list(shape)}, not {needs.kind}; "

@@ -37,7 +37,7 @@ class CompiledRollout:
 
     Args:
       act: from ``make_act``.
-      pool: the emulators, just reset or replayed; their newest answer has been received.
+      pool: the emulators, reset or replayed; their newest answer has been received.
     """
 
     def __init__(self, act: Callable[..., tuple[jax.Array, Tape | None]], pool: CompilableEnv):

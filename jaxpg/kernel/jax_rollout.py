@@ -54,7 +54,7 @@ class JaxRollout:
           waiting: makes the context manager that surrounds the wait for the device.
 
         Returns:
-          The tape; the answers on the host, ``[T, N]`` each; and for the bootstrap the newest time step, whose
+          The tape; the answers on the host, ``[T, N]`` each; and for the bootstrap the newest ``TimeStep``, whose
           observation is on the device.
 
         Raises:

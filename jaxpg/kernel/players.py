@@ -102,7 +102,7 @@ class CandidateQueue:
     """Episodes to play, one candidate for each, and the weights of the candidates that play now.
 
     Episodes differ in length by a factor of ten, so no lane waits for another. A lane whose episode ends takes the
-    next episode of its group at that very step; the lane goes idle only when its group has none left. Every episode
+    next episode of its group at that same step; the lane goes idle only when its group has none left. Every episode
     that was begun counts, short or long. Memory holds the weights of at most N candidates (member n plays in lane n),
     however many take turns. Where one candidate plays all episodes, that candidate is the only member (P = 1).
 

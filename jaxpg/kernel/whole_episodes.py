@@ -19,7 +19,7 @@ def play_episodes(
     end first.
 
     Args:
-      rollout: just reset; keeps no tape.
+      rollout: reset; keeps no tape.
       params: the policy's weights.
       num_games: K.
       key: the actions' randomness.

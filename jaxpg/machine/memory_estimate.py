@@ -1,7 +1,7 @@
 """Estimates how much memory a run needs, before the run allocates anything large.
 
 The estimates count only the large arrays, so they are rather too low. They refuse a run that cannot work, such as one
-with three zeros too many in a setting. A run that might just fit is left to the user.
+with three zeros too many in a setting. A run that might fit is left to the user.
 """
 
 import math

@@ -18,7 +18,8 @@ SECONDS_UNTIL_SAID = 2.0
 
 @contextmanager
 def count_up(what: str, total: int | None = None) -> Iterator[Callable[[int], None]]:
-    """Shows how far some work is. Yields a function to call with the number of things that have just been done.
+    """Shows how far some work is. Yields a function to call with the number of things done since
+    its last call.
 
     On a terminal the progress is a bar. Otherwise it is a line ``what=done of=total left_seconds=...``, at most one
     every ten seconds.

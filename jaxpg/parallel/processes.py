@@ -250,7 +250,7 @@ class Presence:
         return [said for _, said in sorted(words, key=lambda pair: int(pair[0].rpartition("/")[2]))]
 
     def find_missing(self) -> list[str]:
-        """Names of the processes that have just died, or an empty list. The search takes up to some seconds."""
+        """Names of the processes that have died, or an empty list. The search takes up to some seconds."""
         until = time.monotonic() + 2 * SIGNS_MISSED * self._seconds_between_signs
         while not (missing := self._missing(SIGNS_MISSED * self._seconds_between_signs)) and time.monotonic() < until:
             time.sleep(0.1)

@@ -127,7 +127,7 @@ _ADAPTER = TypeAdapter(Metadata)
 
 
 def queue_to_json(queue: QueueSnapshot) -> dict[str, Any]:
-    """Converts a queue's snapshot into lists and numbers that JSON can hold."""
+    """Converts the state of a queue into lists and numbers that JSON can hold."""
     return {
         "playing": queue.playing.tolist(),
         "waiting": [games.tolist() for games in queue.waiting],
@@ -136,7 +136,7 @@ def queue_to_json(queue: QueueSnapshot) -> dict[str, Any]:
 
 
 def queue_from_json(data: dict[str, Any]) -> QueueSnapshot:
-    """Converts what ``queue_to_json`` returned into the same snapshot."""
+    """Converts what ``queue_to_json`` returned into the same state."""
     waiting = tuple(np.array(games, np.int64) for games in data["waiting"])
     return QueueSnapshot(np.array(data["playing"], np.int64), waiting, data["is_one"])
 

@@ -20,7 +20,7 @@ from jaxpg.run.profile import Profile, check_profile
 from jaxpg.run.progress_display import make_display
 from jaxpg.run.recorder import Recorder
 from jaxpg.run.run_folder import SUMMARY, new_run_folder, take_end_away, write_config, write_resumed_config
-from jaxpg.run.run_progress import RunProgress
+from jaxpg.run.run_progress import WINDOW_EPISODES, RunProgress
 from jaxpg.run.trackers.tracker import Tracker, check_installed, finish
 from jaxpg.run.training import Callback, Training
 from jaxpg.run.watchdog import watched
@@ -194,10 +194,9 @@ def _say_end(training: Training, ended: str) -> None:
         write_json(training.folder / SUMMARY, {"ended": ended, **_without_returns(progress)})
     except OSError as error:
         training.unsaved = training.unsaved or f"summary.json: {error.strerror}"
-    mean = "-" if progress.return_mean_100 is None else f"{progress.return_mean_100:.2f}"
     say(
         f"jaxpg: {ended}; {progress.agent_steps:,} agent steps, {progress.episodes:,} games in "
-        f"{progress.wall_seconds:.0f} s; mean return of the last 100 games {mean}{_of_best(progress)}"
+        f"{progress.wall_seconds:.0f} s; {_mean_return(progress)}"
         + ("" if training.unsaved else f"; all of it in {training.folder}")
     )
     if report:
@@ -218,6 +217,14 @@ def _wait_for_videos(recorder: Recorder, stop: Stop) -> None:
         say(f"jaxpg: waiting for {left} video{'s' if left > 1 else ''}")
     while recorder.unrecorded and stop.signal is None:
         recorder.wait(seconds=0.1)
+
+
+def _mean_return(progress: RunProgress) -> str:
+    """Words for the mean return of the newest games, and how many these are."""
+    if progress.return_mean_100 is None:
+        return "no game has ended"
+    number = WINDOW_EPISODES if progress.members else len(progress.last_returns)
+    return f"mean return of the last {number} games {progress.return_mean_100:.2f}{_of_best(progress)}"
 
 
 def _without_returns(progress: RunProgress) -> dict[str, Any]:

@@ -143,7 +143,7 @@ class Processes:
 
         Args:
           work: the work.
-          before: the command that succeeded just now; empty for none.
+          before: the command that succeeded last; empty for none.
         """
         command = work.next_command()
         if command is None:

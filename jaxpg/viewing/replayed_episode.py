@@ -23,8 +23,10 @@ from jaxpg.viewing.video import FRAMES_PER_SECOND
 SEGMENT = 2**31 + 1
 """Number of the segment from which the seeds of recorded episodes are made. Neither training nor evaluation reaches it.
 """
-AGENT_STEPS_PER_SECOND = 30.0
-"""Speed at which environments other than Atari are shown, where they do not say their own."""
+SLOWEST, FASTEST = 3.0, 30.0
+"""Agent steps a second at which environments other than Atari are shown, where they do not say their own speed."""
+SHORTEST_SECONDS = 4.0
+"""How long such an episode lasts at least, if the slowest speed is enough for that."""
 COLORS = EmulatorNeeds(kind="pixels", height=210, width=160, color="rgb")
 
 
@@ -104,7 +106,7 @@ def frames_of_agent_steps(display: VectorEnv, moves: Moves, frame_skip: int) -> 
     """
     display.reset(lane_seeds(moves.seed, SEGMENT, 1))
     step = display.recv()
-    times = _frames_per_picture(display)
+    times = frames_per_picture(display, len(moves.actions))
     for t, action in enumerate(moves.actions):
         frames, reward = [], 0.0
         for _ in range(frame_skip):
@@ -128,12 +130,16 @@ def _is_atari(display: VectorEnv) -> bool:
     return len(display.spec.axes) == 4  # frames of colours, rows and columns
 
 
-def _frames_per_picture(display: VectorEnv) -> int:
-    """How many frames show each picture of the display, so that an episode lasts about as long as it should."""
+def frames_per_picture(display: VectorEnv, num_agent_steps: int) -> int:
+    """How many frames show each picture of the display, so that an episode lasts about as long as it should.
+
+    Where an environment says no speed of its own, a short episode is slow enough to be followed.
+    """
     if _is_atari(display):
         return 1
     rate = display.agent_steps_per_second if isinstance(display, DrawingEnv) else None
-    return max(round(FRAMES_PER_SECOND / (rate or AGENT_STEPS_PER_SECOND)), 1)
+    slow = min(max(num_agent_steps / SHORTEST_SECONDS, SLOWEST), FASTEST)
+    return max(round(FRAMES_PER_SECOND / (rate or slow)), 1)
 
 
 def _picture(display: VectorEnv, step: TimeStep) -> np.ndarray:

@@ -168,9 +168,10 @@ def test_an_unknown_name_is_refused_with_the_nearest(argv, sentence, refusal):
 
 
 def test_a_name_like_no_other_is_refused_with_all_names(refusal):
-    said, _, names = refusal("--env.backend", "x").partition("; valid names are ")
+    said, names, own = refusal("--env.backend", "x").split("; ")
     assert said == "env.backend: unknown name 'x'"
-    assert {"ale", "envpool", "gymnasium", "gymnax", "probe"} <= set(names.split(", "))
+    assert {"ale", "envpool", "gymnasium", "gymnax", "probe"} <= set(names.removeprefix("valid names are ").split(", "))
+    assert own == "one of your own is registered by a file or module in imports (--imports FILE)"
 
 
 WRONG = [
@@ -201,8 +202,12 @@ WRONG = [
     ),
     (["--env.game", "LunarLandr-v3"], "did you mean 'LunarLander-v3'"),
     (
-        ["--env.game", "Hopper-v4", "--env.backend", "ale"],
-        "'Hopper-v4'; ale offers 104 Atari games, such as Pong",
+        ["--env.game", "Nonsense", "--env.backend", "ale"],
+        "'Nonsense'; ale offers 104 Atari games, such as Pong and Breakout; your own needs --imports FILE and",
+    ),
+    (
+        ["--env.game", "Acrobot-v1", "--env.backend", "ale"],
+        "env.game: ale has no 'Acrobot-v1', but Gymnasium has; add --env.backend gymnasium",
     ),
     (["--env.game", "ALE/Pong-v5"], "env.game: unknown name 'ALE/Pong-v5'; did you mean 'Pong'?"),
     (["--env.actions", "2", "2"], "env.actions: [2, 2] names an action twice"),

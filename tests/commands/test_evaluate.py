@@ -173,7 +173,7 @@ def test_games_that_repeat_and_games_that_are_cut_are_counted_and_named(
     assert (entry["episodes"], entry["distinct"], entry["cut"], entry["mean"]) == (8, 4, 8, 5.0)
     said = capsys.readouterr().out.splitlines()
     assert said[1].startswith("episodes=8 distinct=4 cut=8 mean=5 ")
-    assert said[2].startswith("jaxpg: 8 games, 4 different: ")
+    assert said[2].startswith("jaxpg: 4 of the 8 games are different ones; ")
     assert said[3:] == ["jaxpg: the time limit cut 8 of the games"]
 
 

@@ -8,6 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from jaxpg.cli import parse_train
+from jaxpg.core.errors import UserError
+from jaxpg.experiment import build
 from tests.commands.test_own_policy import command
 from tests.commands.test_record import _frames
 from tests.runs import games, records, run, summary, untimed
@@ -54,6 +57,17 @@ def test_evaluate_record_and_report_know_it(home: Path, monkeypatch: pytest.Monk
     assert {name: int(squares.sum()) for name, squares in near.items()} == {"agent": 1, "goal": 1, "floor": 23}
     command("report", "whole", "--trust-imports")
     assert b"GridWorld-v0" in Path("report.html").read_bytes()
+
+
+def test_what_it_shows_chooses_the_recipe_and_its_library_is_named(home: Path, monkeypatch) -> None:
+    monkeypatch.chdir(home)
+    argv = ["--imports", "./grid_world.py", "--env.game", "GridWorld-v0"]
+    assert parse_train([*argv, "--env.backend", "gymnasium"]).about == ("recipe vector, chosen for GridWorld-v0",)
+    for words in (argv, ["vector", *argv]):
+        with pytest.raises(UserError, match="envpool has no 'GridWorld-v0', but Gymnasium has; add --env.backend gymn"):
+            build(parse_train(words).config)
+    with pytest.raises(UserError, match="unknown name 'ALE/Pong-v5'; did you mean 'Pong'"):
+        parse_train(["--env.game", "ALE/Pong-v5"])
 
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")  # no bits are compared with what was made without it

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 import jaxpg
+from jaxpg.cli import parse_train
 from jaxpg.core.errors import UserError
 from jaxpg.core.user_modules import Trust
 from jaxpg.parallel.team import Team
@@ -66,6 +67,28 @@ def test_evaluate_record_and_report_know_it(whole: Path, tmp_path: Path, monkeyp
     assert b"FallingBall" in Path("report.html").read_bytes()
     decision = jaxpg.load_policy(folder, trust_imports=True)(np.zeros((6, 5, 2), bool))
     assert decision.probabilities.shape == (3,)
+
+
+def test_what_it_shows_chooses_the_recipe() -> None:
+    arguments = parse_train(ARGV[:6])
+    assert arguments.about == ("recipe small_picture, chosen for FallingBall",)
+    assert (arguments.config.env.backend, arguments.config.policy.name) == ("falling_ball", "small_conv")
+    jaxpg.register_jax_environment("a vector")(lambda config: jaxpg.JaxEnvironment(_begin, _go_on, 2))
+    assert parse_train(["--env.backend", "a vector", "--env.game", "X"]).about == ("recipe vector, chosen for X",)
+    jaxpg.register_jax_environment("wrong")(lambda config: jaxpg.JaxEnvironment(_begin, _begin, 2))
+    with pytest.raises(UserError, match="env.backend: step of wrong cannot be traced: TypeError"):
+        parse_train(["--env.backend", "wrong"])
+    jaxpg.register_jax_environment("broken")(lambda config: 1 / 0)
+    with pytest.raises(UserError, match=r"env.backend: 'broken': .*: ZeroDivisionError"):
+        parse_train(["--env.backend", "broken"])
+
+
+def _begin(key):
+    return 0, np.zeros(3, np.float32)
+
+
+def _go_on(key, state, action):
+    return state, jaxpg.JaxStep(np.zeros(3, np.float32), 0.0, terminated=True)
 
 
 def test_a_checkpoint_of_another_environment_is_refused(whole: Path, tmp_path: Path) -> None:

@@ -121,9 +121,8 @@ def test_the_readme_s_blocks_are_those_that_are_tested() -> None:
 
 def test_the_guide_s_environments_are_those_that_are_tested() -> None:
     for page, name in {"environments": "grid_world.py", "jax-environments": "falling_ball.py"}.items():
-        text = (DOCS / "guides" / f"{page}.md").read_text()
-        assert f"../examples/{name}" in text
-        assert (DOCS / "examples" / name).is_file()
+        (shown,) = (block.text for block in blocks_of(f"docs/guides/{page}.md") if block.title == name)
+        assert shown == (DOCS / "examples" / name).read_text(encoding="utf-8"), "run by tests/commands/test_own_*.py"
 
 
 @pytest.mark.parametrize("path", MARKDOWN, ids=lambda path: path.relative_to(ROOT).as_posix())

@@ -1,59 +1,97 @@
-"""The words of WORDS: one word for one thing (docs/concepts/glossary.md), and sentences with a subject."""
+"""The words of pages, docstrings and messages: one word for one thing (docs/concepts/glossary.md), and sentences with a
+subject.
+"""
 
 import ast
 import re
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).parents[2]
-PAGES = [
-    ROOT / "README.md",
-    *(path for path in sorted((ROOT / "docs").rglob("*.md")) if path.parent.name != "lab"),
-]
-AVOIDED = {
-    r"\btime ?-?steps?\b": "agent step, or frame",
-    r"\bhyper-?parameters?\b": "setting",
-    r"\btrajector(y|ies)\b": "rollout, or episode",
-    r"\bindividuals?\b": "member, or candidate",
-    r"\b(sub)?environment slots?\b(?! that)": "lane",
+GLOSSARY = ROOT / "docs" / "concepts" / "glossary.md"
+PAGES = [*(ROOT / f"{name}.md" for name in ("README", "CONTRIBUTING", "CHANGELOG")), *sorted(ROOT.glob("docs/**/*.md"))]
+CODE = sorted((ROOT / "jaxpg").rglob("*.py"))
+RECIPES = sorted((ROOT / "jaxpg" / "recipes").rglob("*.yaml"))
+SYNONYMS = {
+    r"\b(time|env|environment|game)[ -]?steps?\b": "agent step",
+    r"\b(playthroughs?|trajector(y|ies))\b": "episode",
+    r"\b(env(ironment)?|emulator) (slots?|instances?|copies|copy)\b(?! that is stepped)": "lane",
+    r"\b(sub-?env(ironment)?s?|vectori[sz]ed env(ironment)?s?)\b": "lane",
+    r"\bindividuals?\b": "member",
+    r"\b(genomes?|offspring)\b": "candidate",
     r"\broll-outs?\b": "rollout",
-    r"\bcheck-points?\b": "checkpoint",
-    r"\bsnapshots?\b": "checkpoint",
+    r"\b(training|update) steps?\b": "iteration",
+    r"\b(replay|rollout|trajectory) buffers?\b": "tape",
+    r"\b(check-points?|snapshots?)\b": "checkpoint",
+    r"\bpresets?\b": "recipe",
+    r"\b(run|log|output) director(y|ies)\b": "run",
+    r"\b(total|cumulative|episodic|episode) rewards?\b": "return",
+    r"\bbit(wise|-exact(ly)?|-identical(ly)?|-for-bit)\b": "to the bit",
+}
+"""Words that stand elsewhere for a word of the glossary, and that word."""
+AVOIDED = {
+    r"\bhyper-?parameters?\b": "setting",
     r"\b(simply|obviously|easily|just|very|clearly|of course)\b": "nothing",
     r"\b(powerful|seamless(ly)?|blazing(ly)?|cutting-edge|state-of-the-art)\b": "a figure",
-    r"\bbit-(exact|identical)(ly)?\b": "to the bit",
-    r"\bdifferences? from the first design\b": "what holds now",
-    r"\bthe first design\b": "what holds now",
+    r"\b(differences? from )?the first design\b": "what holds now",
     r"\b(utili[sz]e[sd]?|leverag(e|es|ed|ing))\b": "use",
     r"\b(behavior|color|neighbor|standardiz)": "British spelling, as elsewhere",
 }
-"""What is not written, and what is written instead."""
+"""What else is not written, and what is written instead."""
 
 
 def _prose(text: str) -> str:
-    """The text without code, links' targets and HTML comments, with as many lines."""
+    """The text without code, links' targets, quotations and HTML comments, with as many lines."""
 
     def blank(match: re.Match) -> str:
         return "\n" * match[0].count("\n")
 
-    text = re.sub(r"```.*?```|<!--.*?-->|`[^`]*`", blank, text, flags=re.DOTALL)
+    text = re.sub(r"```.*?```|<!--.*?-->|`[^`]*`|\"[^\"\n]*\"", blank, text, flags=re.DOTALL)
     return re.sub(r"\]\([^)]*\)", "]", text)
 
 
-def mistakes(text: str) -> list[str]:
+def mistakes(text: str, first_line: int = 1) -> list[str]:
     """The avoided words of a text, each with its line and what to write."""
     prose = _prose(text)
     return [
-        f"{prose.count(chr(10), 0, match.start()) + 1}: {match[0]!r}; write {instead}"
-        for pattern, instead in AVOIDED.items()
+        f"{prose.count(chr(10), 0, match.start()) + first_line}: {match[0]!r}; write {instead}"
+        for pattern, instead in {**SYNONYMS, **AVOIDED}.items()
         for match in re.finditer(pattern, prose, re.IGNORECASE)
     ]
 
 
-@pytest.mark.parametrize("path", PAGES, ids=lambda path: path.relative_to(ROOT).as_posix())
+def _said(code: str) -> Iterator[tuple[int, str]]:
+    """Docstrings and messages of Python code, each with its first line: all strings of several words.
+
+    Names of classes and of arguments that a docstring describes are left out.
+    """
+    for node in ast.walk(ast.parse(code)):
+        if isinstance(node, ast.Constant) and isinstance(node.value, str) and " " in node.value:
+            yield node.lineno, re.sub(r"^ *\w+:|\b[A-Z][a-z]+[A-Z]\w*", "", node.value, flags=re.MULTILINE)
+
+
+@pytest.mark.parametrize("path", [*PAGES, *RECIPES], ids=lambda path: path.relative_to(ROOT).as_posix())
 def test_the_words_are_the_glossary_s(path: Path) -> None:
     assert mistakes(path.read_text(encoding="utf-8")) == []
+
+
+def test_docstrings_and_messages_have_the_glossary_s_words() -> None:
+    found = [
+        f"{path.relative_to(ROOT)}:{mistake}"
+        for path in CODE
+        for line, text in _said(path.read_text(encoding="utf-8"))
+        for mistake in mistakes(text, line)
+    ]
+    assert found == []
+
+
+def test_every_word_to_write_is_in_the_glossary() -> None:
+    rows = [line.split("|")[1] for line in GLOSSARY.read_text(encoding="utf-8").splitlines() if line.startswith("| **")]
+    words = {word for row in rows for word in re.findall(r"\*\*(.+?)\*\*", row)}
+    assert set(SYNONYMS.values()) <= words
+    assert {"pool", "frame", "round", "generation", "segment"} <= words, "words without a synonym to look for"
 
 
 def test_what_is_avoided_is_found() -> None:
@@ -61,11 +99,15 @@ def test_what_is_avoided_is_found() -> None:
         "2: 'hyperparameter'; write setting",
         "7: 'Just'; write nothing",
     ]
+    code = 'def f(snapshot):\n    """A TimeStep.\n\n    snapshot: the queue.\n    """\n    say(f"{x} bitwise equal")\n'
+    assert [mistake for line, text in _said(code) for mistake in mistakes(text, line)] == [
+        "6: 'bitwise'; write to the bit"
+    ]
 
 
 def test_no_docstring_begins_with_of_or_ends_in_the_air() -> None:
     bad = []
-    for path in sorted((ROOT / "jaxpg").rglob("*.py")):
+    for path in CODE:
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if isinstance(node, ast.FunctionDef | ast.ClassDef | ast.Module):
                 text = ast.get_docstring(node) or ""

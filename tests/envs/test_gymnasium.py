@@ -193,7 +193,12 @@ def test_what_an_environment_may_show(sees: str, needs: EmulatorNeeds, shape: tu
         (
             _config("Zzz"),
             VECTOR,
-            "env.game: Gymnasium knows no environment 'Zzz'; a module that registers it belongs into",
+            "env.game: Gymnasium knows no environment 'Zzz'; one of your own is registered by a file",
+        ),
+        (
+            _config("Nowhere-v0"),  # half of its letters are those of Gopher-v0
+            VECTOR,
+            "env.game: Gymnasium knows no environment 'Nowhere-v0'; one of your own is registered by a file",
         ),
         (_config("mine:X-v0"), VECTOR, "'mine:X-v0' would import mine; give --imports mine and --env.game X-v0"),
         (_config("Pendulum-v1"), VECTOR, "continuous actions.*gymnasium.wrappers.DiscretizeAction"),

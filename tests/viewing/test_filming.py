@@ -1,13 +1,14 @@
 """Filming: what a tile of the grid shows at which time, and what is said of a game."""
 
 from collections.abc import Iterator
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from jaxpg.envs.config import EnvConfig
 from jaxpg.viewing import filming
-from jaxpg.viewing.replayed_episode import Moves
+from jaxpg.viewing.replayed_episode import Moves, frames_per_picture
 
 FRAMES_OF_AGENT_STEPS = [4, 4, 1]
 """The last agent step ends a game after one frame."""
@@ -43,3 +44,9 @@ def test_the_sentence_about_a_game_says_whether_the_limit_cut_it(limit: int, cut
     moves = Moves(0, np.zeros(3, np.int32), np.array([0, 2, -5], np.float32))
     filming._say_game(filming._title(env, 40, 0), moves, env)
     assert capsys.readouterr().out == f"jaxpg: Pong, checkpoint 40, game 1: return -3, 3 agent steps{cut}\n"
+
+
+@pytest.mark.parametrize(("num_agent_steps", "frames"), [(1, 20), (12, 20), (60, 4), (500, 2)])
+def test_a_short_episode_of_an_environment_without_a_speed_is_slow(num_agent_steps: int, frames: int) -> None:
+    display = SimpleNamespace(spec=SimpleNamespace(axes=(0,)))
+    assert frames_per_picture(display, num_agent_steps) == frames
