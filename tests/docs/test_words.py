@@ -11,7 +11,10 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 GLOSSARY = ROOT / "docs" / "concepts" / "glossary.md"
-PAGES = [*(ROOT / f"{name}.md" for name in ("README", "CONTRIBUTING", "CHANGELOG")), *sorted(ROOT.glob("docs/**/*.md"))]
+PAGES = [
+    *(ROOT / f"{name}.md" for name in ("README", "CONTRIBUTING", "CHANGELOG")),
+    *(path for path in sorted(ROOT.glob("docs/**/*.md")) if path.parent.name != "lab"),
+]
 CODE = sorted((ROOT / "jaxpg").rglob("*.py"))
 RECIPES = sorted((ROOT / "jaxpg" / "recipes").rglob("*.yaml"))
 SYNONYMS = {
