@@ -43,7 +43,9 @@ Side = tuple[str, list[str], dict[str, str]]
 """A contestant: its kind, its arguments, and variables of its environment."""
 TURNS = 3
 """Turns of each contestant; medians are reported."""
-SHORTEST_TURN_SECONDS = 0.5
+SHORTEST_TURN_SECONDS, LONGEST_TURN_SECONDS = 0.5, 3.0
+START_SECONDS = 20.0
+"""Time of a training's start, its compilation and its end."""
 RESERVE = 0.85
 """Share of a section's time that it plans with; the rest is for starts and ends that take longer."""
 GAMES = ("CartPole-v1", "Breakout-MinAtar")
@@ -67,7 +69,7 @@ class Asked(NamedTuple):
 def device(asked: Asked, seconds: float) -> Iterator[Row]:
     """What the device is, and its highest rates."""
     contestant = Contestant("machine", [])
-    done = [contestant.turn(max(seconds / 2 / TURNS, SHORTEST_TURN_SECONDS)) for _ in range(TURNS)]
+    done = [contestant.turn(_turn_seconds(seconds / 2, TURNS)) for _ in range(TURNS)]
     contestant.close()
     yield {
         "platform": contestant.facts["platform"],
@@ -129,16 +131,8 @@ def jax_environments(asked: Asked, seconds: float) -> Iterator[Row]:
 def pong(asked: Asked, seconds: float) -> Iterator[Row]:
     """The recipe ``pong`` until its last 100 games average 18, or until the time is over."""
     folder = asked.runs / "pong"
-    call(
-        "train",
-        "pong",
-        "--run.dir",
-        str(folder),
-        "--run.target-return",
-        str(TARGET),
-        "--run.budget-seconds",
-        str(seconds),
-    )
+    ends = {"--run.target-return": TARGET, "--run.budget-seconds": max(seconds - START_SECONDS, 1.0)}
+    call("train", "pong", "--run.dir", str(folder), *(word for end in ends.items() for word in map(str, end)))
     records = read_run(str(folder)).records
     reached = outcome(1, records, TARGET)
     yield {
@@ -194,12 +188,12 @@ class Section(NamedTuple):
 
 
 SECTIONS = {
-    "device": Section(device, 5),
-    "throughput": Section(throughput, 30),
-    "overlap": Section(overlap, 9),
+    "device": Section(device, 4),
+    "throughput": Section(throughput, 26),
+    "overlap": Section(overlap, 8),
     "precision": Section(precision, 9),
-    "jax_environments": Section(jax_environments, 12),
-    "pong": Section(pong, 15),
+    "jax_environments": Section(jax_environments, 11),
+    "pong": Section(pong, 22),
     "resume": Section(resume, 14),
     "cpu_evaluation": Section(cpu_evaluation, 6),
 }
@@ -299,7 +293,7 @@ def measured(sides: dict[Any, Side], seconds: float) -> dict[Any, float]:
     with ThreadPoolExecutor(len(sides)) as starting:
         made = starting.map(lambda side: Contestant(side[0], side[1], variables=side[2]), sides.values())
         contestants = dict(zip(sides, made, strict=True))
-    turn_seconds = max((end - time.monotonic()) / TURNS / len(sides), SHORTEST_TURN_SECONDS)
+    turn_seconds = _turn_seconds(end - time.monotonic(), TURNS * len(sides))
     done: dict[Any, list[Done]] = {name: [] for name in sides}
     for _ in range(TURNS):
         for name, contestant in contestants.items():
@@ -311,6 +305,11 @@ def measured(sides: dict[Any, Side], seconds: float) -> dict[Any, float]:
 
 def _training(network: str, game: str, lanes: int, *flags: str) -> Side:
     return "training", [*recipe_flags(network, game), "--env.num-lanes", str(lanes), *flags], {}
+
+
+def _turn_seconds(left: float, turns: int) -> float:
+    """Length of each of so many turns. Longer ones would say no more, and other sections can use the time."""
+    return min(max(left / turns, SHORTEST_TURN_SECONDS), LONGEST_TURN_SECONDS)
 
 
 def _middle(numbers: list[int]) -> int:
