@@ -10,7 +10,6 @@ from jaxpg.core.types import CompiledEmulators, EmulatorNeeds, EnvSpec, RawAnswe
 from jaxpg.envs import envpool_suites as suites
 from jaxpg.envs.actions import ActionTable
 from jaxpg.envs.config import EnvConfig
-from jaxpg.envs.envpool_import import import_envpool
 from jaxpg.envs.games import SHORT_PICTURE_ROWS, cartridge, check_game, game_name, offered_actions, rom_ids_by_game
 from jaxpg.envs.pictures import channels_last
 from jaxpg.envs.seeds import check_seeds
@@ -32,7 +31,6 @@ def kind(game: str) -> Literal["pixels", "vector", "picture"]:
 
 
 def _atari_games() -> list[str]:
-    import_envpool()
     from envpool.atari.registration import atari_game_list
 
     return [game_name(rom_id) for rom_id in atari_game_list]
@@ -48,7 +46,9 @@ class EnvPool:
     """
 
     def __init__(self, config: EnvConfig, needs: EmulatorNeeds, num_lanes: int):
-        self._make = import_envpool().make_gymnasium  # here, because other backends do not need the import
+        import envpool  # imported here: the import takes seconds, and other backends do not need it
+
+        self._make = envpool.make_gymnasium
         self.num_lanes = num_lanes
         self._other = suites.task(config.game) if kind(config.game) != "pixels" else None
         self._ram = needs.kind == "ram"
@@ -158,8 +158,10 @@ class EnvPool:
 @cache
 def _spaces(task: str, options: tuple[tuple[str, Any], ...]) -> tuple[int, Any]:
     """Number of actions and the observation space. Cached, because EnvPool takes a tenth of a second."""
+    import envpool
+
     with suites.unbounded_spaces():
-        spec = import_envpool().make_spec(task, **dict(options))
+        spec = envpool.make_spec(task, **dict(options))
         return int(spec.action_space.n), spec.observation_space
 
 

@@ -13,7 +13,6 @@ from jaxpg.core.errors import UserError
 from jaxpg.core.types import EmulatorNeeds
 from jaxpg.envs.action_names import action_names_of
 from jaxpg.envs.config import EnvConfig
-from jaxpg.envs.envpool_import import all_tasks, import_envpool
 from jaxpg.envs.games import refuse_atari_settings
 
 CONTINUOUS_SUITES = ("envpool.mujoco", "envpool.vizdoom")
@@ -48,7 +47,10 @@ class Task(NamedTuple):
 @cache
 def registered() -> dict[str, str]:
     """EnvPool's package of each task id that is not an Atari game."""
-    return {name: spec[0] for name, spec in all_tasks().items() if spec[0] != "envpool.atari"}
+    import envpool  # noqa: F401  # fills the registry; imported here, because it takes seconds
+    from envpool.registration import registry
+
+    return {name: spec[0] for name, spec in registry.specs.items() if spec[0] != "envpool.atari"}
 
 
 def offered() -> list[str]:
@@ -63,8 +65,10 @@ def task(game: str) -> Task:
     Raises:
       UserError: EnvPool cannot load it, or its actions or observations are of a kind that jaxpg does not take.
     """
+    import envpool
+
     try:
-        spec = import_envpool().make_spec(game)
+        spec = envpool.make_spec(game)
     except (ImportError, RuntimeError) as error:  # such as: Procgen needs Qt 5
         raise UserError(f"env.game: EnvPool cannot load {game}: {str(error).strip().rstrip('.')}") from error
     with unbounded_spaces():
