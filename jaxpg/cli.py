@@ -37,7 +37,6 @@ from jaxpg.envs.config import EnvConfig
 from jaxpg.machine.console import Forgiving, say
 from jaxpg.machine.memory_estimate import check_memory, queued_episodes
 from jaxpg.parallel.processes import DistributedConfig
-from jaxpg.policies.observations import WITH_SETTINGS
 
 Arguments = TypeVar("Arguments")
 NO_FLAG = {"is_flag": False}
@@ -215,7 +214,7 @@ def _fitted_to_game(recipe: str, loaded: Config, config: Config, given: Set[str]
     theirs = ["its env.actions"] if config.env.actions and "env.actions" not in given else []
     seen = config.observation
     crop = (seen.first_row, seen.end_row or seen.height, seen.first_column, seen.end_column or seen.width)
-    if seen.name in WITH_SETTINGS and given.isdisjoint(f"observation.{name}" for name in CROP):
+    if seen.is_cropped and given.isdisjoint(f"observation.{name}" for name in CROP):
         theirs += ["its crop, observation.first_row to end_column"] if crop != (0, seen.height, 0, seen.width) else []
         theirs += ["its observation.background"] if seen.background else []
     if theirs:

@@ -27,11 +27,12 @@ WITH_THE_LONG_TESTS = {
     "commands/test_recipes.py": [
         f"test_every_recipe_takes_a_step[{name}]"
         for name in (
-            *("mspacman_es_linear", "notebooks/n2_pong_conv"),
+            *("mspacman_es_linear", "mspacman_random_search", "notebooks/n2_pong_conv"),
             *("minatar", "small_picture", "vector", "cartpole"),
         )
     ]
-    + [f"test_every_recipe_takes_a_step[notebooks/n2_pong_mlp{ending}]" for ending in ("", "_clipped")],
+    + [f"test_every_recipe_takes_a_step[notebooks/n2_pong_mlp{ending}]" for ending in ("", "_clipped")]
+    + [f"test_every_recipe_takes_a_step[notebooks/n1_{name}]" for name in ("random_search", "policy_gradient")],
     "commands/test_train.py": ["test_whatever_changes_on_resume", "test_a_run_on_pong"],
     "kernel/test_compiled_rollout.py": [
         "test_which_recipes_play_in_programs",

@@ -14,7 +14,7 @@ from jaxpg.core.types import EmulatorNeeds, EnvSpec
 from jaxpg.core.validation import STRICT
 from jaxpg.envs.actions import numbered
 from jaxpg.envs.config import EnvConfig
-from jaxpg.policies.observations import WITH_SETTINGS, ObservationConfig
+from jaxpg.policies.observations import ObservationConfig
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,8 +43,8 @@ class Task:
           needs: what the observation asks of the emulators.
           spec: what the emulators give and take.
         """
-        used = observation.name in WITH_SETTINGS
-        seen = [field.name for field in dataclasses.fields(observation) if used or field.name == "name"]
+        fields = (field.name for field in dataclasses.fields(observation))
+        seen = [name for name in fields if observation.is_cropped or name == "name"]
         inputs = {f"observation.{name}": str(getattr(observation, name)) for name in seen}
         scores = {"env.max_episode_agent_steps": str(env.max_episode_agent_steps)}
         inputs |= {f"env.options.{name}": json.dumps(value) for name, value in env.options.items()}

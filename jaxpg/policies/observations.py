@@ -49,6 +49,11 @@ class ObservationConfig:
     """Factor on the input. Few pixels move, so inputs in [-1, 1] have far less than the unit variance that a
     network's initialisation assumes, and learning would be slow."""
 
+    @property
+    def is_cropped(self) -> bool:
+        """Whether this is an observation of the package that uses the settings after ``name``."""
+        return self.name in ("gray_difference", "gray_motion")
+
 
 class Observation(NamedTuple):
     """A kind of observation: two pure functions, and what they need from the emulator."""
@@ -229,10 +234,8 @@ def make_observation(config: ObservationConfig) -> Observation:
     return observation
 
 
-WITH_SETTINGS = ("gray_difference", "gray_motion")
-"""Observations of the package that use the settings after ``name``."""
 WITHOUT_SETTINGS = ("stack42", "stack84", "red_difference", "flat_gray", "vector", "ram", "picture")
-"""Observations of the package that use none of them. A user's own may use any."""
+"""Observations of the package that use none of the settings after ``name``. A user's own may use any."""
 
 
 def unused_settings(config: ObservationConfig) -> list[str]:

@@ -29,8 +29,8 @@ def _envpool_games() -> list[str]:
     return [game_name(rom_id) for rom_id in atari_game_list]
 
 
-OBSERVATION = replace(SMALL, memory=0.0)
-"""The newest frame itself, which moves weights on a screen that stands still too."""
+OBSERVATION = replace(SMALL, name="gray_motion")
+"""It has the newest frame itself, which moves weights on a screen that stands still too."""
 GAMES = [("ale", game) for game in rom_ids_by_game()] + [("envpool", game) for game in _envpool_games()]
 
 

@@ -38,6 +38,7 @@ SMALL = Config(env=COUNT, observation=VECTOR)
 @pytest.fixture(autouse=True)
 def _a_machine_of_8_gb(monkeypatch):
     monkeypatch.setattr(sizes, "usable_memory", lambda: 8 * GB)
+    monkeypatch.setattr(sizes, "_in_use", lambda: GB // 2)
 
 
 @pytest.fixture
