@@ -23,7 +23,8 @@ LONGEST_FIRST = [
 """Files that take most; each is one worker's (``--dist=loadfile``), so that what it shares is made once."""
 
 WITH_THE_LONG_TESTS = {
-    "commands/test_own_policy.py": ["test_nothing_is_printed_from_python"],
+    "commands/test_own_jax_environment.py": ["test_other_settings_begin_new_games"],
+    "commands/test_own_policy.py": ["test_nothing_is_printed_from_python", "test_from_python"],
     "commands/test_recipes.py": [
         f"test_every_recipe_takes_a_step[{name}]"
         for name in (
@@ -36,14 +37,15 @@ WITH_THE_LONG_TESTS = {
     "commands/test_train.py": ["test_whatever_changes_on_resume", "test_a_run_on_pong"],
     "kernel/test_compiled_rollout.py": [
         "test_which_recipes_play_in_programs",
-        *(f"test_what_is_played_is_equal_to_the_bit[{case}]" for case in ("limit", "greedy", "lives")),
+        *(f"test_what_is_played_is_equal_to_the_bit[{case}]" for case in ("limit", "greedy", "lives", "number")),
         "test_emulation_and_acting_are_told_apart",
     ],
     "machine/test_numbers.py": ["test_acting_and_its_gradient_are_right"],
     "run/test_profile.py": ["test_a_profiled_run_is_the_same_run"],
     "commands/test_record.py": [
         "test_each_checkpoint_has_a_video_of_its_own",
-        "test_the_trace_beside_a_video_has_the_game_that_was_played[ram-False]",
+        *(f"test_the_trace_beside_a_video_has_the_game_that_was_played[{case}]" for case in ("ram-False", "gray-True")),
+        "test_a_game_is_shown_frame_by_frame_at_true_speed[gray]",
     ],
     "kernel/test_jax_iteration.py": ["test_members_in_one_program_equal_single_runs", "test_one_program_is_playing"],
     "kernel/test_rollout.py": [
@@ -52,14 +54,15 @@ WITH_THE_LONG_TESTS = {
     ],
     "learners/test_evolution.py": [
         *(f"test_openai_es_makes_evosaxs_step[{pairs}]" for pairs in (1, 40)),
-        "test_probes_are_solved[centred_ranks-Bandit]",
+        "test_ars_makes_evosaxs_step[20]",
+        *(f"test_probes_are_solved[centred_ranks-{probe}]" for probe in ("Bandit", "Match")),
     ],
     "learners/test_registry.py": ["test_rounds_come_to_rest_in_pools_and_play_the_same_games[random_search]"],
     "learners/test_reinforce.py": [
         "test_values_of_games_of_one_step_are_their_rewards",
         "test_the_value_before_a_later_reward_is_discounted[1.0]",
         "test_every_variant_solves_every_probe_of_control[value-Match]",
-        "test_every_variant_solves_every_probe_of_control[none-Bandit]",
+        *(f"test_every_variant_solves_every_probe_of_control[none-{probe}]" for probe in ("Bandit", "Match")),
         "test_every_variant_solves_every_probe_of_control[standardised inputs-Recall]",
         "test_every_variant_solves_every_probe_of_control[clipped epochs-Recall]",
     ],
@@ -67,10 +70,15 @@ WITH_THE_LONG_TESTS = {
         "test_a_segment_that_is_shorter_than_games",
         "test_a_run_that_is_ended_and_resumed_is_the_uninterrupted_run[12]",
         "test_the_window_of_returns_survives_a_resume",
+        "test_without_replay_a_resumed_run_begins_new_games",
         "test_a_run_without_a_checkpoint_begins",
         *(f"test_a_signal_ends_the_run_after_the_iteration_and_resume_finishes_it[{n}" for n in ("1-", "2-")),
     ],
-    "run/test_population_runs.py": ["test_the_same_seed_gives_the_same_run[evolution]", "test_the_last_line_tells"],
+    "run/test_population_runs.py": [
+        "test_the_same_seed_gives_the_same_run[evolution]",
+        "test_the_last_line_tells",
+        "test_saves_by_the_clock_do_not_change_the_games[flags0]",
+    ],
     "run/test_recorder.py": [
         "test_a_resumed_run_goes_on_recording",
         "test_a_recorder_that_fails_is_a_warning",
