@@ -109,15 +109,17 @@ def test_without_jaxpg_both_formats_act_like_the_policy_on_1000_observations(
 @pytest.mark.long
 def test_every_network_and_observation_is_exported(tmp_path: Path, quick_compilation: None) -> None:
     stacked, whole = ObservationConfig(name="stack84"), ObservationConfig(name="flat_gray")
-    dim = replace(SMALL, background=(87, 144), memory=0.5)
+    small = ObservationConfig(name="stack42")
+    motion = replace(SMALL, name="gray_motion", background=(87, 144))
     red, vector = ObservationConfig(name="red_difference"), ObservationConfig(name="vector")
     _check_both_formats(
         {
+            tmp_path / "compact": _policy_and_observations(PolicyConfig(name="compact"), small),
             tmp_path / "dqn2013": _policy_and_observations(PolicyConfig(name="dqn2013"), stacked),
             tmp_path / "nature": _policy_and_observations(PolicyConfig(name="nature"), stacked),
             tmp_path / "conv3x3": _policy_and_observations(PolicyConfig(name="conv3x3"), stacked),
-            tmp_path / "small": _policy_and_observations(PolicyConfig(name="small_conv"), dim),
-            tmp_path / "norm": _policy_and_observations(PolicyConfig(layer_norm=True), dim),
+            tmp_path / "small": _policy_and_observations(PolicyConfig(name="small_conv"), motion),
+            tmp_path / "norm": _policy_and_observations(PolicyConfig(layer_norm=True), motion),
             tmp_path / "red": _policy_and_observations(PolicyConfig(), red),
             tmp_path / "flat": _policy_and_observations(PolicyConfig(name="linear"), whole),
             tmp_path / "vector": _policy_and_observations(PolicyConfig(), vector, "CartPole-v1"),
