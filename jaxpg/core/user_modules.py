@@ -91,7 +91,7 @@ def import_trusted(imports: Sequence[str], source: str, trust: Trust) -> None:
     if unknown and not trust.everything:
         raise UserError(
             f"{source}: it imports {', '.join(unknown)}, which would run that code; if you trust it, "
-            "say --trust-imports, or pass --imports yourself"
+            "say --trust-imports (in Python trust_imports=True), or pass --imports yourself"
         )
     import_all(imports)
 

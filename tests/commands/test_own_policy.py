@@ -21,7 +21,10 @@ TINY = [
     *("--env.num-threads", "1", "--reinforce.rollout-agent-steps", "8", "--reinforce.minibatch-agent-steps", "16"),
     *("--run.budget-agent-steps", "32"),
 ]
-NOT_TRUSTED = "which would run that code; if you trust it, say --trust-imports, or pass --imports yourself"
+NOT_TRUSTED = (
+    "which would run that code; if you trust it, say --trust-imports (in Python trust_imports=True), or pass "
+    "--imports yourself"
+)
 
 
 def command(name: str, *argv: str, code: int = 0) -> None:
