@@ -160,7 +160,7 @@ def test_a_run_is_saved_by_the_clock_too(tmp_path):
 
 def test_whatever_changes_on_resume_the_schedules_go_on_from_where_they_were(tmp_path):
     """A larger budget, more lanes, shorter rollouts, more and smaller updates: rates are functions of agent steps."""
-    folder = cartpole(tmp_path / "run", iterations=6)
+    folder = cartpole(tmp_path / "run", "--run.schedule-agent-steps", "0", iterations=6)
     length = 6 * PER_ITERATION
     assert load_recipe(folder / "config.yaml").run.schedule_agent_steps == length
     changes = (
