@@ -4,8 +4,9 @@ import dataclasses
 import math
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import closing
+from functools import partial
 from typing import Any, Literal, NamedTuple
 
 import jax
@@ -81,19 +82,13 @@ def build(config: Config, player: Player | None = None, team: Team | None = None
     footprint.check_threads(env, num_pools * len(team.devices), num_lanes // num_pools)
     keeps_tape = player.keeps_tape if player else learner.keeps_tape
     rollout_agent_steps = _rollout_agent_steps(kind, config) if learns else AGENT_STEPS_PER_LOOK
-
-    def memory(lanes: int) -> list[Part]:
-        parts = _memory(
-            *(config, dataclasses.replace(env, num_lanes=lanes), kind if learns else None, policy, learner),
-            *(observation, spec, lane_bytes),
-            keeps_tape=keeps_tape,
-            rollout_agent_steps=rollout_agent_steps,
-        )
-        return memory_of_members(parts, len(members)) if members else parts
-
-    of_device = memory(num_lanes)
-    parts = of_device if len(team.devices) == 1 else memory(num_lanes * len(team.devices))
-    memory_estimate.check_memory(parts, of_device, team.devices[0])
+    memory = partial(
+        _memory,
+        *(config, env, kind if learns else None, policy, learner, observation, spec, lane_bytes),
+        keeps_tape=keeps_tape,
+        rollout_agent_steps=rollout_agent_steps,
+    )
+    _check_memory(memory, num_lanes, len(members), team)
     rollouts = [
         Rollout(
             _pools(env, observation.needs, num_pools, max(len(members), 1) * num_lanes),
@@ -109,9 +104,8 @@ def build(config: Config, player: Player | None = None, team: Team | None = None
     ]
     whole: WholeIterations | None = None
     if learns and spec.in_jax and team.num_devices == 1 and learner.learn:
-        each = scheduled_of_each(
-            members, lambda member: _learner(kind, _own(config, member), policy, observation, shape, team)
-        )
+        make = partial(_learner, kind, policy=policy, observation=observation, shape=shape, team=team)
+        each = scheduled_of_each(members, lambda member: make(_own(config, member)))
         whole = WholeIterations(rollouts[0], learner, rollout_agent_steps, each)
     assert whole or not members, "a kind with sweepable settings makes learners with learn"
     return Experiment(
@@ -136,6 +130,23 @@ def _check_members(members: Sequence[Member], env: EnvConfig, spec: EnvSpec) -> 
             f"run.population: side by side train only environments in JAX, and {env.backend} plays {env.game} on the "
             "host; use env.backend gymnax or your own in JAX, or start a run for each seed"
         )
+
+
+def _check_memory(memory: Callable[[int], list[Part]], num_lanes: int, num_members: int, team: Team) -> None:
+    """Checks that what a device and this process hold fits.
+
+    Args:
+      memory: ``lanes -> the memory of so many lanes, and of what learns from them``, for one member.
+      num_lanes: lanes of one device.
+      num_members: members of the population; 0 without one.
+      team: the devices.
+
+    Raises:
+      UserError: it does not fit.
+    """
+    sizes = [memory(num_lanes), memory(num_lanes * len(team.devices))]
+    of_device, parts = [memory_of_members(one, num_members) for one in sizes] if num_members else sizes
+    memory_estimate.check_memory(parts, of_device, team.devices[0])
 
 
 def _rollout_agent_steps(kind: LearnerKind[Any], config: Config) -> int:
@@ -260,12 +271,13 @@ def _memory(
     observation: Observation,
     spec: EnvSpec,
     lane_bytes: int,
+    num_lanes: int,
     *,
     keeps_tape: bool,
     rollout_agent_steps: int,
 ) -> list[Part]:
-    """Estimates the memory of the lanes of ``env`` and of what learns from them. Allocates nothing large."""
-    num_lanes, rollout_key = env.num_lanes, "env.num_lanes"
+    """Estimates the memory of so many lanes and of what learns from them. Allocates nothing large."""
+    env, rollout_key = dataclasses.replace(env, num_lanes=num_lanes), "env.num_lanes"
     if learns and learns.rollout_setting:
         rollout_key = f"{config.run.learner}.{learns.rollout_setting}"
     encoded = memory_estimate.num_bytes(encoded_shape(observation, spec))

@@ -66,12 +66,20 @@ def nearest(name: str, names: Iterable[str]) -> str:
     return ""
 
 
-def check_name(key: str, name: str, names: Iterable[str]) -> None:
+def check_name(key: str, name: str, names: Iterable[str], otherwise: str = "") -> None:
     """Checks that ``name``, the value of the setting ``key``, is one of ``names``.
+
+    Args:
+      key: the setting.
+      name: its value.
+      names: the valid names.
+      otherwise: what the sentence adds where no valid name is near.
 
     Raises:
       UserError: ``name`` is unknown. The sentence suggests the nearest valid name.
     """
     names = list(names)
     if name not in names:
-        raise UserError(f"{key}: unknown name {name!r}{nearest(name, names)}")
+        hint = nearest(name, names)
+        more = f"; {otherwise}" if otherwise and not hint.startswith(DID_YOU_MEAN) else ""
+        raise UserError(f"{key}: unknown name {name!r}{hint}{more}")

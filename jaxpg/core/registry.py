@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator, Mapping
 from typing import TypeVar
 
-from jaxpg.core.errors import DID_YOU_MEAN, YOUR_OWN, UserError, nearest
+from jaxpg.core.errors import YOUR_OWN, UserError, check_name
 
 Entry = TypeVar("Entry")
 
@@ -48,10 +48,7 @@ class Registry(Mapping[str, Entry]):
 
     def __getitem__(self, name: str) -> Entry:
         """The entry called ``name``. Raises UserError with the nearest name if there is no such entry."""
-        if name not in self._entries:
-            hint = nearest(name, self._entries)
-            own = "" if hint.startswith(DID_YOU_MEAN) else f"; {YOUR_OWN}"
-            raise UserError(f"{self._key}: unknown name {name!r}{hint}{own}")
+        check_name(self._key, name, self._entries, YOUR_OWN)
         return self._entries[name]
 
     def __contains__(self, name: object) -> bool:

@@ -20,7 +20,7 @@ PREALLOCATES = "XLA_PYTHON_CLIENT_PREALLOCATE"
 FRACTION = "XLA_CLIENT_MEM_FRACTION"
 """The share of a GPU's memory that JAX takes."""
 USERS_CHOICE = (FRACTION, "XLA_PYTHON_CLIENT_MEM_FRACTION", PREALLOCATES, "XLA_PYTHON_CLIENT_ALLOCATOR")
-"""If one of these variables is set, the user has already divided the memory."""
+"""JAX's variables for a GPU's memory."""
 DEFAULT_FRACTION = 0.75
 
 
@@ -30,7 +30,7 @@ def take_memory_as_needed() -> None:
     A policy that only plays needs little memory, and the GPU may be that of a training, which has taken three quarters.
     If the user has set one of JAX's variables for it, the user's choice stays.
     """
-    if not any(name in os.environ for name in USERS_CHOICE):
+    if not _user_divides_memory():
         os.environ[PREALLOCATES] = "false"
 
 
@@ -65,7 +65,7 @@ def shares_of_gpus(key: str, processes: int, *, of_one_run: bool = False) -> lis
             f"processes; use at most {len(gpus)}, or JAX_PLATFORMS=cpu"
         )
     sharing = math.ceil(processes / len(gpus))
-    memory = {} if any(name in os.environ for name in USERS_CHOICE) else {FRACTION: f"{DEFAULT_FRACTION / sharing:.4f}"}
+    memory = {} if _user_divides_memory() else {FRACTION: f"{DEFAULT_FRACTION / sharing:.4f}"}
     return [{VISIBLE: gpus[index % len(gpus)], **memory} for index in range(processes)]
 
 
@@ -79,6 +79,10 @@ def own_gpus() -> list[str]:
         return names[: min(unseen, default=len(names))]
     numbers = (path.name.removeprefix("nvidia") for path in DEVICE_FILES.glob("nvidia[0-9]*"))
     return sorted((number for number in numbers if number.isdecimal()), key=int)
+
+
+def _user_divides_memory() -> bool:
+    return any(name in os.environ for name in USERS_CHOICE)
 
 
 def _platform() -> str:

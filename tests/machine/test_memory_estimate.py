@@ -231,7 +231,7 @@ def test_an_accelerators_memory_is_the_devices_own():
         sizes.check_memory([ON_HOST._replace(num_bytes=9 * GB), ON_DEVICE], mine, Device({"bytes_limit": 4 * GB}))
 
 
-@pytest.mark.parametrize("said", [None, {}, {"bytes_limit": 0}, NotImplementedError(), jax.errors.JaxRuntimeError("?")])
+@pytest.mark.parametrize("said", [None, {}, {"bytes_limit": 0}, jax.errors.JaxRuntimeError("INVALID_ARGUMENT")])
 def test_where_a_device_does_not_say_what_it_has_the_host_holds_everything(said):
     with pytest.raises(
         UserError, match="^a: the run needs about 10 GB of memory, .* but this machine or container has"
