@@ -23,7 +23,14 @@ LONGEST_FIRST = [
 """Files that take most; each is one worker's (``--dist=loadfile``), so that what it shares is made once."""
 
 WITH_THE_LONG_TESTS = {
-    "commands/test_own_jax_environment.py": ["test_other_settings_begin_new_games"],
+    "commands/test_evaluate.py": ["test_a_run_of_many_lane_groups_and_pools"],
+    "commands/test_own_environment.py": ["test_evaluate_record_and_report_know_it"],
+    "commands/test_own_jax_environment.py": [
+        "test_other_settings_begin_new_games",
+        "test_evaluate_record_and_report_know_it",
+        "test_a_run_that_is_interrupted_is_the_same_to_the_bit",
+        "test_a_checkpoint_of_another_environment",
+    ],
     "commands/test_own_policy.py": ["test_nothing_is_printed_from_python", "test_from_python"],
     "commands/test_recipes.py": [
         f"test_every_recipe_takes_a_step[{name}]"
@@ -34,11 +41,26 @@ WITH_THE_LONG_TESTS = {
     ]
     + [f"test_every_recipe_takes_a_step[notebooks/n2_pong_mlp{ending}]" for ending in ("", "_clipped")]
     + [f"test_every_recipe_takes_a_step[notebooks/n1_{name}]" for name in ("random_search", "policy_gradient")],
-    "commands/test_train.py": ["test_whatever_changes_on_resume", "test_a_run_on_pong"],
+    "commands/test_train.py": [
+        *("test_whatever_changes_on_resume", "test_a_run_on_pong"),
+        *("test_weights_that_are_no_numbers", "test_a_target_that_is_not_reached"),
+    ],
+    "envs/test_backends.py": [
+        f"test_{name}[ale-needs2]"
+        for name in (
+            *("the_last_observation_of_a_truncated_game_is_its_last", "no_ops_delay_the_games"),
+            *("a_lane_is_a_function_of_its_own_seed_and_actions", "life_loss_game_over_and_autoreset_are_told_apart"),
+            "a_game_that_ends_at_the_time_limit_is_over_and_not_cut",
+        )
+    ],
+    "envs/test_guarded.py": ["test_a_run_is_saved_when_ones_own_environment_fails"],
+    "envs/test_jax_lanes.py": ["test_gymnax_s_own_limit_truncates"],
+    "faults/test_fuzz_recipes.py": ["test_a_process_refuses_the_nastiest", "test_the_long_form_counts_every_recipe"],
     "kernel/test_compiled_rollout.py": [
         "test_which_recipes_play_in_programs",
         *(f"test_what_is_played_is_equal_to_the_bit[{case}]" for case in ("limit", "greedy", "lives", "number")),
         "test_emulation_and_acting_are_told_apart",
+        "test_games_go_on_after_a_replay",
     ],
     "machine/test_numbers.py": ["test_acting_and_its_gradient_are_right"],
     "run/test_profile.py": ["test_a_profiled_run_is_the_same_run"],
@@ -57,7 +79,8 @@ WITH_THE_LONG_TESTS = {
         "test_ars_makes_evosaxs_step[20]",
         *(f"test_probes_are_solved[centred_ranks-{probe}]" for probe in ("Bandit", "Match")),
     ],
-    "learners/test_registry.py": ["test_rounds_come_to_rest_in_pools_and_play_the_same_games[random_search]"],
+    "learners/test_random_search.py": ["test_weights_follow_the_prior[normal"],
+    "learners/test_registry.py": ["test_rounds_come_to_rest_in_pools_and_play_the_same_games"],
     "learners/test_reinforce.py": [
         "test_values_of_games_of_one_step_are_their_rewards",
         "test_the_value_before_a_later_reward_is_discounted[1.0]",
@@ -66,6 +89,18 @@ WITH_THE_LONG_TESTS = {
         "test_every_variant_solves_every_probe_of_control[standardised inputs-Recall]",
         "test_every_variant_solves_every_probe_of_control[clipped epochs-Recall]",
     ],
+    "policies/test_convolution.py": [
+        f"test_bfloat16_is_xlas_convolution_of_rounded_operands[shape{n}" for n in (1, 2, 4, 5)
+    ],
+    "policies/test_networks.py": [
+        f"test_{name}[{case}"
+        for case in ("nature", "dqn2013", "small_conv", "conv3x3", "mlp-shape8", "linear-shape7")
+        for name in (
+            "several_observations_are_judged_one_by_one",
+            "every_policy_starts_near_uniform_and_has_a_value_only_when_asked",
+        )
+    ],
+    "run/test_members.py": ["test_the_report_has_a_curve", "test_commands_take_the_best_member"],
     "run/test_interruptions.py": [
         "test_a_segment_that_is_shorter_than_games",
         "test_a_run_that_is_ended_and_resumed_is_the_uninterrupted_run[12]",
@@ -77,7 +112,7 @@ WITH_THE_LONG_TESTS = {
     "run/test_population_runs.py": [
         "test_the_same_seed_gives_the_same_run[evolution]",
         "test_the_last_line_tells",
-        "test_saves_by_the_clock_do_not_change_the_games[flags0]",
+        "test_saves_by_the_clock_do_not_change_the_games",
     ],
     "run/test_recorder.py": [
         "test_a_resumed_run_goes_on_recording",
