@@ -5,7 +5,7 @@ import numpy as np
 
 
 class GridWorld(gymnasium.Env):
-    """Each action moves up, down, left or right. The goal gives 1, any other move -0.01."""
+    """Actions move up, down, left or right. The goal gives 1, any other move -0.01."""
 
     metadata = {"render_modes": ["rgb_array"], "render_fps": 6}
     moves = np.array([(-1, 0), (1, 0), (0, -1), (0, 1)])
@@ -17,9 +17,9 @@ class GridWorld(gymnasium.Env):
 
     def reset(self, *, seed: int | None = None, options: dict | None = None):
         """Puts the agent and the goal on two different squares."""
-        super().reset(seed=seed)  # seeds self.np_random: episodes are a function of the seed
+        super().reset(seed=seed)  # seeds self.np_random, from which all chance comes
         squares = self.np_random.choice(self.size**2, 2, replace=False)
-        self.agent, self.goal = (np.array(divmod(one, self.size)) for one in squares.tolist())
+        self.agent, self.goal = (np.array(divmod(n, self.size)) for n in squares.tolist())
         return self.observe(), {}
 
     def step(self, action: int):
