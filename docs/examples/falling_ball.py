@@ -1,4 +1,4 @@
-"""An environment of your own, written in JAX: a paddle should catch a ball that falls."""
+"""An environment of your own, written in JAX: a paddle catches falling balls."""
 
 import jax
 import jax.numpy as jnp

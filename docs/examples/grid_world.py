@@ -19,7 +19,7 @@ class GridWorld(gymnasium.Env):
         """Puts the agent and the goal on two different squares."""
         super().reset(seed=seed)  # seeds self.np_random, from which all chance comes
         squares = self.np_random.choice(self.size**2, 2, replace=False)
-        self.agent, self.goal = (np.array(divmod(n, self.size)) for n in squares.tolist())
+        self.agent, self.goal = np.stack(np.divmod(squares, self.size), axis=1)
         return self.observe(), {}
 
     def step(self, action: int):
@@ -34,7 +34,7 @@ class GridWorld(gymnasium.Env):
         return (places / (self.size - 1) * 2 - 1).astype(np.float32)
 
     def render(self) -> np.ndarray:
-        """A picture for videos, a pixel a square: the goal is green, the agent orange."""
+        """A picture for videos, a pixel a square: a green goal, an orange agent."""
         picture = np.full((self.size, self.size, 3), 40, np.uint8)
         picture[tuple(self.goal)] = (90, 180, 90)
         picture[tuple(self.agent)] = (250, 178, 80)
