@@ -1,4 +1,4 @@
-"""An environment of your own, written in JAX: a ball falls, and the paddle below should catch it."""
+"""An environment of your own, written in JAX: a paddle catches falling balls."""
 
 import jax
 import jax.numpy as jnp
@@ -29,4 +29,5 @@ def falling_ball(config):
         reward = jnp.where(lands, jnp.where(column == state[2], 1.0, -1.0), 0.0)
         return state, jaxpg.JaxStep(draw(*state), reward, terminated=lands)
 
-    return jaxpg.JaxEnvironment(reset, step, num_actions=3, action_names=("LEFT", "STAY", "RIGHT"))
+    names = ("LEFT", "STAY", "RIGHT")
+    return jaxpg.JaxEnvironment(reset, step, num_actions=3, action_names=names)

@@ -5,7 +5,7 @@ import numpy as np
 
 
 class GridWorld(gymnasium.Env):
-    """Each action is a step up, down, left or right. The goal gives 1; every step costs 0.01."""
+    """Actions move up, down, left or right. The goal gives 1, any other move -0.01."""
 
     metadata = {"render_modes": ["rgb_array"], "render_fps": 6}
     moves = np.array([(-1, 0), (1, 0), (0, -1), (0, 1)])
@@ -17,9 +17,9 @@ class GridWorld(gymnasium.Env):
 
     def reset(self, *, seed: int | None = None, options: dict | None = None):
         """Puts the agent and the goal on two different squares."""
-        super().reset(seed=seed)  # seeds self.np_random, which makes every episode a function of the seed
+        super().reset(seed=seed)  # seeds self.np_random, from which all chance comes
         squares = self.np_random.choice(self.size**2, 2, replace=False)
-        self.agent, self.goal = (np.array(divmod(square, self.size)) for square in squares.tolist())
+        self.agent, self.goal = np.stack(np.divmod(squares, self.size), axis=1)
         return self.observe(), {}
 
     def step(self, action: int):
@@ -30,12 +30,14 @@ class GridWorld(gymnasium.Env):
 
     def observe(self) -> np.ndarray:
         """Rows and columns of the agent and of the goal, in [-1, 1]."""
-        return (np.concatenate([self.agent, self.goal]) / (self.size - 1) * 2 - 1).astype(np.float32)
+        places = np.concatenate([self.agent, self.goal])
+        return (places / (self.size - 1) * 2 - 1).astype(np.float32)
 
     def render(self) -> np.ndarray:
-        """A picture for videos: a square is a pixel, the goal is green and the agent is orange."""
+        """A picture for videos, a pixel a square: a green goal, an orange agent."""
         picture = np.full((self.size, self.size, 3), 40, np.uint8)
-        picture[tuple(self.goal)], picture[tuple(self.agent)] = (90, 180, 90), (250, 178, 80)
+        picture[tuple(self.goal)] = (90, 180, 90)
+        picture[tuple(self.agent)] = (250, 178, 80)
         return picture
 
 

@@ -17,7 +17,14 @@ from jaxpg.policies.networks import Heads, PolicyConfig
 class TwoLayers(nnx.Module):
     """A network with two hidden layers, which returns logits and a value."""
 
-    def __init__(self, shape: tuple[int, ...], num_actions: int, value: bool, config: PolicyConfig, rngs: nnx.Rngs):
+    def __init__(
+        self,
+        shape: tuple[int, ...],
+        num_actions: int,
+        value: bool,
+        config: PolicyConfig,
+        rngs: nnx.Rngs,
+    ):
         self.first = nnx.Linear(prod(shape), 128, rngs=rngs)
         self.second = nnx.Linear(128, 64, rngs=rngs)
         self.heads = Heads(64, num_actions, value, rngs=rngs)

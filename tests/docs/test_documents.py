@@ -96,6 +96,18 @@ def test_blocks_that_are_not_run_say_why_and_parse() -> None:
             assert block.reason == "", f"{page}:{block.line}"
 
 
+def test_python_is_seen_whole_on_a_wide_screen() -> None:
+    """A line of 89 characters fills the column of a page at 1,280 pixels."""
+    wide = [
+        f"{page}:{block.line}: {line}"
+        for page in PAGES
+        for block in blocks_of(page)
+        for line in block.text.splitlines()
+        if block.language == "python" and len(line) > 88
+    ]
+    assert wide == []
+
+
 def test_a_flag_that_is_gone_is_noticed() -> None:
     for command in (
         "jaxpg train --run.nonsense 3",

@@ -74,6 +74,11 @@ def test_every_page_fits_and_asks_nobody_else(
             "return [...document.images].filter(i => !i.complete || !i.naturalWidth).map(i => i.src)"
         )
         assert shown == [], f"{page}: pictures that are not there"
+        broken = chromium.execute_script(
+            "return [...document.querySelectorAll('code .flag')]"
+            ".filter(f => !f.closest('td') && f.getClientRects().length > 1).map(f => f.innerText)"
+        )
+        assert broken == [], f"{page}: flags that go on in the next line"
         dark = chromium.execute_script("return document.body.dataset.mdColorScheme")
         assert dark == ("slate" if scheme == "dark" else "default")
     assert too_wide == []
