@@ -10,7 +10,8 @@ from typing import Annotated, ClassVar
 
 import tyro
 
-from jaxpg.cli import open_run, parse
+from jaxpg.cli import parse
+from jaxpg.config import load_run
 from jaxpg.core.errors import UserError
 from jaxpg.core.user_modules import Trust, import_all, resolved
 from jaxpg.machine.command import run_command
@@ -174,7 +175,7 @@ def _split(folders: Sequence[str], trust: Trust) -> tuple[list[str], list[str]]:
     runs, remarks = [], []
     for folder in folders:
         try:
-            open_run(folder, trust.given, trust_imports=trust.everything)
+            load_run(folder, trust)
             runs.append(folder)
         except UserError as error:
             remarks.append(str(error))

@@ -1,7 +1,8 @@
 """Imports the modules in which a user registers policies, observations, environments, learners and writers.
 
 Importing a module runs its code. Modules that a file names (a recipe or a run folder) are imported only if the user
-trusts the file. Modules that the user names on the command line or in Python are imported at once.
+trusts the file. Modules that the user names on the command line or in Python are imported at once, and replace those
+that the file names.
 """
 
 import hashlib
@@ -11,7 +12,7 @@ import inspect
 import os
 import sys
 import traceback
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
@@ -29,14 +30,45 @@ class Trust(NamedTuple):
 
 
 NOBODY = Trust()
+HASHES = "imports_sha256"
+"""The section of a run's ``config.yaml`` that has the hash of each imported file."""
 
-_IMPORTED: dict[str, None] = {}
-"""The modules that this process has imported for the user, in their order."""
+_IMPORTED: dict[str, str] = {}
+"""The modules that this process has imported for the user, in their order, with the SHA-256 of each module's file as it
+was then; empty for a module without a file."""
 
 
 def imported() -> list[str]:
     """The modules that this process has imported for the user, as ``import_all`` takes them."""
     return list(_IMPORTED)
+
+
+def hashes_of(imports: Sequence[str]) -> dict[str, str]:
+    """The SHA-256 of each module's file when this process imported it, by the names that ``import_all`` takes.
+
+    A module that was not imported, or has no file, is left out.
+    """
+    return {name: _IMPORTED[name] for name in imports if _IMPORTED.get(name)}
+
+
+def remarks_on_changes(then: Mapping[str, str], imports: Sequence[str]) -> list[str]:
+    """Sentences about modules that are not what a run was trained with.
+
+    A file may lie in another folder. Nothing is said about a run of an older version, which kept no hashes.
+
+    Args:
+      then: what ``hashes_of`` returned in the training.
+      imports: the modules that are imported now.
+    """
+    now = hashes_of(imports)
+    if not then:
+        return []
+    names_then, names_now = ({Path(name).name for name in hashes} for hashes in (then, now))
+    others = [name for name, sha256 in now.items() if sha256 not in then.values()]
+    missing = [name for name, sha256 in then.items() if sha256 not in now.values() and Path(name).name not in names_now]
+    changed = [f"{name} has changed since the run was trained" for name in others if Path(name).name in names_then]
+    added = [f"the run was trained without {name}" for name in others if Path(name).name not in names_then]
+    return [*changed, *added, *(f"the run was trained with {name}, which is not imported now" for name in missing)]
 
 
 def resolved(imports: Sequence[str], base: Path) -> tuple[str, ...]:
@@ -69,31 +101,41 @@ def import_all(imports: Sequence[str]) -> None:
                 _import_file(Path(name))
             else:
                 _import_module(name)
-            _IMPORTED[name] = None
+            if name not in _IMPORTED:  # a module that is imported again does not run again
+                _IMPORTED[name] = _sha256(name)
         except UserError as error:
             raise UserError(f"imports: {name}: {error}") from error
         except Exception as error:
             raise UserError(f"imports: {name}: {_place(error)}{type(error).__name__}: {first_line(error)}") from error
 
 
-def import_trusted(imports: Sequence[str], source: str, trust: Trust) -> None:
-    """Imports the modules that a file names, if the user trusts the file or named the same modules.
+def import_trusted(imports: Sequence[str], source: str, trust: Trust) -> tuple[str, ...]:
+    """Imports the modules that the user named in place of the file's, or the file's if the user trusts the file.
+
+    Where the user does both, all are imported, except for a file whose name is that of a file which the user named:
+    that file has moved.
 
     Args:
       imports: the modules that the file names, as ``resolved`` returns them.
       source: the file, for the error sentence.
       trust: what the user trusts.
 
+    Returns:
+      The modules that were imported, the user's first.
+
     Raises:
       UserError: a module is not trusted (the sentence names the modules and the way out), or importing fails.
     """
-    unknown = [name for name in imports if name not in trust.given]
-    if unknown and not trust.everything:
+    if imports and trust == NOBODY:
         raise UserError(
-            f"{source}: it imports {', '.join(unknown)}, which would run that code; if you trust it, "
+            f"{source}: it imports {', '.join(imports)}, which would run that code; if you trust it, "
             "say --trust-imports (in Python trust_imports=True), or pass --imports yourself"
         )
-    import_all(imports)
+    moved = {Path(name).name for name in trust.given}
+    own = [name for name in imports if Path(name).name not in moved] if trust.everything else []
+    chosen = tuple(dict.fromkeys((*trust.given, *own)))
+    import_all(chosen)
+    return chosen
 
 
 @contextmanager
@@ -145,9 +187,18 @@ def _is_path(name: str) -> bool:
     return name.endswith(".py") or "/" in name or os.sep in name
 
 
+def _sha256(name: str) -> str:
+    """SHA-256 of the file of an imported module. Empty where there is none to read."""
+    file = name if _is_path(name) else getattr(sys.modules.get(name), "__file__", None)
+    try:
+        return hashlib.sha256(Path(file).read_bytes()).hexdigest() if file else ""
+    except OSError:
+        return ""
+
+
 def _import_file(path: Path) -> None:
     if not path.is_file():
-        raise UserError("there is no such file")
+        raise UserError("there is no such file; if it has moved, give its new place with --imports")
     main = sys.modules.get("__main__")
     if main is not None and _same_file(getattr(main, "__file__", None), path):
         return  # the running script has registered its own entries already

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from itertools import count
 from pathlib import Path
 
-from jaxpg.config import Change, Config, changes, dump, load_history, load_recipe
+from jaxpg.config import Change, Config, changes, dump, load_hashes, load_history, load_imported
 from jaxpg.core.errors import UserError
-from jaxpg.core.user_modules import Trust
+from jaxpg.core.user_modules import HASHES, hashes_of
 from jaxpg.machine.durable_files import write_text
 from jaxpg.run.lock import LOCK, TRAINER
 
@@ -53,13 +53,15 @@ def take_end_away(folder: Path) -> None:
 
 
 def write_config(folder: Path, config: Config, history: Sequence[Change] = ()) -> None:
-    """Writes ``config.yaml`` into the folder: the resolved configuration, and what was changed whenever it was resumed.
+    """Writes ``config.yaml`` into the folder.
+
+    It has the resolved configuration, what was changed whenever the run was resumed, and the hashes of imported files.
 
     Raises:
       UserError: the folder cannot be written.
     """
     try:
-        write_text(folder / "config.yaml", dump(config, history[-MAX_CHANGES:]))
+        write_text(folder / "config.yaml", dump(config, history[-MAX_CHANGES:], hashes_of(config.imports)))
     except OSError as error:
         raise UserError(f"run.dir: cannot write {folder}: {error.strerror}") from error
 
@@ -76,5 +78,8 @@ def write_resumed_config(folder: Path, config: Config, agent_steps: int) -> None
       UserError: the folder cannot be written.
     """
     path = folder / "config.yaml"
-    before = load_recipe(path, Trust(everything=True))  # its imports were trusted when the run was opened
-    write_config(folder, config, [*load_history(path), *changes(before, config, agent_steps)])
+    changed = changes(load_imported(path), config, agent_steps)
+    then, now = load_hashes(path), hashes_of(config.imports)
+    if then and then != now:
+        changed.append(Change(agent_steps=agent_steps, setting=HASHES, before=then, after=now))
+    write_config(folder, config, [*load_history(path), *changed])
