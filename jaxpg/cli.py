@@ -360,6 +360,9 @@ def _one_sentence(box: str, arguments: Any) -> str:
         )
     if not flag.startswith("--"):
         return f"unexpected argument {flag!r}; give one {arguments.POSITIONAL}, then flags such as --env.game Pong"
+    name, positional = flag.partition("=")[0], _positional(type(arguments))
+    if name.removesuffix("s") == f"--{positional.removesuffix('s')}":
+        return f"unknown flag {flag}; give the {arguments.POSITIONAL} without a flag before it"
     return f"unknown flag {flag}{nearest(flag, _flags(type(arguments), '--'))}"
 
 
@@ -368,11 +371,18 @@ def _is_frame(line: str) -> bool:
     return not line.strip("─-╰╯")
 
 
+def _positional(arguments: type) -> str:
+    """Name of the field of a dataclass of arguments that is given without a flag: the first one."""
+    return dataclasses.fields(arguments)[0].name  # type: ignore[arg-type]  # a dataclass
+
+
 def _flags(section: Any, prefix: str) -> list[str]:
     """Lists the flags of a dataclass of arguments and of the dataclasses in it."""
     flags = []
     for field in dataclasses.fields(section):
-        if not field.metadata.get("is_flag", True):
+        if not field.metadata.get("is_flag", True) or (
+            hasattr(section, "POSITIONAL") and field.name == _positional(section)
+        ):
             continue
         kind: Any = getattr(field.type, "__origin__", field.type)  # the type inside Annotated
         if kind is Config:  # its sections are flags without a prefix of their own

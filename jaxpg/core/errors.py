@@ -52,12 +52,12 @@ CUTOFF = 0.6
 
 
 def nearest(name: str, names: Iterable[str]) -> str:
-    """End of an error sentence: the nearest valid name, or all valid names if they are few.
+    """End of an error sentence: the nearest valid name, or all valid names if they are few. Never the name itself.
 
     >>> nearest("Pnog", ["Pong", "Breakout"])
     "; did you mean 'Pong'?"
     """
-    by_folded = {n.casefold(): n for n in names}
+    by_folded = {n.casefold(): n for n in names if n != name}
     close = difflib.get_close_matches(name.casefold(), by_folded, n=1, cutoff=CUTOFF)
     if close:
         return f"{DID_YOU_MEAN} {by_folded[close[0]]!r}?"
