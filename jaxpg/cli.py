@@ -259,34 +259,31 @@ def parse_play(command: str, argv: Sequence[str], default: Any) -> tuple[Any, Co
     trust = _trust(argv)
     import_all(trust.given)
     first: Any = parse(command, argv, default)
-    config = _opened_run(first.run, trust)
+    config = open_run(first.run, trust.given, trust_imports=trust.everything)
     arguments: Any = parse(command, argv, dataclasses.replace(default, env=config.env))
     check_games(arguments.episodes, arguments.seed)
     env = check(dataclasses.replace(config, env=arguments.env)).env
     return dataclasses.replace(arguments, env=env), config
 
 
-def open_run(run: str | Path, imports: Sequence[str] = (), *, trust_imports: bool = False) -> Config:
+def open_run(
+    run: str | Path, imports: Sequence[str] = (), *, trust_imports: bool = False, says_changes: bool = True
+) -> Config:
     """Reads the configuration of the run in a folder, and imports the modules that the run needs.
-
-    A printed sentence names each imported file that has changed since the run was trained.
 
     Args:
       run: the run folder.
       imports: modules and files that the caller imports, and therefore trusts, in place of those of the run.
       trust_imports: whether to import whatever the run folder names.
+      says_changes: whether a printed sentence names each imported file that has changed since the run was trained.
 
     Raises:
       UserError: there is no such run, or its imports are not trusted.
     """
     trust = Trust(resolved(imports, Path()), trust_imports)
     import_all(trust.given)
-    return _opened_run(os.fspath(run), trust)
-
-
-def _opened_run(folder: str, trust: Trust) -> Config:
-    config = load_run(folder, trust)
-    for remark in _remarks_on_imports(folder, config):
+    config = load_run(os.fspath(run), trust)
+    for remark in _remarks_on_imports(os.fspath(run), config) if says_changes else ():
         say(f"jaxpg: {remark}")
     return config
 
@@ -373,7 +370,7 @@ def _is_frame(line: str) -> bool:
 
 def _positional(arguments: type) -> str:
     """Name of the field of a dataclass of arguments that is given without a flag: the first one."""
-    return dataclasses.fields(arguments)[0].name  # type: ignore[arg-type]  # a dataclass
+    return dataclasses.fields(arguments)[0].name
 
 
 def _flags(section: Any, prefix: str) -> list[str]:

@@ -149,7 +149,6 @@ HISTORY = "history"
 """The section of a ``config.yaml`` that lists changed settings. It is no section of ``Config``, and neither is
 ``HASHES``."""
 _HISTORY = TypeAdapter(list[Change])
-_HASHES = TypeAdapter(dict[str, str])
 
 
 def load_recipe(path: Path, trust: Trust = NOBODY) -> Config:
@@ -306,12 +305,11 @@ def _read_history(path: Path, data: Any) -> list[Change]:
 
 
 def _read_hashes(path: Path, data: Any) -> dict[str, str]:
-    try:
-        return _HASHES.validate_python(dict(data.get(HASHES) or {}), strict=True)
-    except (ValidationError, TypeError, ValueError) as error:
-        raise UserError(
-            f"{path}{position(data, (HASHES,))}: {HASHES}: a mapping of imports to hashes; correct it or take it out"
-        ) from error
+    hashes = data.get(HASHES) or {}
+    if not isinstance(hashes, dict) or not all(isinstance(x, str) for x in (*hashes, *hashes.values())):
+        place = position(data, (HASHES,))
+        raise UserError(f"{path}{place}: {HASHES}: a mapping of imports to hashes; correct it or take it out")
+    return dict(hashes)
 
 
 def packaged_recipes() -> dict[str, Path]:

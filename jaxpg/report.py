@@ -10,8 +10,7 @@ from typing import Annotated, ClassVar
 
 import tyro
 
-from jaxpg.cli import parse
-from jaxpg.config import load_run
+from jaxpg.cli import open_run, parse
 from jaxpg.core.errors import UserError
 from jaxpg.core.user_modules import Trust, import_all, resolved
 from jaxpg.machine.command import run_command
@@ -175,7 +174,7 @@ def _split(folders: Sequence[str], trust: Trust) -> tuple[list[str], list[str]]:
     runs, remarks = [], []
     for folder in folders:
         try:
-            load_run(folder, trust)
+            open_run(folder, trust.given, trust_imports=trust.everything, says_changes=False)
             runs.append(folder)
         except UserError as error:
             remarks.append(str(error))

@@ -347,6 +347,16 @@ def with_normalizer(policy: PolicyFunctions, shape: tuple[int, ...]) -> PolicyFu
     return PolicyFunctions(init=init, apply=apply, has_value=policy.has_value)
 
 
+def with_equal_logits(policy: PolicyFunctions) -> PolicyFunctions:
+    """Makes all actions equally probable: the uniform random player, with the params and values of ``policy``."""
+
+    def apply(params: Params, observations: jax.Array) -> tuple[jax.Array, jax.Array]:
+        logits, value = policy.apply(params, observations)
+        return jnp.zeros_like(logits), value
+
+    return policy._replace(apply=apply)
+
+
 def standardised(params: Params, observations: jax.Array) -> jax.Array:
     """Computes ``(observation - mean) / std`` with the params of ``with_normalizer``, before the clip."""
     mean, std = jax.lax.stop_gradient((params["mean"], params["std"]))

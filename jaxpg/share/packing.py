@@ -119,7 +119,8 @@ def pack(
     """
     policy = load_policy(run, checkpoint, imports=imports, trust_imports=trust_imports)
     iteration, game = policy.checkpoint, policy.task.game
-    evaluations = [one for one in read_evaluations(run / EVALUATION) if one.checkpoint == iteration]
+    all_of_them = [one for one in read_evaluations(run / EVALUATION) if not one.is_baseline]
+    evaluations = [one for one in all_of_them if one.checkpoint == iteration]
     if needs_scores and not evaluations:
         raise UserError(
             f"{run}: no evaluation of checkpoint {iteration}; play games with python -m jaxpg.evaluate {run} "

@@ -60,7 +60,8 @@ class SuiteRun:
         except UserError:  # the next evaluation names the damaged file
             return {}
         asked = (iteration, self.episodes, self._seed)
-        return {one.actions: one for one in found if (one.checkpoint, one.episodes, one.seed) == asked}
+        theirs = [one for one in found if not one.is_baseline]
+        return {one.actions: one for one in theirs if (one.checkpoint, one.episodes, one.seed) == asked}
 
     @property
     def _seed(self) -> int:

@@ -234,10 +234,6 @@ WRONG = [
         "unexpected argument 'false'; a setting that is on or off is given as --x.y or",
     ),
     (["--recipe", "pong"], "unknown flag --recipe; give the recipe without a flag before it"),
-    (
-        ["pong", "--trust-imports=yes"],
-        "unexpected value in '--trust-imports=yes'; a setting that is on or off is given",
-    ),
     (["pong", "b.yaml"], "unexpected argument 'b.yaml'; give one recipe, then flags such as --env.game Pong"),
 ]
 
