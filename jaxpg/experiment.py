@@ -267,7 +267,7 @@ def _learner(
         num_lanes=config.env.num_lanes,
         team=team,
     )
-    with own_code(f"run.learner: {config.run.learner!r}", kind.make):
+    with own_code(f"run.learner: {config.run.learner!r}", kind.make, "(ingredients)"):
         learner: Learner = kind.make(ingredients)
     return learner
 

@@ -15,7 +15,7 @@ import traceback
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from jaxpg.core.errors import UserError, first_line
 
@@ -139,7 +139,7 @@ def import_trusted(imports: Sequence[str], source: str, trust: Trust) -> tuple[s
 
 
 @contextmanager
-def own_code(what: str, code: object) -> Iterator[None]:
+def own_code(what: str, code: object, takes: str = "") -> Iterator[None]:
     """Turns an error that a user's own function or class raises into one sentence with its file and line.
 
     Errors of jaxpg's own functions and classes pass unchanged, because those are jaxpg's mistakes.
@@ -147,6 +147,7 @@ def own_code(what: str, code: object) -> Iterator[None]:
     Args:
       what: the setting that chose the code, for the error sentence.
       code: the function or class that the block calls.
+      takes: the right signature, as ``wrong_signature`` takes it.
 
     Raises:
       UserError: the user's code raised an error.
@@ -158,7 +159,48 @@ def own_code(what: str, code: object) -> Iterator[None]:
     except Exception as error:
         if is_jaxpgs(code):
             raise
+        if takes and isinstance(error, TypeError) and (words := wrong_signature(code, takes)):
+            raise UserError(f"{what}: {words}") from error
         raise UserError(f"{what}: {_line_in(code, error)}{type(error).__name__}: {first_line(error)}") from error
+
+
+def wrong_signature(code: object, takes: str) -> str:
+    """Says where a user's function or method is, and what it must take. Empty where it can be called as it must.
+
+    Args:
+      code: the function, or the class that has the method. A function may also stand for a class, to make instances.
+      takes: the method and its parameters, such as ``step(self, action)``, or a function's, such as ``(config)``. Those
+        after ``*`` are given by name.
+    """
+    name, _, listed = takes.removesuffix(")").partition("(")
+    given, function = listed.split(", "), code
+    called = getattr(code, "__qualname__", type(code).__name__)
+    if isinstance(code, type):
+        function = next((vars(one)[name] for one in code.__mro__[:-1] if name in vars(one)), None)
+        if function is None:
+            return f"{_place_of(code)}{called} has no method {takes}"
+        called = f"{called}.{name}"
+    elif given[0] == "self":
+        given = given[1:]
+    edge = given.index("*") if "*" in given else len(given)
+    try:
+        signature = inspect.signature(function)  # type: ignore[arg-type]  # raises TypeError for what is no function
+    except (TypeError, ValueError):
+        return ""
+    try:
+        signature.bind(*given[:edge], **dict.fromkeys(given[edge + 1 :]))
+    except TypeError:
+        has = ", ".join(signature.parameters)
+        return f"{_place_of(function)}{called} takes ({has}), but must take ({', '.join(given)})"
+    return ""
+
+
+def _place_of(code: Any) -> str:
+    """File and line at which a function or class is defined, for a sentence. Empty where it has none."""
+    try:
+        return f"{inspect.getsourcefile(code)}:{inspect.getsourcelines(code)[1]}: "
+    except (TypeError, OSError):
+        return ""
 
 
 def is_jaxpgs(code: object) -> bool:

@@ -156,7 +156,7 @@ def _writers(
     def make(progress: RunProgress) -> list[Writer]:
         named = []
         for name in config.run.writers:
-            with own_code(f"run.writers: {name!r}", WRITERS[name]):
+            with own_code(f"run.writers: {name!r}", WRITERS[name], "__init__(self, folder, agent_steps)"):
                 named.append(WRITERS[name](folder, progress.agent_steps))
         trackers.extend(writer for writer in named if isinstance(writer, Tracker))
         display = make_display(config.run.budget_agent_steps, progress.agent_steps, stage, bar=wishes.bar)
