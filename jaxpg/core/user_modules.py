@@ -71,6 +71,14 @@ def remarks_on_changes(then: Mapping[str, str], imports: Sequence[str]) -> list[
     return [*changed, *added, *(f"the run was trained with {name}, which is not imported now" for name in missing)]
 
 
+def defined(kind: type) -> list[type]:
+    """The classes of a kind that the imported modules define, without those that they import themselves."""
+    modules = [sys.modules.get(_module_name(Path(name)) if _is_path(name) else name) for name in _IMPORTED]
+    found = [one for module in modules if module for one in vars(module).values() if isinstance(one, type)]
+    names = {module.__name__ for module in modules if module}
+    return [one for one in dict.fromkeys(found) if issubclass(one, kind) and one.__module__ in names]
+
+
 def resolved(imports: Sequence[str], base: Path) -> tuple[str, ...]:
     """The imports with absolute file paths, so that a run finds the files from any working directory.
 
@@ -178,7 +186,7 @@ def wrong_signature(code: object, takes: str) -> str:
     if isinstance(code, type):
         function = next((vars(one)[name] for one in code.__mro__[:-1] if name in vars(one)), None)
         if function is None:
-            return f"{_place_of(code)}{called} has no method {takes}"
+            return f"{place_of(code)}{called} has no method {takes}"
         called = f"{called}.{name}"
     elif given[0] == "self":
         given = given[1:]
@@ -191,11 +199,11 @@ def wrong_signature(code: object, takes: str) -> str:
         signature.bind(*given[:edge], **dict.fromkeys(given[edge + 1 :]))
     except TypeError:
         has = ", ".join(signature.parameters)
-        return f"{_place_of(function)}{called} takes ({has}), but must take ({', '.join(given)})"
+        return f"{place_of(function)}{called} takes ({has}), but must take ({', '.join(given)})"
     return ""
 
 
-def _place_of(code: Any) -> str:
+def place_of(code: Any) -> str:
     """File and line at which a function or class is defined, for a sentence. Empty where it has none."""
     try:
         return f"{inspect.getsourcefile(code)}:{inspect.getsourcelines(code)[1]}: "
@@ -244,7 +252,7 @@ def _import_file(path: Path) -> None:
     main = sys.modules.get("__main__")
     if main is not None and _same_file(getattr(main, "__file__", None), path):
         return  # the running script has registered its own entries already
-    name = f"jaxpg_user_{path.stem}_{hashlib.sha256(str(path).encode()).hexdigest()[:8]}"
+    name = _module_name(path)
     if name in sys.modules:
         return
     spec = importlib.util.spec_from_file_location(name, path)
@@ -260,6 +268,11 @@ def _import_file(path: Path) -> None:
         raise
     finally:
         sys.path.remove(str(path.parent))
+
+
+def _module_name(path: Path) -> str:
+    """The name under which a file is imported."""
+    return f"jaxpg_user_{path.stem}_{hashlib.sha256(str(path).encode()).hexdigest()[:8]}"
 
 
 def _import_module(name: str) -> None:

@@ -178,11 +178,15 @@ def test_what_is_given_without_a_flag_is_never_suggested_as_one(name: str, what:
         parse(name, argv, arguments)
 
 
-def test_a_name_like_no_other_is_refused_with_all_names(refusal):
+def test_a_name_like_no_other_is_refused_with_all_names(refusal, monkeypatch):
+    monkeypatch.setattr("jaxpg.core.user_modules._IMPORTED", {})
     said, names, own = refusal("--env.backend", "x").split("; ")
     assert said == "env.backend: unknown name 'x'"
     assert {"ale", "envpool", "gymnasium", "gymnax", "probe"} <= set(names.removeprefix("valid names are ").split(", "))
     assert own == "one of your own is registered by a file or module in imports (--imports FILE)"
+    Path("forgets.py").touch()
+    file = str(Path("forgets.py").absolute())
+    assert refusal("--imports", "forgets.py", "--env.backend", "x").endswith(f"; {file} registers no such name")
 
 
 WRONG = [
