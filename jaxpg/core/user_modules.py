@@ -114,7 +114,9 @@ def import_all(imports: Sequence[str]) -> None:
         except UserError as error:
             raise UserError(f"imports: {name}: {error}") from error
         except Exception as error:
-            raise UserError(f"imports: {name}: {_place(error)}{type(error).__name__}: {first_line(error)}") from error
+            place = _place(error)
+            where = place if place.startswith(name) else f"{name}: {place}"
+            raise UserError(f"imports: {where}{type(error).__name__}: {first_line(error)}") from error
 
 
 def import_trusted(imports: Sequence[str], source: str, trust: Trust) -> tuple[str, ...]:

@@ -222,7 +222,7 @@ def test_what_a_user_gets_wrong_is_a_sentence(home: Path, tmp_path: Path, monkey
     cases = {
         "./nothing.py": "there is no such file",
         "no_such_module": "ModuleNotFoundError: No module named 'no_such_module'",
-        "./broken.py": f"{tmp_path / 'broken.py'}:3: ZeroDivisionError: division by zero",
+        "./broken.py": f"imports: {tmp_path / 'broken.py'}:3: ZeroDivisionError: division by zero",
         "./taken.py": "policy.name: the name 'mlp' is taken; register yours under another",
     }
     for imports, sentence in cases.items():
