@@ -66,7 +66,8 @@ class TrainResult:
     wall_seconds: float
     """Seconds of training, including those before the run was resumed."""
     return_mean_100: float | None
-    """Mean return of the last 100 episodes; in a population the mean over its members."""
+    """Mean return of the last 100 episodes, or of all while there are fewer; in a population the mean over its members.
+    """
     metrics: dict[str, float]
     """The newest value of each of the learner's metrics."""
     members: tuple[float | None, ...] = ()
