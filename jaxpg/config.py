@@ -64,7 +64,8 @@ class Config:
 
     imports: tuple[str, ...] = ()
     """Modules (mine) and files (./mine.py) to import first, because they register a policy, an observation, an
-    environment, a learner or a writer. Imports that a recipe or a run folder names need --trust-imports."""
+    environment, a learner or a writer. Imports that a recipe or a run folder names need --trust-imports, or others in
+    their place on the command line."""
     run: RunConfig = field(default_factory=RunConfig)
     env: EnvConfig = field(default_factory=EnvConfig)
     observation: ObservationConfig = field(default_factory=ObservationConfig)

@@ -54,7 +54,7 @@ class EvaluateArguments:
     seed: int = 0
     """The games are a function of this number, the policy, the number of lanes and the other settings of env."""
     imports: tuple[str, ...] = ()
-    """Modules (mine) and files (./mine.py) to import first, because they register what the run uses."""
+    """Modules (mine) and files (./mine.py) that register what the run uses, in place of those that the run names."""
     trust_imports: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
     """Import the modules that the run folder names, which runs their code."""
     env: EnvConfig = dataclasses.field(default_factory=EnvConfig)

@@ -48,7 +48,7 @@ class RecordArguments:
     seed: int = 0
     """The games are a function of this number, the policy and the settings of env."""
     imports: tuple[str, ...] = ()
-    """Modules (mine) and files (./mine.py) to import first, because they register what the run uses."""
+    """Modules (mine) and files (./mine.py) that register what the run uses, in place of those that the run names."""
     trust_imports: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
     """Import the modules that the run folder names, which runs their code."""
     env: EnvConfig = dataclasses.field(default_factory=EnvConfig)

@@ -46,7 +46,7 @@ class ReportArguments:
     port: int = 0
     """Port that --serve listens on; 0 for any free one."""
     imports: tuple[str, ...] = ()
-    """Modules (mine) and files (./mine.py) to import first, because they register what the run uses."""
+    """Modules (mine) and files (./mine.py) that register what the run uses, in place of those that the run names."""
     trust_imports: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
     """Import the modules that the run folders name, which runs their code."""
 

@@ -45,8 +45,7 @@ class SuiteRun:
             if actions not in done:
                 words = ["--episodes", str(self.episodes), "--actions", actions, "--checkpoint", self.checkpoint]
                 words += ["--seed", str(self._seed)]
-                trust = ["--trust-imports"] if self.training.trust_imports else []
-                return jaxpg_command("evaluate", str(self.training.folder), *words, *trust)
+                return jaxpg_command("evaluate", str(self.training.folder), *words, *self.training.imports)
         return None
 
     def evaluations(self) -> dict[str, Evaluation]:
