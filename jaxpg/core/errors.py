@@ -62,6 +62,8 @@ def nearest(name: str, names: Iterable[str]) -> str:
 
     >>> nearest("Pnog", ["Pong", "Breakout"])
     "; did you mean 'Pong'?"
+    >>> nearest("Pong", ["Pong"])
+    ''
     """
     by_folded = {n.casefold(): n for n in names if n != name}
     close = difflib.get_close_matches(name.casefold(), by_folded, n=1, cutoff=CUTOFF)
