@@ -1,6 +1,6 @@
 """``jaxpg`` and ``python -m jaxpg``: runs the command that the first argument names, or lists the commands."""
 
-import runpy
+import importlib
 import sys
 from collections.abc import Sequence
 
@@ -54,8 +54,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     words = sys.argv[1:] if argv is None else list(argv)
     if not words or words[0] not in COMMANDS:
         run_command(list_commands, words, hears_signals=False)
-    sys.argv = [f"{sys.argv[0]} {words[0]}", *words[1:]]
-    runpy.run_module(f"jaxpg.{words[0]}", run_name="__main__")
+    importlib.import_module(f"jaxpg.{words[0]}").main(words[1:])
 
 
 if __name__ == "__main__":

@@ -22,6 +22,7 @@ from jaxpg.config import (
     config_type,
     default_config,
     from_mapping,
+    load_hashes,
     load_recipe,
     load_run,
     packaged_recipes,
@@ -31,7 +32,7 @@ from jaxpg.config import (
 )
 from jaxpg.core.errors import UserError, nearest
 from jaxpg.core.flag_types import FLAG_TYPES
-from jaxpg.core.user_modules import Trust, import_all, resolved
+from jaxpg.core.user_modules import Trust, import_all, remarks_on_changes, resolved
 from jaxpg.envs import kind_of
 from jaxpg.envs.config import EnvConfig
 from jaxpg.machine.console import Forgiving, say
@@ -87,13 +88,14 @@ def parse_train(argv: Sequence[str]) -> TrainArguments:
             around = run_around(Path(first.resume))
             raise UserError(f"{first.resume}: no run to resume: it has no config.yaml{around}")
         loaded = with_schedule(load_run(first.resume, trust))  # before a flag makes the budget larger
-        arguments = parse("train", argv, TrainArguments(config=loaded, about=("resumed",)))
+        words = ("resumed", *_remarks_on_imports(first.resume, loaded))
+        arguments = parse("train", argv, TrainArguments(config=loaded, about=words))
         if arguments.config.run.dir not in (loaded.run.dir, first.resume):
             raise UserError(
                 f"--run.dir: a resumed run stays in its folder, {first.resume}; leave --run.dir out, or copy the "
                 "folder and resume the copy"
             )
-        return dataclasses.replace(arguments, config=_with_imports(check(arguments.config), trust))
+        return dataclasses.replace(arguments, config=_with_imports(check(arguments.config), loaded, trust))
     if first.recipe:
         loaded, about = load_recipe(_recipe_path(first.recipe), trust), f"recipe {first.recipe}"
     else:
@@ -101,7 +103,7 @@ def parse_train(argv: Sequence[str]) -> TrainArguments:
     arguments = parse("train", argv, TrainArguments(config=loaded))
     given = {word[2:].partition("=")[0].replace("-", "_") for word in argv if word.startswith("--")}
     config, remarks = _fitted_to_game(about, loaded, check(arguments.config), given)
-    config = _with_imports(with_schedule(config), trust)
+    config = _with_imports(with_schedule(config), loaded, trust)
     return dataclasses.replace(arguments, config=config, about=(about, *remarks))
 
 
@@ -128,7 +130,7 @@ def open_recipe(
     trust = Trust(resolved(overrides.get("imports", ()), Path()), trust_imports)
     import_all(trust.given)
     if isinstance(source, Mapping):
-        trust = Trust(resolved(source.get("imports", ()), Path()))
+        trust = Trust((*trust.given, *resolved(source.get("imports", ()), Path())))
         import_all(trust.given)
         loaded, about = from_mapping(source), "the mapping"
     elif source:
@@ -139,7 +141,7 @@ def open_recipe(
     config, remarks = _fitted_to_game(about, loaded, with_overrides(loaded, overrides), set(overrides))
     for remark in remarks:
         say(f"jaxpg: {remark}")
-    return _with_imports(with_schedule(config), trust)
+    return _with_imports(with_schedule(config), loaded, trust)
 
 
 def _trust(argv: Sequence[str]) -> Trust:
@@ -157,10 +159,17 @@ def _trust(argv: Sequence[str]) -> Trust:
     return Trust(resolved(given, Path()), "--trust-imports" in argv)
 
 
-def _with_imports(config: Config, trust: Trust) -> Config:
-    """Makes the paths of the imports absolute, so that they hold in any working directory."""
-    named = resolved(config.imports, Path())
-    return dataclasses.replace(config, imports=tuple(dict.fromkeys((*trust.given, *named))))
+def _with_imports(config: Config, loaded: Config, trust: Trust) -> Config:
+    """Names all modules that were imported: those that the user gave, and those of the recipe or run.
+
+    Paths become absolute, so that they hold in any working directory.
+    """
+    return dataclasses.replace(config, imports=tuple(dict.fromkeys((*trust.given, *resolved(loaded.imports, Path())))))
+
+
+def _remarks_on_imports(folder: str, config: Config) -> list[str]:
+    """Sentences, without their full stop, about imported files that are not what the run was trained with."""
+    return [f"{folder}: {one}" for one in remarks_on_changes(load_hashes(Path(folder) / "config.yaml"), config.imports)]
 
 
 def _recipe_path(recipe: str) -> Path:
@@ -250,27 +259,33 @@ def parse_play(command: str, argv: Sequence[str], default: Any) -> tuple[Any, Co
     trust = _trust(argv)
     import_all(trust.given)
     first: Any = parse(command, argv, default)
-    config = load_run(first.run, trust)
+    config = open_run(first.run, trust.given, trust_imports=trust.everything)
     arguments: Any = parse(command, argv, dataclasses.replace(default, env=config.env))
     check_games(arguments.episodes, arguments.seed)
     env = check(dataclasses.replace(config, env=arguments.env)).env
     return dataclasses.replace(arguments, env=env), config
 
 
-def open_run(run: str | Path, imports: Sequence[str] = (), *, trust_imports: bool = False) -> Config:
+def open_run(
+    run: str | Path, imports: Sequence[str] = (), *, trust_imports: bool = False, says_changes: bool = True
+) -> Config:
     """Reads the configuration of the run in a folder, and imports the modules that the run needs.
 
     Args:
       run: the run folder.
-      imports: modules and files that the caller imports, and therefore trusts.
+      imports: modules and files that the caller imports, and therefore trusts, in place of those of the run.
       trust_imports: whether to import whatever the run folder names.
+      says_changes: whether a printed sentence names each imported file that has changed since the run was trained.
 
     Raises:
       UserError: there is no such run, or its imports are not trusted.
     """
     trust = Trust(resolved(imports, Path()), trust_imports)
     import_all(trust.given)
-    return load_run(os.fspath(run), trust)
+    config = load_run(os.fspath(run), trust)
+    for remark in _remarks_on_imports(os.fspath(run), config) if says_changes else ():
+        say(f"jaxpg: {remark}")
+    return config
 
 
 def check_games(episodes: int, seed: int) -> None:
@@ -342,6 +357,9 @@ def _one_sentence(box: str, arguments: Any) -> str:
         )
     if not flag.startswith("--"):
         return f"unexpected argument {flag!r}; give one {arguments.POSITIONAL}, then flags such as --env.game Pong"
+    name, positional = flag.partition("=")[0], _positional(type(arguments))
+    if name.removesuffix("s") == f"--{positional.removesuffix('s')}":
+        return f"unknown flag {flag}; give the {arguments.POSITIONAL} without a flag before it"
     return f"unknown flag {flag}{nearest(flag, _flags(type(arguments), '--'))}"
 
 
@@ -350,11 +368,18 @@ def _is_frame(line: str) -> bool:
     return not line.strip("─-╰╯")
 
 
+def _positional(arguments: type) -> str:
+    """Name of the field of a dataclass of arguments that is given without a flag: the first one."""
+    return dataclasses.fields(arguments)[0].name
+
+
 def _flags(section: Any, prefix: str) -> list[str]:
     """Lists the flags of a dataclass of arguments and of the dataclasses in it."""
     flags = []
     for field in dataclasses.fields(section):
-        if not field.metadata.get("is_flag", True):
+        if not field.metadata.get("is_flag", True) or (
+            hasattr(section, "POSITIONAL") and field.name == _positional(section)
+        ):
             continue
         kind: Any = getattr(field.type, "__origin__", field.type)  # the type inside Annotated
         if kind is Config:  # its sections are flags without a prefix of their own

@@ -20,7 +20,7 @@ from ruamel.yaml import YAML
 from jaxpg.core.errors import UserError, nearest
 from jaxpg.core.run_config import RunConfig
 from jaxpg.core.strict_yaml import odd_place, position, read_yaml
-from jaxpg.core.user_modules import NOBODY, Trust, import_trusted, resolved
+from jaxpg.core.user_modules import HASHES, NOBODY, Trust, import_trusted, resolved
 from jaxpg.core.validation import STRICT, NonNegativeFloat, NonNegativeInt, PositiveInt, with_whole_numbers
 from jaxpg.envs.config import EnvConfig
 from jaxpg.learners.evolution import EvolutionConfig
@@ -64,7 +64,8 @@ class Config:
 
     imports: tuple[str, ...] = ()
     """Modules (mine) and files (./mine.py) to import first, because they register a policy, an observation, an
-    environment, a learner or a writer. Imports that a recipe or a run folder names need --trust-imports."""
+    environment, a learner or a writer. Imports that a recipe or a run folder names need --trust-imports, or others in
+    their place on the command line."""
     run: RunConfig = field(default_factory=RunConfig)
     env: EnvConfig = field(default_factory=EnvConfig)
     observation: ObservationConfig = field(default_factory=ObservationConfig)
@@ -85,7 +86,12 @@ def config_type() -> type[Config]:
     kinds = {name: kind.config for name, kind in LEARNERS.items()}
     sections: dict[str, Any] = {section.name: section.type for section in dataclasses.fields(Config)}
     for name, kind in kinds.items():
-        if not name.isidentifier() or keyword.iskeyword(name) or name == HISTORY or sections.get(name, kind) != kind:
+        if (
+            not name.isidentifier()
+            or keyword.iskeyword(name)
+            or name in (HISTORY, HASHES)
+            or sections.get(name, kind) != kind
+        ):
             raise UserError(
                 f"run.learner: {name!r} cannot be a learner's name, which is also the name of its section; "
                 "use letters, digits and _, and not the name of another section"
@@ -141,7 +147,8 @@ RECIPES = Path(__file__).parent / "recipes"
 """The recipes that come with the package."""
 
 HISTORY = "history"
-"""The section of a ``config.yaml`` that lists changed settings; it is not a section of ``Config``."""
+"""The section of a ``config.yaml`` that lists changed settings. It is no section of ``Config``, and neither is
+``HASHES``."""
 _HISTORY = TypeAdapter(list[Change])
 
 
@@ -157,17 +164,31 @@ def load_recipe(path: Path, trust: Trust = NOBODY) -> Config:
     Raises:
       UserError: there is no such file, the file is not YAML or not a configuration, or its imports are not trusted.
     """
+    data = _read(path)
+    imports = data.get("imports", [])
+    if isinstance(imports, list) and all(isinstance(name, str) for name in imports):
+        data["imports"] = list(import_trusted(imports, str(path), trust))
+    return _validate(data, str(path))
+
+
+def load_imported(path: Path) -> Config:
+    """Reads a ``config.yaml`` as ``load_recipe`` does, but imports nothing, because all is imported already."""
+    return _validate(_read(path), str(path))
+
+
+def _read(path: Path) -> Any:
+    """Reads the sections of ``Config`` from a file, with the absolute paths of imported files."""
     data = read_yaml(path)
     _read_history(path, data)
-    data.pop(HISTORY, None)
+    _read_hashes(path, data)
     sections = {section.name for section in dataclasses.fields(Config)} | set(LEARNERS)
-    for name in [name for name, part in data.items() if part is None and name in sections]:
-        del data[name]  # a section whose lines are all commented out
+    empty = [name for name, part in data.items() if part is None and name in sections]
+    for name in (HISTORY, HASHES, *empty):  # the lines of an empty section are all commented out
+        data.pop(name, None)
     imports = data.get("imports")
     if isinstance(imports, list) and all(isinstance(name, str) for name in imports):
         data["imports"] = list(resolved(imports, path.parent.absolute()))
-        import_trusted(data["imports"], str(path), trust)
-    return _validate(data, str(path))
+    return data
 
 
 def load_run(folder: str, trust: Trust = NOBODY) -> Config:
@@ -247,6 +268,15 @@ def load_history(path: Path) -> list[Change]:
     return _read_history(path, read_yaml(path))
 
 
+def load_hashes(path: Path) -> dict[str, str]:
+    """Reads from a run's ``config.yaml`` the SHA-256 of each file that the training imported.
+
+    Raises:
+      UserError: the file cannot be read, or its hashes are malformed.
+    """
+    return _read_hashes(path, read_yaml(path))
+
+
 def changes(before: Config, after: Config, agent_steps: int) -> list[Change]:
     """Lists the settings that change as a run is resumed after ``agent_steps``."""
     old, new = flatten(before), flatten(after)
@@ -275,6 +305,14 @@ def _read_history(path: Path, data: Any) -> list[Change]:
         ) from error
 
 
+def _read_hashes(path: Path, data: Any) -> dict[str, str]:
+    hashes = data.get(HASHES) or {}
+    if not isinstance(hashes, dict) or not all(isinstance(x, str) for x in (*hashes, *hashes.values())):
+        place = position(data, (HASHES,))
+        raise UserError(f"{path}{place}: {HASHES}: a mapping of imports to hashes; correct it or take it out")
+    return dict(hashes)
+
+
 def packaged_recipes() -> dict[str, Path]:
     """The files of the package's recipes by name, such as ``pong`` and ``notebooks/n2_pong_mlp``."""
     paths = sorted(RECIPES.rglob("*.yaml"))
@@ -298,11 +336,11 @@ def schedule_progress(config: Config, agent_steps: int) -> float:
     return min(agent_steps / with_schedule(config).run.schedule_agent_steps, 1.0)
 
 
-def dump(config: Config, history: Sequence[Change] = ()) -> str:
-    """Writes the configuration and the history as YAML, which ``load_recipe`` and ``load_history`` read back.
+def dump(config: Config, history: Sequence[Change] = (), hashes: Mapping[str, str] | None = None) -> str:
+    """Writes the configuration, the history and the hashes of imported files as YAML.
 
-    The sections of registered learners that have no part in the run are left out, so that jaxpg can read the file
-    without these learners.
+    ``load_recipe``, ``load_history`` and ``load_hashes`` read them back. The sections of registered learners that have
+    no part in the run are left out, so that jaxpg can read the file without these learners.
     """
     stream = io.StringIO()
     yaml = YAML(typ="safe", pure=True)
@@ -312,6 +350,8 @@ def dump(config: Config, history: Sequence[Change] = ()) -> str:
     content = {name: part for name, part in dataclasses.asdict(config).items() if name in static}
     if history:
         content[HISTORY] = [dataclasses.asdict(change) for change in history]
+    if hashes:
+        content[HASHES] = dict(hashes)
     yaml.dump(json.loads(json.dumps(content)), stream)
     return stream.getvalue()
 

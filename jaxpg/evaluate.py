@@ -16,7 +16,7 @@ from jaxpg.config import Config, with_overrides
 from jaxpg.core.types import Episodes, Params
 from jaxpg.envs.config import EnvConfig
 from jaxpg.envs.seeds import lane_seeds
-from jaxpg.experiment import GREEDY, Actions, Player, build
+from jaxpg.experiment import Actions, Player, build
 from jaxpg.kernel.pieces import Experiment
 from jaxpg.kernel.trained_policy import TrainedPolicy
 from jaxpg.kernel.whole_episodes import play_episodes
@@ -49,11 +49,12 @@ class EvaluateArguments:
     episodes: int = 100
     """Whole games to play. Every game that was begun counts, so that short games have no advantage."""
     actions: Actions = "trained"
-    """How actions are chosen: sampled from the policy, greedy (the most probable one), or trained (as in training)."""
+    """How actions are chosen: sampled from the policy, greedy (the most probable one), trained (as in training), or
+    random (all alike, whatever the policy says: a baseline)."""
     seed: int = 0
     """The games are a function of this number, the policy, the number of lanes and the other settings of env."""
     imports: tuple[str, ...] = ()
-    """Modules (mine) and files (./mine.py) to import first, because they register what the run uses."""
+    """Modules (mine) and files (./mine.py) that register what the run uses, in place of those that the run names."""
     trust_imports: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
     """Import the modules that the run folder names, which runs their code."""
     env: EnvConfig = dataclasses.field(default_factory=EnvConfig)
@@ -80,7 +81,7 @@ def evaluate(
       checkpoint: an iteration, ``"latest"``, or ``"best"``.
       member: whose policy, in a population, from 0; None for the best member's.
       actions: how actions are chosen: ``"sampled"`` from the policy, ``"greedy"`` (the most probable one), or
-        ``"trained"`` (as in training).
+        ``"trained"`` (as in training), or ``"random"`` (all alike, whatever the policy says: a baseline).
       seed: the episodes are a function of this number, the policy, the number of lanes and the other settings of env.
       env: settings of the environment that differ from those in training, such as
         ``{"sticky_action_probability": 0.25}``.
@@ -155,16 +156,15 @@ def _evaluate(asked: EvaluateArguments, config: Config) -> Evaluation:
     folder, episodes, seed = Path(asked.run), asked.episodes, asked.seed
     env = dataclasses.replace(asked.env, num_lanes=min(asked.env.num_lanes, episodes))
     prepare_process(learns=False)
-    experiment = build(config, Player(env, GREEDY[asked.actions]))
+    experiment = build(config, Player.that_acts(asked.actions, env))
     params, iteration, member = restore_params(folder, experiment, asked.checkpoint, asked.member)
     results = folder / "evaluation.json"
     with only_writer(results):  # raises before the episodes are played if the file is damaged or cannot be written
         read_evaluations(results)
-    chosen = "greedy" if experiment.rollout.greedy else "sampled"
     whose = "" if member is None else f", member {member}"
     say(
         f"jaxpg: {folder}, checkpoint {iteration}{whose}: {episodes} games of {env.game} on {env.backend}, "
-        f"{chosen} actions, {env.num_lanes} lanes"
+        f"{experiment.acts} actions, {env.num_lanes} lanes"
     )
     for remark in experiment.remarks:
         say(f"jaxpg: {remark}")
@@ -180,7 +180,7 @@ def _evaluate(asked: EvaluateArguments, config: Config) -> Evaluation:
     evaluation = Evaluation(
         checkpoint=iteration,
         member=member,
-        actions=chosen,
+        actions=experiment.acts,
         seed=seed,
         env=dataclasses.asdict(env),
         **summary._asdict(),

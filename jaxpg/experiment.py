@@ -33,13 +33,14 @@ from jaxpg.machine.limits import usable_cores
 from jaxpg.machine.memory_estimate import Part
 from jaxpg.machine.xla import keep_float32_products
 from jaxpg.parallel.team import Team
-from jaxpg.policies.networks import make_policy, with_normalizer
+from jaxpg.policies.networks import make_policy, with_equal_logits, with_normalizer
 from jaxpg.policies.observations import Observation, encoded_shape, input_shape, make_observation, unused_settings
 
-Actions = Literal["trained", "sampled", "greedy"]
-"""How a trained policy acts without learning: as in training, by sampling, or by taking the most probable action."""
+Actions = Literal["trained", "sampled", "greedy", "random"]
+"""How a trained policy acts without learning: as in training, by sampling, by taking the most probable action, or by
+drawing from all actions alike, whatever the policy says."""
 
-GREEDY = Registry[bool | None]("actions", {"trained": None, "sampled": False, "greedy": True})
+GREEDY = Registry[bool | None]("actions", {"trained": None, "sampled": False, "greedy": True, "random": False})
 """``Player.greedy`` for each way to act."""
 
 
@@ -52,6 +53,13 @@ class Player(NamedTuple):
     """Whether the policy takes the most probable action; None for what it did in training."""
     keeps_tape: bool = False
     """Whether rollouts keep a tape of observations and actions, for the caller to look at."""
+    uniform: bool = False
+    """Whether all actions are equally probable, whatever the policy says."""
+
+    @classmethod
+    def that_acts(cls, actions: str, env: EnvConfig, *, keeps_tape: bool = False) -> "Player":
+        """A player that chooses its actions in this way. Raises UserError where there is no such way."""
+        return cls(env, GREEDY[actions], keeps_tape, uniform=actions == "random")
 
 
 def build(config: Config, player: Player | None = None, team: Team | None = None) -> Experiment:
@@ -89,10 +97,11 @@ def build(config: Config, player: Player | None = None, team: Team | None = None
         rollout_agent_steps=rollout_agent_steps,
     )
     _check_memory(memory, num_lanes, len(members), team)
+    uniform = player is not None and player.uniform
     rollouts = [
         Rollout(
             _pools(env, observation.needs, num_pools, max(len(members), 1) * num_lanes),
-            policy,
+            with_equal_logits(policy) if uniform else policy,
             observation,
             keeps_tape=keeps_tape,
             greedy=learner.greedy if player is None or player.greedy is None else player.greedy,
@@ -119,6 +128,7 @@ def build(config: Config, player: Player | None = None, team: Team | None = None
         task=Task.of(env, config.observation, observation.needs, spec),
         whole_iterations=whole,
         members=members,
+        acts="random" if uniform else "greedy" if rollouts[0].greedy else "sampled",
         remarks=(*remarks, *filter(None, [spec.remark])),
     )
 
@@ -257,7 +267,7 @@ def _learner(
         num_lanes=config.env.num_lanes,
         team=team,
     )
-    with own_code(f"run.learner: {config.run.learner!r}", kind.make):
+    with own_code(f"run.learner: {config.run.learner!r}", kind.make, "(ingredients)"):
         learner: Learner = kind.make(ingredients)
     return learner
 

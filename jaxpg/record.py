@@ -12,7 +12,7 @@ from jaxpg.cli import check_games, open_run, parse_play
 from jaxpg.config import Config, with_overrides
 from jaxpg.core.errors import UserError
 from jaxpg.envs.config import EnvConfig
-from jaxpg.experiment import GREEDY, Actions, Player, build
+from jaxpg.experiment import Actions, Player, build
 from jaxpg.machine.command import run_command
 from jaxpg.machine.console import say
 from jaxpg.machine.durable_files import refuse_links
@@ -43,11 +43,12 @@ class RecordArguments:
     out: str = ""
     """MP4 file. With several videos, their names begin with its name. Empty for videos/ in the run folder."""
     actions: Actions = "trained"
-    """How actions are chosen: sampled from the policy, greedy (the most probable one), or trained (as in training)."""
+    """How actions are chosen: sampled from the policy, greedy (the most probable one), trained (as in training), or
+    random (all alike, whatever the policy says: a baseline)."""
     seed: int = 0
     """The games are a function of this number, the policy and the settings of env."""
     imports: tuple[str, ...] = ()
-    """Modules (mine) and files (./mine.py) to import first, because they register what the run uses."""
+    """Modules (mine) and files (./mine.py) that register what the run uses, in place of those that the run names."""
     trust_imports: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
     """Import the modules that the run folder names, which runs their code."""
     env: EnvConfig = dataclasses.field(default_factory=EnvConfig)
@@ -77,7 +78,7 @@ def record(
       grid: whether to show all checkpoints side by side in one video instead.
       out: an MP4 file. With several videos, their names begin with its name. Empty for ``videos/`` in the run folder.
       actions: how actions are chosen: ``"sampled"`` from the policy, ``"greedy"`` (the most probable one), or
-        ``"trained"`` (as in training).
+        ``"trained"`` (as in training), or ``"random"`` (all alike, whatever the policy says: a baseline).
       seed: the episodes are a function of this number, the policy and the settings of env.
       env: settings of the environment that differ from those in training.
       imports: modules and files to import first, because they register what the run uses.
@@ -117,7 +118,7 @@ def command(argv: Sequence[str]) -> int:
 
 def _record(arguments: RecordArguments, config: Config) -> list[Path]:
     prepare_process(learns=False)
-    experiment = build(config, Player(arguments.env, GREEDY[arguments.actions], keeps_tape=True))
+    experiment = build(config, Player.that_acts(arguments.actions, arguments.env, keeps_tape=True))
     folder = Path(arguments.run)
     chosen = [restore_params(folder, experiment, which, arguments.member) for which in arguments.checkpoint]
     restored = {one.iteration: one.params for one in chosen}  # the latest and the best may be the same
@@ -131,6 +132,7 @@ def _record(arguments: RecordArguments, config: Config) -> list[Path]:
     else:
         alone = len(arguments.checkpoint) == 1
         whose = "" if arguments.member is None else f"-member{arguments.member}"
+        whose += "-random" if experiment.acts == "random" else ""
         paths_by_iteration = {iteration: _path(arguments, f"{iteration}{whose}", alone=alone) for iteration in restored}
         film_checkpoints(filming, restored, paths_by_iteration)
         paths = list(paths_by_iteration.values())

@@ -46,7 +46,7 @@ class ReportArguments:
     port: int = 0
     """Port that --serve listens on; 0 for any free one."""
     imports: tuple[str, ...] = ()
-    """Modules (mine) and files (./mine.py) to import first, because they register what the run uses."""
+    """Modules (mine) and files (./mine.py) that register what the run uses, in place of those that the run names."""
     trust_imports: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
     """Import the modules that the run folders name, which runs their code."""
 
@@ -174,7 +174,7 @@ def _split(folders: Sequence[str], trust: Trust) -> tuple[list[str], list[str]]:
     runs, remarks = [], []
     for folder in folders:
         try:
-            open_run(folder, trust.given, trust_imports=trust.everything)
+            open_run(folder, trust.given, trust_imports=trust.everything, says_changes=False)
             runs.append(folder)
         except UserError as error:
             remarks.append(str(error))

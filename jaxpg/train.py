@@ -9,10 +9,10 @@ from typing import Any
 import jax
 
 from jaxpg import __version__
-from jaxpg.cli import TrainArguments, open_recipe, parse_train
-from jaxpg.config import Config, check, flatten, load_run, with_schedule
+from jaxpg.cli import TrainArguments, open_recipe, open_run, parse_train
+from jaxpg.config import Config, check, flatten, with_schedule
 from jaxpg.core.errors import FaultError, UserError
-from jaxpg.core.user_modules import Trust, import_all
+from jaxpg.core.user_modules import import_all
 from jaxpg.experiment import build
 from jaxpg.machine.command import run_command
 from jaxpg.machine.prepared import CallableModule, prepare_process
@@ -34,6 +34,7 @@ def train(
     callbacks: Sequence[Callback] = (),
     profile: tuple[int, int] | None = None,
     bar: bool = False,
+    imports: Sequence[str] = (),
     trust_imports: bool = False,
 ) -> TrainResult:
     """Trains a policy and writes a run folder.
@@ -51,6 +52,8 @@ def train(
         run.
       profile: the first and the last iteration to profile. Perfetto opens the trace, which is in ``profile/``.
       bar: whether to draw a progress bar on the terminal.
+      imports: with ``resume`` and without ``config``, modules and files to import in place of those that the run folder
+        names, for example because a file has moved.
       trust_imports: with ``resume``, whether to import the modules that the run folder names, which runs their code.
 
     Returns:
@@ -62,7 +65,7 @@ def train(
       FaultError: emulators failed, or the end of the run could not be saved. The newest checkpoint can be resumed.
     """
     if config is None:
-        config = load_run(str(folder), Trust(everything=trust_imports)) if resume else open_recipe()
+        config = open_run(folder, imports, trust_imports=trust_imports) if resume else open_recipe()
     config = _checked(config)
     folder = folder or (config.run.dir if resume else "")
     if resume and not folder:

@@ -38,10 +38,16 @@ class FaultError(Exception):
 def first_line(error: Exception) -> str:
     """First line of an error's message, or the name of the error's type if the message is empty.
 
+    A first line that ends with a colon says nothing without what follows it, which is joined to it.
+
     >>> first_line(RuntimeError())
     'RuntimeError'
+    >>> first_line(ValueError("either:" + chr(10) + "  this, or" + chr(10) + "  that"))
+    'either: this, or that'
     """
-    return (str(error).splitlines() or [type(error).__name__])[0]
+    message = str(error)
+    first = (message.splitlines() or [type(error).__name__])[0]
+    return " ".join(message.split()) if first.rstrip().endswith(":") else first
 
 
 YOUR_OWN = "one of your own is registered by a file or module in imports (--imports FILE)"
@@ -52,12 +58,14 @@ CUTOFF = 0.6
 
 
 def nearest(name: str, names: Iterable[str]) -> str:
-    """End of an error sentence: the nearest valid name, or all valid names if they are few.
+    """End of an error sentence: the nearest valid name, or all valid names if they are few. Never the name itself.
 
     >>> nearest("Pnog", ["Pong", "Breakout"])
     "; did you mean 'Pong'?"
+    >>> nearest("Pong", ["Pong"])
+    ''
     """
-    by_folded = {n.casefold(): n for n in names}
+    by_folded = {n.casefold(): n for n in names if n != name}
     close = difflib.get_close_matches(name.casefold(), by_folded, n=1, cutoff=CUTOFF)
     if close:
         return f"{DID_YOU_MEAN} {by_folded[close[0]]!r}?"

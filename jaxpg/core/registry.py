@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import TypeVar
 
 from jaxpg.core.errors import YOUR_OWN, UserError, check_name
+from jaxpg.core.user_modules import imported
 
 Entry = TypeVar("Entry")
 
@@ -48,7 +49,8 @@ class Registry(Mapping[str, Entry]):
 
     def __getitem__(self, name: str) -> Entry:
         """The entry called ``name``. Raises UserError with the nearest name if there is no such entry."""
-        check_name(self._key, name, self._entries, YOUR_OWN)
+        own = f"{', '.join(imported())} registers no such name" if imported() else YOUR_OWN
+        check_name(self._key, name, self._entries, own)
         return self._entries[name]
 
     def __contains__(self, name: object) -> bool:

@@ -33,7 +33,7 @@ def _gymnasium_kind(config: EnvConfig) -> str:
 
 
 def _own_kind(make: Callable[[EnvConfig], JaxEnvironment], config: EnvConfig) -> str:
-    with own_code(f"env.backend: {config.backend!r}", make):
+    with own_code(f"env.backend: {config.backend!r}", make, "(config)"):
         return fitting_observation(config, make(config))
 
 
@@ -103,7 +103,8 @@ def make_env(config: EnvConfig, needs: EmulatorNeeds, num_lanes: int) -> VectorE
             f"env.{key}: is for --env.backend gymnasium, and {config.backend} has no use for it; leave it out"
         )
     make, what = BACKENDS[config.backend], f"env.backend: {config.backend!r}"
-    with own_code(what, make):
+    is_in_jax = hasattr(make, "__wrapped__")  # a user's function that makes a JaxEnvironment
+    with own_code(what, make, "(config)" if is_in_jax else "__init__(self, config, needs, num_lanes)"):
         env = make(config, needs, num_lanes)
     if is_jaxpgs(make) or isinstance(env, CompilableEnv | InJax):  # compiled code cannot be guarded
         return env

@@ -6,6 +6,7 @@ from jaxpg.core.errors import FaultError, UserError
 from jaxpg.core.types import EnvSpec, TimeStep, VectorEnv
 from jaxpg.core.user_modules import own_code
 
+METHODS = {"reset": "reset(self, seeds)", "send": "send(self, actions)", "recv": "recv(self)", "close": "close(self)"}
 FLAGS = ("terminated", "truncated", "life_lost", "acted")
 
 
@@ -52,7 +53,7 @@ class Guarded:
     def _call(self, name: str, *arguments: np.ndarray) -> object:
         method = getattr(self._env, name, None)
         try:
-            with own_code(f"{self._what}: {name}", type(self._env)):
+            with own_code(f"{self._what}: {name}", type(self._env), METHODS[name]):
                 return method(*arguments)  # type: ignore[misc]  # None where the user forgot the method
         except UserError as error:
             raise FaultError(str(error)) from error

@@ -13,7 +13,6 @@ import re
 import signal
 import socket
 import sys
-import traceback
 import warnings
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -25,7 +24,9 @@ import numpy as np
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
 
 from jaxpg.core.errors import YOUR_OWN, FaultError, UserError, first_line
-from jaxpg.core.user_modules import import_all
+from jaxpg.core.user_modules import defined, import_all, place_of
+from jaxpg.envs.gymnasium_lane import RETURNS, Lane, what_happened
+from jaxpg.machine.console import say
 from jaxpg.machine.parent import end_with_parent
 
 RESET, STEP, DONE, FAILED = b"r", b"s", b"d", b"f"
@@ -34,9 +35,6 @@ LENGTH_BYTES = 4
 """Bytes of the number that says how long a text is."""
 PICTURES = "rgb_array"
 """Gymnasium's render mode that returns pictures."""
-_LIMIT = "TimeLimit.truncated"
-"""Key of ``info`` in which older environments say whether a time limit ended the episode."""
-_NO_INFO: dict[str, Any] = {}
 
 
 class Making(NamedTuple):
@@ -82,18 +80,45 @@ def make_lane(making: Making, *, draws: bool = False) -> tuple[gymnasium.Env[Any
         )  # pictures need no screen, and pygame complains if there is none
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        env = _made(game, {**options, "render_mode": PICTURES} if draws and _can_draw(game, options) else options)
+        env = _drawing(game, options) if draws else _made(game, options)
+    _check_spaces(game, env)
     words = [re.sub(r"\x1b\[[0-9;]*m", "", str(one.message)) for one in caught]
     said = [first_line(UserWarning(word.removeprefix("WARN: "))) for word in words if word.startswith("WARN: ")]
     return env, "; ".join(dict.fromkeys(said))
 
 
-def _can_draw(game: str, options: Mapping[str, Any]) -> bool:
-    """Whether an environment that was made from ``options`` can return pictures."""
+def _check_spaces(game: str, env: gymnasium.Env[Any, Any]) -> None:
+    """Raises UserError where the environment lacks a space."""
+    for name in ("observation_space", "action_space"):
+        space, kind = getattr(env, name, None), type(env.unwrapped)
+        if not isinstance(space, gymnasium.Space):
+            raise UserError(
+                f"env.game: {game}: {place_of(kind)}{kind.__name__} must set self.{name} in its __init__, to a space "
+                f"such as gymnasium.spaces.Discrete(2)" + ("" if space is None else f", not {space!r}")
+            )
+
+
+def _drawing(game: str, options: Mapping[str, Any]) -> gymnasium.Env[Any, Any]:
+    """Makes an environment that returns pictures, if it can. A printed sentence says why one that lists them cannot."""
     env = _made(game, options)
-    modes = env.metadata.get("render_modes") or ()
-    env.close()
-    return PICTURES in modes
+    if PICTURES not in (env.metadata.get("render_modes") or ()):
+        return env
+    try:
+        drawing = _made(game, {**options, "render_mode": PICTURES})
+        wrong = "does not keep it" if drawing.unwrapped.render_mode != PICTURES else ""
+    except UserError as error:
+        if "render_mode" not in str(error.__cause__):
+            raise
+        drawing, wrong = env, "takes no render_mode"
+    if wrong:
+        kind = type(env.unwrapped)
+        say(
+            f"jaxpg: {game} is shown as numbers, not as pictures: {place_of(kind)}{kind.__name__} lists {PICTURES} in "
+            f"its metadata, but its __init__ {wrong}; give it render_mode=None, and set self.render_mode = render_mode"
+        )
+    if drawing is not env:
+        env.close()
+    return drawing
 
 
 def _spec_of(game: str) -> Any:
@@ -105,11 +130,26 @@ def _spec_of(game: str) -> Any:
     if spec is None:
         known = {_without_version(name): name for name in gymnasium.registry}
         near = difflib.get_close_matches(_without_version(game), known, n=1, cutoff=0.7)
-        hint = f"did you mean {known[near[0]]!r}?" if near else YOUR_OWN
+        hint = f"did you mean {known[near[0]]!r}?" if near else _unregistered(game) or YOUR_OWN
         raise UserError(f"env.game: Gymnasium knows no environment {game!r}; {hint}")
     if "shimmy" in str(spec.entry_point):
         raise UserError(f"env.game: {game} makes any environment of the old Gym; register yours under an id of its own")
     return spec
+
+
+def _unregistered(game: str) -> str:
+    """Names the environments of the user's imported files that have no id. Empty if there are none."""
+    entries: list[Any] = [spec.entry_point for spec in gymnasium.registry.values()]
+    texts = tuple(entry.partition(":")[2] for entry in entries if isinstance(entry, str))
+    classes = tuple(entry for entry in entries if isinstance(entry, type))
+    own = [one for one in defined(gymnasium.Env) if one.__name__ not in texts]
+    own = [one for one in own if not any(issubclass(registered, one) for registered in classes)]
+    if not own:
+        return ""
+    places = ", ".join(f"{place_of(one)}{one.__name__}" for one in own)
+    return (
+        f"an environment of yours has no id: {places}; write gymnasium.register({game!r}, {own[0].__name__}) below it"
+    )
 
 
 def _without_version(game: str) -> str:
@@ -133,59 +173,11 @@ def _made(game: str, options: Mapping[str, Any]) -> gymnasium.Env[Any, Any]:
         hint = f"; pip install {package.partition('.')[0]}" if package else ""
         raise UserError(f"env.game: {game} needs a package that is missing: {first_line(error)}{hint}") from error
     except TypeError as error:
+        if "argument" not in str(error):
+            raise UserError(f"env.game: {game} cannot be made: {first_line(error)}") from error
         raise UserError(f"env.options: {game} cannot be made with these options: {first_line(error)}") from error
     except (Exception, SystemExit) as error:
-        raise UserError(f"env.game: {game} cannot be made: {_what_happened(error)}") from error
-
-
-def _what_happened(error: BaseException) -> str:
-    """The kind of an error, its first line, and the place in the code that raised it."""
-    last = traceback.extract_tb(error.__traceback__)[-1]
-    words = first_line(error) if isinstance(error, Exception) else str(error)
-    return f"{type(error).__name__}: {words} ({last.filename}:{last.lineno})"
-
-
-class _Lane(gymnasium.Wrapper[Any, Any, Any, Any]):
-    """Turns what goes wrong in one lane into a sentence. Drops ``info``, which costs time and which nobody reads.
-
-    Args:
-      env: the environment.
-      name: how sentences call the lane.
-    """
-
-    def __init__(self, env: gymnasium.Env[Any, Any], name: str):
-        super().__init__(env)
-        self.name = name
-        self.newest: Any = None
-        """The newest observation."""
-
-    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
-        try:
-            self.newest, _ = self.env.reset(seed=seed, options=options)
-        except (Exception, SystemExit) as error:
-            raise FaultError(f"{self.name}: reset raised {_what_happened(error)}") from error
-        return self.newest, _NO_INFO
-
-    def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
-        try:
-            observation, reward, terminated, truncated, info = self.env.step(action)
-            number = float(reward)
-            if _LIMIT in info:
-                self._compare(bool(info[_LIMIT]), bool(terminated), bool(truncated))
-        except FaultError:
-            raise
-        except (Exception, SystemExit) as error:
-            raise FaultError(f"{self.name}: step raised {_what_happened(error)}") from error
-        self.newest = observation
-        return observation, number, terminated, truncated, _NO_INFO
-
-    def _compare(self, said: bool, terminated: bool, truncated: bool) -> None:
-        """Raises FaultError where ``info`` contradicts what ``step`` returned about a time limit."""
-        if (said and not truncated) or (truncated and not said and not terminated):
-            raise FaultError(
-                f"{self.name}: info[{_LIMIT!r}] is {said}, but step returned terminated={terminated} and "
-                f"truncated={truncated}; a time limit is truncated=True, and any other end terminated=True"
-            )
+        raise UserError(f"env.game: {game} cannot be made: {what_happened(error)}") from error
 
 
 class LaneGroup:
@@ -239,10 +231,12 @@ class LaneGroup:
         except (gymnasium.error.DependencyNotInstalled, ImportError) as error:
             raise UserError(f"{lane.name}: no picture can be drawn: {first_line(error)}") from error
         except (Exception, SystemExit) as error:
-            raise FaultError(f"{lane.name}: render raised {_what_happened(error)}") from error
+            raise lane.fault("render", error) from error
         if picture.ndim != 3 or picture.shape[2] != 3 or picture.dtype != np.uint8:
-            shape = list(picture.shape)
-            raise FaultError(f"{lane.name}: render returned {picture.dtype}{shape}, but a picture is uint8[H, W, 3]")
+            found = (
+                "nothing" if picture.dtype == object and not picture.shape else f"{picture.dtype}{list(picture.shape)}"
+            )
+            raise FaultError(f"{lane.name}: {lane.place('render')} must return {RETURNS['render']}, not {found}")
         return picture
 
     def close(self) -> None:
@@ -252,19 +246,19 @@ class LaneGroup:
 
     def _fault(self, error: Exception) -> FaultError:
         """Finds the lane whose observation does not fit the others, after Gymnasium failed to put them together."""
-        space = self._vector.single_observation_space
+        space, kind = self._vector.single_observation_space, type(self._vector.envs[0].unwrapped)
         for lane in self._vector.envs:
             newest = np.asarray(lane.newest)
             if newest.shape != space.shape or not np.can_cast(newest.dtype, space.dtype, "same_kind"):
                 return FaultError(
                     f"{lane.name}: its observation is {newest.dtype}{list(newest.shape)}, but its observation_space "
-                    f"says {space.dtype}{list(space.shape)}"
+                    f"says {space.dtype}{list(space.shape)} ({place_of(kind)}{kind.__name__})"
                 )
-        return FaultError(f"{self._vector.envs[0].name}: {_what_happened(error)}")
+        return FaultError(f"{self._vector.envs[0].name}: {what_happened(error)}")
 
 
-def _named_lane(making: Making, lane: int, *, draws: bool) -> _Lane:
-    return _Lane(make_lane(making, draws=draws)[0], f"{making.game}, lane {lane}")
+def _named_lane(making: Making, lane: int, *, draws: bool) -> Lane:
+    return Lane(make_lane(making, draws=draws)[0], f"{making.game}, lane {lane}")
 
 
 class Memory:

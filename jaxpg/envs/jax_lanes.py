@@ -10,6 +10,7 @@ import numpy as np
 
 from jaxpg.core.errors import UserError, first_line
 from jaxpg.core.types import Answers, EmulatorNeeds, EnvSpec, JaxEnvironment, JaxStep, Lanes, TimeStep
+from jaxpg.core.user_modules import wrong_signature
 from jaxpg.envs.actions import ActionTable, numbered
 from jaxpg.envs.config import EnvConfig
 from jaxpg.envs.pictures import channels_last
@@ -178,6 +179,9 @@ def _traced(name: str, what: str, function: Callable[..., Any], *arguments: Any)
     try:
         first, second = jax.eval_shape(function, *arguments)
     except Exception as error:
+        takes = "(key)" if what == "reset" else "(key, state, action)"
+        if isinstance(error, TypeError) and (words := wrong_signature(function, takes)):
+            raise UserError(f"env.backend: {what} of {name}: {words}") from error
         kind = type(error).__name__
         raise UserError(f"env.backend: {what} of {name} cannot be traced: {kind}: {first_line(error)}") from error
     return first, second

@@ -31,6 +31,8 @@ class Experiment(NamedTuple):
     """Plays and learns in one program, for one device and environments in JAX; None where that is not possible."""
     members: tuple[Member, ...] = ()
     """The members of a population of gradient learners, in the order of their lanes; empty where there is none."""
+    acts: str = "sampled"
+    """How actions are chosen: ``sampled``, ``greedy``, or ``random``, which takes all alike."""
     remarks: tuple[str, ...] = ()
     """Sentences for the user, said before the run begins."""
 

@@ -273,7 +273,7 @@ def make_policy(config: PolicyConfig, shape: tuple[int, ...], num_actions: int, 
         return module_class(shape, num_actions, value, config, nnx.Rngs(key))
 
     takes_bytes, takes_batches = (getattr(module_class, name, False) for name in ("takes_bytes", "takes_batches"))
-    with own_code(what, module_class):
+    with own_code(what, module_class, "__init__(self, shape, num_actions, value, config, rngs)"):
         parts: Any = nnx.split(nnx.eval_shape(lambda: build(jax.random.key(0))), nnx.Param, ...)
     graphdef, weights, others = parts
     _check_state(what, weights, others)
@@ -293,7 +293,8 @@ def make_policy(config: PolicyConfig, shape: tuple[int, ...], num_actions: int, 
 
     batch = (2,) if takes_batches else ()
     given = jax.ShapeDtypeStruct((*batch, *shape), jnp.float32)
-    with own_code(what, module_class):
+    call = f"__call__(self, {'observations' if takes_batches else 'observation'})"
+    with own_code(what, module_class, call if isinstance(module_class, type) else ""):
         returned = jax.eval_shape(outputs, nnx.to_pure_dict(weights), given)
     _check_outputs(what, returned, {"logits": (*batch, num_actions), "value": batch})
     return PolicyFunctions(init=init, apply=apply, has_value=value)
@@ -345,6 +346,16 @@ def with_normalizer(policy: PolicyFunctions, shape: tuple[int, ...]) -> PolicyFu
         return policy.apply(params["policy"], jnp.clip(inputs, -MOST_DEVIATIONS, MOST_DEVIATIONS))
 
     return PolicyFunctions(init=init, apply=apply, has_value=policy.has_value)
+
+
+def with_equal_logits(policy: PolicyFunctions) -> PolicyFunctions:
+    """Makes all actions equally probable: the uniform random player, with the params and values of ``policy``."""
+
+    def apply(params: Params, observations: jax.Array) -> tuple[jax.Array, jax.Array]:
+        logits, value = policy.apply(params, observations)
+        return jnp.zeros_like(logits), value
+
+    return policy._replace(apply=apply)
 
 
 def standardised(params: Params, observations: jax.Array) -> jax.Array:

@@ -227,7 +227,7 @@ def make_observation(config: ObservationConfig) -> Observation:
       UserError: the name is unknown, settings do not fit, or the user's own function fails.
     """
     make, what = OBSERVATIONS[config.name], f"observation.name: {config.name!r}"
-    with own_code(what, make):
+    with own_code(what, make, "(config)"):
         observation = make(config)
     if not isinstance(observation, Observation):
         raise UserError(f"{what}: the function must return an Observation, not {type(observation).__name__}")
@@ -249,7 +249,7 @@ def unused_settings(config: ObservationConfig) -> list[str]:
 def encoded_shape(observation: Observation, spec: EnvSpec) -> jax.ShapeDtypeStruct:
     """Shape and dtype of one lane's encoded observation."""
     raw = jax.ShapeDtypeStruct(spec.observation_shape, spec.observation_dtype)
-    with own_code("observation.name: encode", observation.encode):
+    with own_code("observation.name: encode", observation.encode, "(raw)"):
         encoded: jax.ShapeDtypeStruct = jax.eval_shape(
             lambda x: jnp.asarray(observation.encode(jnp.transpose(x, spec.axes))), raw
         )
@@ -258,5 +258,5 @@ def encoded_shape(observation: Observation, spec: EnvSpec) -> jax.ShapeDtypeStru
 
 def input_shape(observation: Observation, spec: EnvSpec) -> tuple[int, ...]:
     """Shape of one policy input."""
-    with own_code("observation.name: decode", observation.decode):
+    with own_code("observation.name: decode", observation.decode, "(encoded)"):
         return jax.eval_shape(lambda x: jnp.asarray(observation.decode(x)), encoded_shape(observation, spec)).shape

@@ -10,6 +10,7 @@ from rich.table import Column
 
 from jaxpg.machine.console import Forgiving, say
 from jaxpg.machine.waiting import SECONDS_BETWEEN_LINES, terminal
+from jaxpg.run.run_progress import WINDOW_EPISODES
 from jaxpg.run.writers import EpisodeRow, Record
 
 
@@ -44,7 +45,10 @@ class PlainProgress:
 
 
 class LiveProgress:
-    """Draws one line of at most 80 columns: time left, share of the budget, mean return of 100 episodes, and speed.
+    """Draws one line of at most 80 columns: time left, share of the budget, mean return, and speed.
+
+    The mean return is that of the last 100 games; while there are fewer, their number stands behind it,
+    where the stage of a search leaves room.
 
     Args:
       console: where the line is drawn.
@@ -78,12 +82,13 @@ class LiveProgress:
         self._progress.start()
 
     def write(self, record: Record, episodes: list[EpisodeRow]) -> None:
+        stage = "".join(f", {name} {_short(record[name])}" for name in self._stage if name in record)
         self._progress.update(
             self._task,
             completed=record["agent_steps"],
             speed=_short(record["agent_steps_per_second"]),
-            mean=_short(record["return_mean_100"]),
-            stage="".join(f", {name} {_short(record[name])}" for name in self._stage if name in record),
+            mean=_short(record["return_mean_100"]) if stage else _mean(record),
+            stage=stage,
         )
 
     def close(self) -> None:
@@ -117,6 +122,13 @@ def make_display(
     if bar and Forgiving(sys.stdout).isatty():
         return LiveProgress(terminal(), budget_agent_steps, done_agent_steps, stage)
     return PlainProgress(stage)
+
+
+def _mean(record: Record) -> str:
+    """The mean return of the last 100 games, with the number of games while there are fewer."""
+    mean, games = record["return_mean_100"], record["episodes"]
+    is_early = mean is not None and games is not None and games < WINDOW_EPISODES
+    return f"{_short(mean)} of {games}" if is_early else _short(mean)
 
 
 def _short(value: float | int | None) -> str:

@@ -3,6 +3,8 @@
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from jaxpg.core.errors import UserError
+from jaxpg.core.user_modules import own_code
 from jaxpg.run.run_progress import RunProgress
 from jaxpg.run.writers import EpisodeRow, EpisodesCsv, JsonLines, Record, Writer
 
@@ -42,7 +44,7 @@ class RunWriters:
             try:
                 writer.write(record, episodes)
             except Exception as error:  # a writer may be the user's own code and raise anything
-                troubles[i] = _words(writer, error)
+                troubles[i] = _words(writer, error, "write(self, record, episodes)")
         new = [words for i, words in troubles.items() if i not in self._failing]
         if new:
             self._warn(f"{', '.join(new)}; the training goes on, and what is missing is written later")
@@ -58,9 +60,19 @@ class RunWriters:
                 if writer in self._logs:
                     lost = str(error)
                 else:
-                    self._warn(f"{_words(writer, error)}; it could not be closed")
+                    self._warn(f"{_words(writer, error, 'close(self)')}; it could not be closed")
         return lost
 
 
-def _words(writer: Writer, error: Exception) -> str:
-    return str(error) if isinstance(error, OSError) else f"{type(writer).__name__}: {type(error).__name__}: {error}"
+def _words(writer: Writer, error: Exception, takes: str) -> str:
+    """Words for an error of a writer's method, with the place in the user's file, or with what the method must take."""
+    if isinstance(error, OSError):
+        return str(error)
+    name = type(writer).__name__
+    try:
+        with own_code(name, type(writer), takes):
+            raise error
+    except UserError as sentence:
+        return str(sentence)
+    except Exception:  # a mistake of a writer of jaxpg's
+        return f"{name}: {type(error).__name__}: {error}"

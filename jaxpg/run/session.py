@@ -19,7 +19,7 @@ from jaxpg.run.lock import only_trainer
 from jaxpg.run.profile import Profile, check_profile
 from jaxpg.run.progress_display import make_display
 from jaxpg.run.recorder import Recorder
-from jaxpg.run.run_folder import SUMMARY, new_run_folder, take_end_away, write_config, write_resumed_config
+from jaxpg.run.run_folder import SUMMARY, begin_anew, new_run_folder, take_end_away, write_config, write_resumed_config
 from jaxpg.run.run_progress import WINDOW_EPISODES, RunProgress
 from jaxpg.run.trackers.tracker import Tracker, check_installed, finish
 from jaxpg.run.training import Callback, Training
@@ -66,7 +66,8 @@ class TrainResult:
     wall_seconds: float
     """Seconds of training, including those before the run was resumed."""
     return_mean_100: float | None
-    """Mean return of the last 100 episodes; in a population the mean over its members."""
+    """Mean return of the last 100 episodes, or of all while there are fewer; in a population the mean over its members.
+    """
     metrics: dict[str, float]
     """The newest value of each of the learner's metrics."""
     members: tuple[float | None, ...] = ()
@@ -95,6 +96,7 @@ def run_session(config: Config, experiment: Experiment, team: Team, stop: Stop, 
         team.lead(lambda: locks.enter_context(only_trainer(folder)))
         locks.callback(finish, trackers)
         if not wishes.resume:
+            team.lead(lambda: begin_anew(folder))
             team.lead(lambda: write_config(folder, config))
         if team.leads:
             recipe, *about_recipe = wishes.about
@@ -144,7 +146,7 @@ def _train(training: Training, stop: Stop) -> tuple[str, bool]:
                 say(f"jaxpg: {folder}: {ended}", error=True)
                 training.save()
         if team.leads:
-            _say_end(training, ended)
+            _say_end(training, ended, "ended by a fault" if fault else ended)  # the fault itself was said above
         if not fault:
             _wait_for_videos(recorder, stop)
     return ended, fault
@@ -156,7 +158,7 @@ def _writers(
     def make(progress: RunProgress) -> list[Writer]:
         named = []
         for name in config.run.writers:
-            with own_code(f"run.writers: {name!r}", WRITERS[name]):
+            with own_code(f"run.writers: {name!r}", WRITERS[name], "__init__(self, folder, agent_steps)"):
                 named.append(WRITERS[name](folder, progress.agent_steps))
         trackers.extend(writer for writer in named if isinstance(writer, Tracker))
         display = make_display(config.run.budget_agent_steps, progress.agent_steps, stage, bar=wishes.bar)
@@ -187,15 +189,15 @@ def _introduction(config: Config, experiment: Experiment, team: Team, recipe: st
     return f"jaxpg: {config.env.game} on {config.env.backend}, {lanes}, {path}, {kind}, {recipe}, run folder {folder}"
 
 
-def _say_end(training: Training, ended: str) -> None:
-    """Writes ``summary.json`` and prints how the run ended."""
+def _say_end(training: Training, ended: str, words: str) -> None:
+    """Writes ``summary.json`` with the reason ``ended``, and prints how the run ended, beginning with ``words``."""
     progress, report = training.progress, training.experiment.learner.report
     try:
         write_json(training.folder / SUMMARY, {"ended": ended, **_without_returns(progress)})
     except OSError as error:
         training.unsaved = training.unsaved or f"summary.json: {error.strerror}"
     say(
-        f"jaxpg: {ended}; {progress.agent_steps:,} agent steps, {progress.episodes:,} games in "
+        f"jaxpg: {words}; {progress.agent_steps:,} agent steps, {progress.episodes:,} games in "
         f"{progress.wall_seconds:.0f} s; {_mean_return(progress)}"
         + ("" if training.unsaved else f"; all of it in {training.folder}")
     )

@@ -26,7 +26,7 @@ class Evaluation:
     member: int | None = None
     """Whose policy it is in a population; None where there is none."""
     actions: str
-    """How actions were chosen: ``greedy`` or ``sampled``."""
+    """How actions were chosen: ``greedy``, ``sampled``, or ``random``, which takes all alike."""
     seed: int
     env: dict[str, Any]
     """The settings of the emulators."""
@@ -57,6 +57,11 @@ class Evaluation:
     """Return of each episode."""
     lengths_agent_steps: list[int]
     """Agent steps of each episode."""
+
+    @property
+    def is_baseline(self) -> bool:
+        """Whether these are not the policy's scores, but those of random actions."""
+        return self.actions == "random"
 
     @property
     def protocol(self) -> tuple[Any, ...]:

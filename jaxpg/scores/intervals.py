@@ -83,7 +83,9 @@ def mean_interval(values: np.ndarray, independent: float | None = None) -> tuple
     to 76 %. From ten values on, Hall's transformation (1992, On the removal of skewness by transformation) corrects t
     for the skewness of the sample. Then the interval covers 93 to 95 % for exponential values too. With five
     exponential values t covers 88 %; Johnson's and Hall's intervals were tried and cover 88 to 92 %. A test simulates
-    these numbers. Nothing is resampled, so no memory is needed besides that of the values.
+    these numbers. The ends may lie beyond the smallest and the greatest value, as no percentile bootstrap's do: they
+    say how uncertain the mean is, and are not clipped. Nothing is resampled, so no memory is needed besides that of the
+    values.
 
     Args:
       values: ``f64[K, ...]``.

@@ -47,7 +47,7 @@ class ExportArguments:
     member: int | None = None
     """Member of a population, from 0; without it the best one."""
     imports: tuple[str, ...] = ()
-    """Modules (mine) and files (./mine.py) to import first, because they register what the run uses."""
+    """Modules (mine) and files (./mine.py) that register what the run uses, in place of those that the run names."""
     trust_imports: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
     """Import the modules that the run folder names, which runs their code."""
 

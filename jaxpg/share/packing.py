@@ -20,6 +20,7 @@ from ruamel.yaml import YAML
 from jaxpg import __version__
 from jaxpg.core.errors import UserError
 from jaxpg.core.strict_yaml import read_yaml
+from jaxpg.core.user_modules import HASHES
 from jaxpg.evaluate import load_policy
 from jaxpg.machine.durable_files import damage, paths_in, size_and_hash
 from jaxpg.scores.evaluation_file import Evaluation, read_evaluations
@@ -118,7 +119,8 @@ def pack(
     """
     policy = load_policy(run, checkpoint, imports=imports, trust_imports=trust_imports)
     iteration, game = policy.checkpoint, policy.task.game
-    evaluations = [one for one in read_evaluations(run / EVALUATION) if one.checkpoint == iteration]
+    all_of_them = [one for one in read_evaluations(run / EVALUATION) if not one.is_baseline]
+    evaluations = [one for one in all_of_them if one.checkpoint == iteration]
     if needs_scores and not evaluations:
         raise UserError(
             f"{run}: no evaluation of checkpoint {iteration}; play games with python -m jaxpg.evaluate {run} "
@@ -184,6 +186,8 @@ def shared_config(path: Path) -> tuple[bytes, list[str]]:
     needed = [_without_folder(str(name)) for name in imports] if isinstance(imports, list) else []
     if needed:
         data["imports"] = needed
+    if isinstance(data.get(HASHES), dict):
+        data[HASHES] = {_without_folder(str(name)): sha256 for name, sha256 in data[HASHES].items()}
     stream = io.StringIO()
     YAML(typ="rt").dump(data, stream)
     return stream.getvalue().encode(), needed

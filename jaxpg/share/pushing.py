@@ -43,7 +43,7 @@ class PushArguments:
     revision: str = ""
     """Branch; empty for main. It is created where it does not exist."""
     imports: tuple[str, ...] = ()
-    """Modules (mine) and files (./mine.py) to import first, because they register what the run uses."""
+    """Modules (mine) and files (./mine.py) that register what the run uses, in place of those that the run names."""
     trust_imports: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
     """Import the modules that the run folder names, which runs their code."""
 

@@ -99,7 +99,7 @@ def suite(
         for game in games or ("",):
             own = {**(overrides or {}), **({"env.game": game} if game else {})}
             configs.append((name, open_recipe(source, own, trust_imports=trust_imports)))
-    runs = _runs(configs, seeds, Path(out), episodes, checkpoint, trust_imports=trust_imports)
+    runs = _runs(configs, seeds, Path(out), episodes, checkpoint)
     with signals_raised_again() as stop:
         return _run(runs, Path(out), parallel, stop)
 
@@ -121,7 +121,7 @@ def command(argv: Sequence[str]) -> int:
         for game in asked.games or ("",)
     ]
     out = Path(asked.out)
-    runs = _runs(configs, asked.seeds, out, asked.episodes, asked.checkpoint, trust_imports=asked.trust_imports)
+    runs = _runs(configs, asked.seeds, out, asked.episodes, asked.checkpoint)
     with signals_heard() as stop:
         results = _run(runs, out, asked.parallel, stop)
     if stop.signal is not None:
@@ -140,8 +140,6 @@ def _runs(
     out: Path,
     episodes: int,
     checkpoint: Checkpoint,
-    *,
-    trust_imports: bool,
 ) -> list[SuiteRun]:
     """Makes the runs: each configuration with each seed. Raises UserError where two would share a folder."""
     runs: dict[str, SuiteRun] = {}
@@ -153,7 +151,7 @@ def _runs(
             folder = out / f"{recipe}-{game}-{seed}"
             if folder.name in runs:
                 raise UserError(f"{folder.name}: two runs would have this name; name each recipe, game and seed once")
-            training = Training(folder, with_overrides(config, {"run.seed": seed, "run.dir": ""}), trust_imports)
+            training = Training(folder, with_overrides(config, {"run.seed": seed, "run.dir": ""}))
             runs[folder.name] = SuiteRun(recipe, training, episodes, checkpoint)
     if not runs:
         raise UserError("seeds: give one or more, such as --seeds 1 2 3")

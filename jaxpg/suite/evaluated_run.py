@@ -45,8 +45,7 @@ class SuiteRun:
             if actions not in done:
                 words = ["--episodes", str(self.episodes), "--actions", actions, "--checkpoint", self.checkpoint]
                 words += ["--seed", str(self._seed)]
-                trust = ["--trust-imports"] if self.training.trust_imports else []
-                return jaxpg_command("evaluate", str(self.training.folder), *words, *trust)
+                return jaxpg_command("evaluate", str(self.training.folder), *words, *self.training.imports)
         return None
 
     def evaluations(self) -> dict[str, Evaluation]:
@@ -60,7 +59,8 @@ class SuiteRun:
         except UserError:  # the next evaluation names the damaged file
             return {}
         asked = (iteration, self.episodes, self._seed)
-        return {one.actions: one for one in found if (one.checkpoint, one.episodes, one.seed) == asked}
+        theirs = [one for one in found if not one.is_baseline]
+        return {one.actions: one for one in theirs if (one.checkpoint, one.episodes, one.seed) == asked}
 
     @property
     def _seed(self) -> int:

@@ -82,7 +82,6 @@ class Study:
       sampler: which settings are tried next: those that Optuna's tree-structured Parzen estimator proposes, or random.
       sampler_seed: seed of the sampler.
       pruner: which trials are given up.
-      trust_imports: whether trainings may import what the configuration names.
 
     Raises:
       UserError: the folder holds a study of something else, or cannot be written.
@@ -99,11 +98,9 @@ class Study:
         sampler: Sampler = "tpe",
         sampler_seed: int = 0,
         pruner: Pruner = "median",
-        trust_imports: bool = False,
     ):
         self._optuna = library = import_optuna()
         self.folder, self._config, self._space, self.seeds, self.goal = folder, config, space, list(seeds), goal
-        self._trust_imports = trust_imports
         try_to_write(folder, folder)
         self._lock = FileLock(folder / "lock", timeout=SECONDS_TO_WAIT)
         place = f"sqlite:///{(folder / 'study.db').absolute()}"
@@ -229,8 +226,7 @@ class Study:
             self.give_up(taken, str(error))
             return None
         trainings = {
-            seed: Training(folder / f"seed{seed}", with_overrides(config, {"run.seed": seed}), self._trust_imports)
-            for seed in self.seeds
+            seed: Training(folder / f"seed{seed}", with_overrides(config, {"run.seed": seed})) for seed in self.seeds
         }
         return RunningTrial(frozen.number, storage_id, config, params, trainings, lock)
 

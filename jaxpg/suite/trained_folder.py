@@ -8,9 +8,8 @@ from typing import Any, NamedTuple
 
 from filelock import FileLock, Timeout
 
-from jaxpg.config import Config, dump, flatten, load_run
+from jaxpg.config import Config, dump, flatten, load_imported
 from jaxpg.core.errors import UserError
-from jaxpg.core.user_modules import NOBODY, Trust
 from jaxpg.machine.durable_files import write_text
 from jaxpg.suite.works import jaxpg_command
 
@@ -48,13 +47,12 @@ class Training:
 
     Args:
       folder: the run folder.
-      config: the configuration. ``run.dir`` does not count.
-      trust_imports: whether the training may import the modules that the configuration names.
+      config: the configuration. ``run.dir`` does not count. The training may import what it names, which this process
+        has imported.
     """
 
     folder: Path
     config: Config
-    trust_imports: bool = False
 
     @property
     def recipe(self) -> Path:
@@ -64,6 +62,11 @@ class Training:
     def log(self) -> Path:
         return self.folder.with_name(f"{self.folder.name}.log")
 
+    @property
+    def imports(self) -> list[str]:
+        """The flags with which a command imports what the configuration names."""
+        return ["--imports", *self.config.imports] if self.config.imports else []
+
     def check(self) -> None:
         """Checks that a run which the folder holds already is this training.
 
@@ -72,8 +75,7 @@ class Training:
         """
         if not self._has_begun():
             return
-        trust = Trust(everything=True) if self.trust_imports else NOBODY
-        there, asked = flatten(load_run(str(self.folder), trust)), flatten(self.config)
+        there, asked = flatten(load_imported(self.folder / "config.yaml")), flatten(self.config)
         for key in asked:
             if key not in MAY_DIFFER and there.get(key) != asked[key]:
                 raise UserError(
@@ -83,10 +85,9 @@ class Training:
 
     def command(self) -> list[str] | None:
         """The command that begins the training or goes on with it, or None if the training is over."""
-        trust = ["--trust-imports"] if self.trust_imports else []
         if not self._has_begun():
             write_text(self.recipe, dump(self.config))
-            return jaxpg_command("train", str(self.recipe), "--run.dir", str(self.folder), *trust)
+            return jaxpg_command("train", str(self.recipe), "--run.dir", str(self.folder), *self.imports)
         self._wait_for_trainer()
         if self.is_over():
             return None
@@ -95,7 +96,7 @@ class Training:
             *("--run.budget-agent-steps", str(run.budget_agent_steps)),
             *("--run.budget-seconds", str(run.budget_seconds)),
         ]
-        return jaxpg_command("train", "--resume", str(self.folder), *budgets, *trust)
+        return jaxpg_command("train", "--resume", str(self.folder), *budgets, *self.imports)
 
     def is_over(self) -> bool:
         """Whether the training ended by itself and has used the budget that is asked for."""

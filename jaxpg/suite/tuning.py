@@ -131,7 +131,6 @@ def tune(
         prune=prune,
         sampler=sampler,
         sampler_seed=sampler_seed,
-        trust_imports=trust_imports,
     )
     with signals_raised_again() as stop:
         return _tune(config, space_from_mapping(space, config), asked, Path(study), stop)
@@ -176,7 +175,6 @@ def _tune(config: Config, space: Space, asked: TuneArguments, folder: Path, stop
         sampler=asked.sampler,
         sampler_seed=asked.sampler_seed,
         pruner=asked.prune,
-        trust_imports=asked.trust_imports,
     )
     stop.note_signals()
     stop.keep()

@@ -98,7 +98,7 @@ def _film_checkpoint(filming: Filming, display: VectorEnv, params: Params, itera
             _film(played, experiment, frames_of_agent_steps(display, moves, experiment.frame_skip), panel, video, title)
             games.append(trace_of_game(played, config, has_value=experiment.policy.has_value))
             _say_game(title, moves, env)
-    about = about_video(iteration, env, greedy=experiment.rollout.greedy, seed=filming.seed, action_names=names)
+    about = about_video(iteration, env, actions=experiment.acts, seed=filming.seed, action_names=names)
     write_trace(trace, about | ({} if member is None else {"member": member}), games)
     _say_video(video, path)
 

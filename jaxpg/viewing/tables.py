@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from jaxpg.config import flatten
+from jaxpg.run.run_progress import WINDOW_EPISODES
 from jaxpg.scores.evaluation_file import Evaluation
 from jaxpg.scores.human_scores import incomparable
 from jaxpg.viewing.charts import short
@@ -38,7 +39,7 @@ def runs_table(runs: Sequence[Run]) -> Table:
                 f"{last.get('episodes') or 0:,.0f}",
                 duration(seconds),
                 short(steps / seconds) if seconds else NOTHING,
-                _or_nothing(last.get("return_mean_100")),
+                _of_games(last.get("return_mean_100"), last.get("episodes") or 0),
                 run.log.ended or "not yet, or interrupted",
             ]
         )
@@ -61,7 +62,7 @@ def checkpoints_table(runs: Sequence[Run]) -> Table | None:
                         f"{run.name}: {progress.iteration}",
                         f"{progress.agent_steps:,}",
                         duration(progress.wall_seconds),
-                        _or_nothing(progress.return_mean_100),
+                        _of_games(progress.return_mean_100, len(progress.last_returns)),
                         *_scores(evaluation),
                     ]
                 )
@@ -80,6 +81,11 @@ def checkpoints_table(runs: Sequence[Run]) -> Table | None:
     if all(row[-1] == NOTHING for row in rows):  # these are no Atari games, or nobody has measured a human
         head, rows = head[:-1], [row[:-1] for row in rows]
     return Table("Checkpoints and their scores", head, rows) if rows else None
+
+
+def _of_games(mean: float | None, games: float) -> str:
+    """A mean return of the last 100 games, with their number while there are fewer."""
+    return _or_nothing(mean) + (f" of {games:.0f}" if mean is not None and games < WINDOW_EPISODES else "")
 
 
 def _scores(evaluation: Evaluation | None) -> list[str]:

@@ -82,12 +82,12 @@ def returns_to_go(config: Config, rewards: np.ndarray, life_lost: np.ndarray) ->
     return LEARNERS[config.run.learner].returns_to_go(own_section(config), rewards, life_lost)
 
 
-def about_video(checkpoint: int, env: EnvConfig, *, greedy: bool, seed: int, action_names: list[str]) -> dict[str, Any]:
+def about_video(checkpoint: int, env: EnvConfig, *, actions: str, seed: int, action_names: list[str]) -> dict[str, Any]:
     """Makes the part of a trace that describes all games of a video."""
     return {
         "checkpoint": checkpoint,
         "env": dataclasses.asdict(env),
-        "actions": "greedy" if greedy else "sampled",
+        "actions": actions,
         "seed": seed,
         "action_names": action_names,
     }

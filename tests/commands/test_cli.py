@@ -34,6 +34,8 @@ def settings(section=Config, prefix="") -> list[tuple[str, str]]:
     source = Path(sys.modules[section.__module__].__file__).read_text()
     body = source[source.index(f"class {section.__name__}") :]
     for field in dataclasses.fields(section):
+        if field.name == "config" or not field.metadata.get("is_flag", True):
+            continue
         if dataclasses.is_dataclass(field.type):
             found += settings(field.type, f"{prefix}{field.name}.")
         else:
@@ -167,11 +169,24 @@ def test_an_unknown_name_is_refused_with_the_nearest(argv, sentence, refusal):
     assert refusal(*argv) == sentence
 
 
-def test_a_name_like_no_other_is_refused_with_all_names(refusal):
+@pytest.mark.parametrize("argv", [["--run", "x"], ["--run=x"], ["x", "--runs", "y"]], ids=" ".join)
+@pytest.mark.parametrize(("name", "what"), [("evaluate", "run folder"), ("report", "run folder or more")])
+def test_what_is_given_without_a_flag_is_never_suggested_as_one(name: str, what: str, argv: list[str]) -> None:
+    arguments = {"evaluate": EvaluateArguments, "report": ReportArguments}[name]()
+    (flag,) = [word for word in argv if word.startswith("--")]
+    with pytest.raises(UserError, match=f"^unknown flag {flag}; give the {what} without a flag before it$"):
+        parse(name, argv, arguments)
+
+
+def test_a_name_like_no_other_is_refused_with_all_names(refusal, monkeypatch):
+    monkeypatch.setattr("jaxpg.core.user_modules._IMPORTED", {})
     said, names, own = refusal("--env.backend", "x").split("; ")
     assert said == "env.backend: unknown name 'x'"
     assert {"ale", "envpool", "gymnasium", "gymnax", "probe"} <= set(names.removeprefix("valid names are ").split(", "))
     assert own == "one of your own is registered by a file or module in imports (--imports FILE)"
+    Path("forgets.py").touch()
+    file = str(Path("forgets.py").absolute())
+    assert refusal("--imports", "forgets.py", "--env.backend", "x").endswith(f"; {file} registers no such name")
 
 
 WRONG = [
@@ -222,6 +237,7 @@ WRONG = [
         ["pong", "--policy.bias", "false"],
         "unexpected argument 'false'; a setting that is on or off is given as --x.y or",
     ),
+    (["--recipe", "pong"], "unknown flag --recipe; give the recipe without a flag before it"),
     (["pong", "b.yaml"], "unexpected argument 'b.yaml'; give one recipe, then flags such as --env.game Pong"),
 ]
 

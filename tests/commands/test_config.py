@@ -376,3 +376,13 @@ def test_overrides_may_be_numpys_numbers_and_paths():
         UserError, match=r"^imports: a list of modules and files, such as \['./mine.py'\], not the text"
     ):
         open_recipe("cartpole", {"imports": "./mine.py"})
+
+
+@pytest.mark.parametrize("hashes", ["yes", "[1]", "{a: 1}", "{1: a}"])
+def test_hashes_that_were_edited_to_something_else_are_a_sentence(hashes, tmp_path):
+    path = tmp_path / "config.yaml"
+    path.write_text(f"env: {{game: Pong}}\nimports_sha256: {hashes}\n")
+    with pytest.raises(UserError, match=r"config\.yaml:2:1: imports_sha256: a mapping of imports to hashes"):
+        load_recipe(path)
+    path.write_text("imports_sha256:\n")
+    assert load_recipe(path) == Config()

@@ -17,6 +17,8 @@ from jaxpg.evaluate import EvaluateArguments, main
 from jaxpg.experiment import Player, build
 from jaxpg.kernel.whole_episodes import play_episodes
 from jaxpg.run.saved_run import restore_params
+from jaxpg.scores.evaluation_file import read_evaluations
+from jaxpg.scores.fingerprints import Fingerprinted
 from tests.runs import games, nobody_reads_stdout
 
 
@@ -69,6 +71,35 @@ def test_games_are_a_function_of_seed_and_policy(folder: Path) -> None:
     assert [entry["checkpoint"] for entry in entries] == [20, 20, 20, 15, 20]
     assert [entry["env"]["num_lanes"] for entry in entries] == [4, 4, 4, 4, 2]
     assert len({tuple(entry["returns"]) for entry in entries if entry["checkpoint"] == 20}) == 4
+
+
+def test_random_actions_are_all_alike_whatever_the_policy_says(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    taken: list[int] = []
+
+    class Counting(Fingerprinted):
+        def send(self, actions: np.ndarray) -> None:
+            taken.extend(actions.tolist())
+            super().send(actions)
+
+    def certain(folder, experiment, *which):
+        restored = restore_params(folder, experiment, *which)
+        params = jax.tree.map(jnp.zeros_like, restored.params)
+        params["heads"]["logits"]["bias"] = jnp.array([50.0, 0.0])  # such a policy takes the first action alone
+        logits, _ = experiment.policy.apply(params, jnp.ones(4))
+        np.testing.assert_array_equal(logits, [50, 0])
+        return restored._replace(params=params)
+
+    monkeypatch.setattr(evaluate_module, "restore_params", certain)
+    monkeypatch.setattr(evaluate_module, "Fingerprinted", Counting)
+    _evaluate(folder, "--episodes", "12", "--actions", "random")
+    counts = np.bincount(taken, minlength=2)
+    assert counts.sum() > 200
+    assert np.abs(counts - counts.mean()).max() < 5 * np.sqrt(counts.sum()) / 2, "five standard deviations of a coin"
+    assert "12 games of CartPole-v1 on envpool, random actions" in capsys.readouterr().out
+    assert _entries(folder)[0]["actions"] == "random"
+    assert read_evaluations(folder / "evaluation.json")[0].is_baseline
 
 
 def test_a_seed_decides_on_the_emulators_and_on_the_actions(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

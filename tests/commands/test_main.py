@@ -12,7 +12,31 @@ import pytest
 
 import jaxpg
 from jaxpg.__main__ import COMMANDS, main
+from jaxpg.cli import TrainArguments
+from jaxpg.evaluate import EvaluateArguments
+from jaxpg.launch import _parser
 from jaxpg.machine.beginning import begin_command
+from jaxpg.record import RecordArguments
+from jaxpg.report import ReportArguments
+from jaxpg.share.exporting import ExportArguments
+from jaxpg.share.pulling import PullArguments
+from jaxpg.share.pushing import PushArguments
+from jaxpg.suite import SuiteArguments
+from jaxpg.suite.tuning import TuneArguments
+from tests.commands.test_cli import settings, squeezed
+
+ARGUMENTS = {
+    "train": TrainArguments,
+    "evaluate": EvaluateArguments,
+    "record": RecordArguments,
+    "report": ReportArguments,
+    "export": ExportArguments,
+    "push": PushArguments,
+    "pull": PullArguments,
+    "tune": TuneArguments,
+    "suite": SuiteArguments,
+}
+"""The arguments of each command but ``launch``, whose parser is argparse's."""
 
 
 def _ended(capsys, *argv: str) -> tuple[int, str, str]:
@@ -28,6 +52,20 @@ def test_the_commands_are_listed(capsys, argv) -> None:
     listed = [line.split()[0] for line in out.splitlines() if line.startswith("  ")]
     assert listed == list(COMMANDS)
     assert all(hasattr(importlib.import_module(f"jaxpg.{name}"), "main") for name in COMMANDS)
+
+
+@pytest.mark.parametrize("command", ARGUMENTS)
+def test_the_help_of_a_command_explains_every_flag(capsys, command: str) -> None:
+    code, out, err = _ended(capsys, command, "--help")
+    assert (code, err) == (0, "")
+    shown, expected = squeezed(out), settings(ARGUMENTS[command])
+    assert expected
+    assert [(flag, words) for flag, words in expected if squeezed(words) not in shown] == []
+
+
+def test_the_help_of_launch_does_too() -> None:
+    assert set(ARGUMENTS) | {"launch"} == set(COMMANDS)
+    assert all(action.help for action in _parser()._actions)
 
 
 @pytest.mark.parametrize("command", ["", *COMMANDS])

@@ -1,5 +1,6 @@
 """The documented policy of a user's own, docs/examples/two_layers.py, through every command and from Python."""
 
+import hashlib
 import importlib
 import re
 import shutil
@@ -11,8 +12,11 @@ import numpy as np
 import pytest
 
 import jaxpg
-from jaxpg.config import load_recipe
-from jaxpg.core.user_modules import Trust
+from jaxpg.cli import open_run, parse_train
+from jaxpg.config import load_hashes, load_history, load_recipe
+from jaxpg.core import user_modules
+from jaxpg.core.user_modules import Trust, remarks_on_changes
+from jaxpg.run.run_folder import write_resumed_config
 from tests.runs import records, run
 
 EXAMPLE = Path(__file__).parents[2] / "docs" / "examples" / "two_layers.py"
@@ -80,6 +84,92 @@ def test_evaluate_record_report_and_resume_know_it(at_home: Path, capsys) -> Non
     assert records(at_home / "mine")[-1]["agent_steps"] == 64
 
 
+@pytest.fixture
+def moved(home: Path, tmp_path: Path) -> Path:
+    """A folder with the run, whose file is gone, and the file in another place."""
+    shutil.copytree(home / "mine", tmp_path / "mine", ignore=shutil.ignore_patterns("videos", "lock"))
+    config = tmp_path / "mine" / "config.yaml"
+    config.write_text(config.read_text().replace(str(home), "/nowhere"))
+    (tmp_path / "new").mkdir()
+    shutil.copy(EXAMPLE, tmp_path / "new")
+    return tmp_path
+
+
+def test_a_file_that_has_moved_is_given_its_new_place(moved: Path, capsys) -> None:
+    folder, new = moved / "mine", str(moved / "new" / "two_layers.py")
+    gone = "imports: /nowhere/two_layers.py: there is no such file; if it has moved, give its new place with --imports"
+    with pytest.raises(jaxpg.UserError, match=gone):
+        parse_train(["--resume", str(folder), "--trust-imports"])
+    for words in ([], ["--trust-imports"]):
+        arguments = parse_train(["--resume", str(folder), "--imports", new, *words])
+        assert (arguments.config.imports, arguments.about) == ((new,), ("resumed",))
+        assert open_run(folder, [new], trust_imports=bool(words)).imports == (new,)
+    assert capsys.readouterr() == ("", ""), "the file is the same"
+    write_resumed_config(folder, arguments.config, 32)
+    (change,) = [one for one in load_history(folder / "config.yaml") if one.setting == "imports"]
+    assert (change.before, change.after) == (["/nowhere/two_layers.py"], [new])
+    assert list(load_hashes(folder / "config.yaml")) == [new]
+    assert open_run(folder, trust_imports=True).imports == (new,), "from now on it is the run's own"
+
+
+def test_the_given_imports_replace_those_of_the_run_or_come_before_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whether the user trusts the others, too, decides; in both cases the new run keeps whatever was imported."""
+    files = [str(tmp_path / name) for name in ("stored.py", "given.py")]
+    for file in files:
+        Path(file).touch()
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text("imports: [./stored.py]\n")
+    for words, kept in {(): files[1:], ("--trust-imports",): files[::-1]}.items():
+        monkeypatch.setattr(user_modules, "_IMPORTED", {})
+        assert parse_train([str(recipe), "--imports", files[1], *words]).config.imports == tuple(kept)
+        assert user_modules.imported() == kept
+    config = jaxpg.load_recipe(recipe, {"imports": files[1:]}, trust_imports=True)
+    assert config.imports == tuple(files[::-1])
+
+
+def test_a_file_that_has_changed_is_named_with_its_run(moved: Path, capsys) -> None:
+    folder, other = moved / "mine", moved / "other" / "two_layers.py"
+    other.parent.mkdir()
+    other.write_text(EXAMPLE.read_text() + "# changed\n")
+    remark = f"{folder}: {other} has changed since the run was trained"
+    arguments = parse_train(["--resume", str(folder), "--imports", str(other)])
+    assert arguments.about == ("resumed", remark)
+    open_run(folder, [str(other)])
+    assert capsys.readouterr().out == f"jaxpg: {remark}\n"
+    before = load_hashes(folder / "config.yaml")
+    write_resumed_config(folder, arguments.config, 32)
+    (change,) = [one for one in load_history(folder / "config.yaml") if one.setting == "imports_sha256"]
+    assert change.before == before
+    assert change.after == load_hashes(folder / "config.yaml") != before
+    open_run(folder, [str(other)])
+    assert capsys.readouterr().out == "", "the training has gone on with this file"
+
+
+def test_which_files_are_not_what_a_run_was_trained_with(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(user_modules, "_IMPORTED", {"/new/a.py": "1", "/new/b.py": "3", "parts": "4", "built_in": ""})
+    assert remarks_on_changes({"/old/a.py": "1", "/old/b.py": "3", "parts": "4"}, list(user_modules._IMPORTED)) == []
+    assert remarks_on_changes({"/old/other_name.py": "1"}, ["/new/a.py"]) == []
+    assert remarks_on_changes({}, ["/new/a.py"]) == [], "an older version kept no hashes"
+    assert remarks_on_changes({"/old/b.py": "2", "gone": "5"}, ["/new/a.py", "/new/b.py"]) == [
+        "/new/b.py has changed since the run was trained",
+        "the run was trained without /new/a.py",
+        "the run was trained with gone, which is not imported now",
+    ]
+
+
+def test_the_hash_is_that_of_the_file_as_it_was_imported(tmp_path: Path) -> None:
+    file = tmp_path / "mine.py"
+    file.write_text("x = 1\n")
+    for _ in range(2):
+        user_modules.import_all([str(file), "json"])
+        hashes = user_modules.hashes_of([str(file), "json", "never_imported"])
+        assert list(hashes) == [str(file), "json"]
+        assert hashes[str(file)] == hashlib.sha256(b"x = 1\n").hexdigest()
+        file.write_text("x = 2\n")
+
+
 @pytest.mark.long
 def test_real_processes_import_it_by_themselves(tmp_path: Path) -> None:
     """Also the two of a launch, and the one that makes a video beside the training."""
@@ -132,7 +222,7 @@ def test_what_a_user_gets_wrong_is_a_sentence(home: Path, tmp_path: Path, monkey
     cases = {
         "./nothing.py": "there is no such file",
         "no_such_module": "ModuleNotFoundError: No module named 'no_such_module'",
-        "./broken.py": f"{tmp_path / 'broken.py'}:3: ZeroDivisionError: division by zero",
+        "./broken.py": f"imports: {tmp_path / 'broken.py'}:3: ZeroDivisionError: division by zero",
         "./taken.py": "policy.name: the name 'mlp' is taken; register yours under another",
     }
     for imports, sentence in cases.items():

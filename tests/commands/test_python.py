@@ -61,7 +61,7 @@ def test_a_resumed_run_has_a_folder_and_never_begins_anew(count: Config, folder:
         ({"episodes": "3"}, "episodes: a whole number, not '3'"),
         ({"episodes": 3.0}, "episodes: a whole number, not 3.0"),
         ({"episodes": 3, "seed": 0.5}, "seed: a whole number, not 0.5"),
-        ({"episodes": 3, "actions": "argmax"}, "actions: unknown name 'argmax'; valid names are greedy, sampled, trai"),
+        ({"episodes": 3, "actions": "argmax"}, "actions: unknown name 'argmax'; valid names are greedy, random, sampl"),
         ({"episodes": 3, "imports": "mine.py"}, "imports: a list of modules and files, such as ['mine.py'], not the"),
     ],
 )

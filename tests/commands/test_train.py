@@ -240,13 +240,20 @@ def test_weights_that_are_no_numbers_are_not_saved(tmp_path, capsys, monkeypatch
     check_whole(folder, iterations=12)
 
 
-def test_the_emulators_threads_end_even_when_the_run_breaks_off(tmp_path, monkeypatch):
+def test_a_run_that_breaks_off_at_once_ends_its_emulators_threads_and_begins_anew(tmp_path, monkeypatch, capsys):
     closed = []
     original = Rollout.close
     monkeypatch.setattr(Rollout, "close", lambda rollout: (closed.append(rollout), original(rollout)))
     change_tell(monkeypatch, lambda state, metrics: (state, {"policy_loss": jnp.nan}))
-    cartpole(tmp_path / "run", code=2)
+    folder = cartpole(tmp_path / "run", code=2)
     assert len(closed) == 1
+    capsys.readouterr()
+    monkeypatch.undo()
+    cartpole(folder, iterations=1)
+    assert (
+        f"jaxpg: {folder}: an earlier start trained nothing there, and the run begins anew" in capsys.readouterr().out
+    )
+    check_whole(folder, iterations=1)
 
 
 def test_a_thread_can_train(tmp_path):

@@ -4,7 +4,7 @@ import os
 import random
 import sys
 import time
-from typing import Any
+from typing import Any, ClassVar
 
 import gymnasium
 import numpy as np
@@ -54,7 +54,7 @@ class Odd(gymnasium.Env):
             answer = self._misbehave(answer)
         return tuple(answer)
 
-    def _misbehave(self, answer: list[Any]) -> list[Any]:
+    def _misbehave(self, answer: list[Any]) -> list[Any]:  # noqa: PLR0912 - a list of faults
         match self._does:
             case "raise":
                 raise RuntimeError("the rope broke\nand more")
@@ -76,6 +76,12 @@ class Odd(gymnasium.Env):
                 return [9, *answer[1:]]
             case "four":
                 return answer[:4]
+            case "swapped":
+                return [answer[0], {}, 0.0, False, False]
+            case "flags":
+                return [*answer[:2], np.zeros(2, bool), False, {}]
+            case "numpy":
+                return [np.zeros(2).reshape(3), *answer[1:]]
             case "lie":
                 return [*answer[:2], True, False, {"TimeLimit.truncated": True}]
             case "silent":
@@ -93,6 +99,92 @@ class Odd(gymnasium.Env):
         return np.full(space.shape, self._count, space.dtype)
 
 
+class Right(gymnasium.Env):
+    """An environment without faults, of which those below have one each."""
+
+    metadata: ClassVar[dict[str, Any]] = {"render_modes": ["rgb_array"]}
+
+    def __init__(self, render_mode: str | None = None):
+        self.observation_space, self.action_space, self.render_mode = SPACES["vector"], Discrete(2), render_mode
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None):
+        return np.zeros(2), {}
+
+    def step(self, action: Any):
+        return np.zeros(2), 0.0, False, False, {}
+
+    def render(self) -> Any:
+        return np.zeros((4, 4, 3), np.uint8)
+
+
+class NoSpace(Right):
+    def __init__(self):
+        pass
+
+
+class Three(Right):
+    def __init__(self):
+        super().__init__()
+        self.action_space = 3
+
+
+class NoEnv:
+    pass
+
+
+class NoSeed(Right):
+    def reset(self):
+        return np.zeros(2), {}
+
+
+class ObservationAlone(Right):
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None):
+        return np.zeros(2)
+
+
+class NoReset(Right):
+    reset = gymnasium.Env.reset
+
+
+class NoStep(Right):
+    step = gymnasium.Env.step
+
+
+class NoAction(Right):
+    def step(self):
+        return np.zeros(2), 0.0, False, False, {}
+
+
+class Nothing(Right):
+    def step(self, action: Any):
+        pass
+
+
+class TakesNoMode(Right):
+    def __init__(self):
+        super().__init__()
+
+
+class KeepsNoMode(Right):
+    def __init__(self, render_mode: str | None = None):
+        super().__init__()
+
+
+class NoRender(Right):
+    render = gymnasium.Env.render
+
+
+class RendersNothing(Right):
+    def render(self) -> Any:
+        pass
+
+
+FAULTY = [NoSpace, Three, NoEnv, NoSeed, ObservationAlone, NoReset, NoStep, NoAction, Nothing]
+FAULTY += [TakesNoMode, KeepsNoMode, NoRender, RendersNothing]
+
 if "Odd-v0" not in gymnasium.registry:  # pytest imports this file, too, to look for doctests
     gymnasium.register("Odd-v0", Odd)
+    gymnasium.register("Right-v0", Right)
+    for faulty in FAULTY:
+        gymnasium.register(f"{faulty.__name__}-v0", faulty)
     gymnasium.register("Short-v0", Odd, max_episode_steps=4, kwargs={"size": 3})

@@ -107,6 +107,36 @@ def test_an_answer_in_other_types_is_converted_and_a_right_one_is_the_same(regis
     np.testing.assert_array_equal(step.acted, [False, True])
 
 
+@pytest.mark.long
+def test_a_start_that_fails_before_it_trains_leaves_a_folder_in_which_the_same_command_begins_anew(
+    register, tmp_path, capsys
+) -> None:
+    folder = tmp_path / "run"
+    recipe = ("cartpole", "--env.backend", "mine", "--env.game", "x", "--env.num-lanes", "2", "--run.writers")
+    recipe = (
+        *recipe,
+        "--reinforce.rollout-agent-steps",
+        "6",
+        "--run.budget-agent-steps",
+        "12",
+        "--run.dir",
+        str(folder),
+    )
+    register(send=lambda self, actions: 1 // 0)
+    run(*recipe, code=1)
+    assert (folder / "checkpoints" / "0").is_dir()
+    capsys.readouterr()
+    register()
+    run(*recipe, "--policy.hidden", "7")
+    assert (
+        f"jaxpg: {folder}: an earlier start trained nothing there, and the run begins anew\n" in capsys.readouterr().out
+    )
+    assert [record["iteration"] for record in records(folder)] == [1]
+    assert [path.name for path in (folder / "checkpoints").iterdir()] == ["1"]
+    run(*recipe, code=2)
+    assert "holds a run already; go on with --resume" in capsys.readouterr().err
+
+
 def test_jaxpgs_own_environments_are_not_guarded() -> None:
     assert isinstance(make_env(EnvConfig(backend="probe", game="Count"), NEEDS, 2), Probe)
 
@@ -124,9 +154,12 @@ def test_a_run_is_saved_when_ones_own_environment_fails(register, tmp_path, caps
     recipe = (*recipe, "--reinforce.rollout-agent-steps", "6", "--run.budget-agent-steps", str(3 * 6 * lanes))
     register(send=fails_at_9)
     run(*recipe, "--run.writers", "--run.dir", str(folder), code=1)
-    said = capsys.readouterr().err
-    assert said.startswith(f"jaxpg: {folder}: env.backend: 'mine': send: {__file__}:")
-    assert "KeyError: 'no such level'" in said
+    said = capsys.readouterr()
+    assert said.err.startswith(f"jaxpg: {folder}: env.backend: 'mine': send: {__file__}:")
+    assert "KeyError: 'no such level'" in said.err
+    assert said.err.count("\n") == 1
+    assert "no such level" not in said.out, "once is enough"
+    assert "jaxpg: ended by a fault; 12 agent steps, 2 games in " in said.out
     register()
     run("--resume", str(folder), "--checkpoint.no-replay")
     assert [record["iteration"] for record in records(folder)] == [1, 2, 3]

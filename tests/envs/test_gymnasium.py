@@ -1,6 +1,7 @@
 """Gymnasium environments as lanes: against Gymnasium itself, what they may show, and what goes wrong with them."""
 
 import os
+import re
 import subprocess
 import sys
 import time
@@ -200,6 +201,13 @@ def test_what_an_environment_may_show(sees: str, needs: EmulatorNeeds, shape: tu
             VECTOR,
             "env.game: Gymnasium knows no environment 'Nowhere-v0'; one of your own is registered by a file",
         ),
+        (
+            _config("NoSpace-v0"),
+            VECTOR,
+            r"environment.py:\d+: NoSpace must set self.observation_space in its __init__, to a space",
+        ),
+        (_config("Three-v0"), VECTOR, r"Three must set self.action_space in its __init__, to a space .*, not 3"),
+        (_config("NoEnv-v0"), VECTOR, r"env.game: NoEnv-v0 cannot be made: The environment must inherit from the gymn"),
         (_config("mine:X-v0"), VECTOR, "'mine:X-v0' would import mine; give --imports mine and --env.game X-v0"),
         (_config("Pendulum-v1"), VECTOR, "continuous actions.*gymnasium.wrappers.DiscretizeAction"),
         (_config("Blackjack-v1"), VECTOR, "of the kind Tuple, .*gymnasium.wrappers.FlattenObservation"),
@@ -254,9 +262,14 @@ FAULTS = {
     "exit": "Odd-v0, lane 0: step raised SystemExit: out of here",
     "reward": "Odd-v0, lane 0: its reward is not finite: nan$",
     "observation": r"Odd-v0, lane 0: its observation is not finite: \[inf *0",
-    "shape": r"Odd-v0, lane 0: its observation is float64\[3\], but its observation_space says float64\[2\]",
+    "shape": r"Odd-v0, lane 0: its observation is float64\[3\], but its observation_space says float64\[2\] "
+    r"\(.*odd_environment.py:\d+: Odd\)$",
     "dtype": r"Odd-v0, lane 0: its observation is <U1\[2\], but its observation_space says float64\[2\]",
-    "four": "Odd-v0, lane 0: step raised ValueError: not enough values to unpack",
+    "four": r"Odd-v0, lane 0: .*odd_environment.py:\d+: Odd.step must return \(observation, reward, terminated, "
+    r"truncated, info\): not enough values to unpack \(expected 5, got 4\)$",
+    "swapped": r"Odd-v0, lane 0: .*: Odd.step must return .*, info\): float\(\) argument must be a string or",
+    "flags": r"Odd-v0, lane 0: .*: Odd.step must return .*, info\): The truth value of an array .* is ambiguous",
+    "numpy": r"Odd-v0, lane 0: step raised ValueError: cannot reshape array .* \(.*odd_environment.py:\d+\)$",
     "lie": "Odd-v0, lane 0: info.*is True, but step returned terminated=True and truncated=False",
     "silent": "Odd-v0, lane 0: info.*is False, but step returned terminated=False and truncated=True",
 }
@@ -268,6 +281,74 @@ def test_what_goes_wrong_in_an_environment_is_one_sentence(does: str) -> None:
     with pytest.raises(FaultError, match=FAULTS[does]):
         _played(env, 9)
     env.close()
+
+
+def test_an_environment_that_was_imported_and_not_registered_is_named(tmp_path: Path) -> None:
+    file = tmp_path / "mine.py"
+    file.write_text(
+        "import gymnasium\n\n\nclass Base(gymnasium.Env):\n    pass\n\n\nclass Whole(Base):\n    pass\n\n\n"
+        "class Forgotten(gymnasium.Env):\n    pass\n\n\ngymnasium.register('Whole-v0', Whole)\n"
+    )
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("jaxpg.core.user_modules._IMPORTED", {})
+        import_all([str(file)])
+        with pytest.raises(UserError) as refused:
+            _made(_config("Missing-v0"))
+    gymnasium.registry.pop("Whole-v0")
+    assert str(refused.value) == (
+        "env.game: Gymnasium knows no environment 'Missing-v0'; an environment of yours has no id: "
+        f"{file}:12: Forgotten; "
+        "write gymnasium.register('Missing-v0', Forgotten) below it"
+    )
+
+
+METHODS = {
+    "NoSeed": r"NoSeed.reset takes \(self\), but must take \(self, \*, seed, options\)$",
+    "ObservationAlone": r"ObservationAlone.reset must return \(observation, info\): the info is a dict, not float64$",
+    "NoReset": r"NoReset has no method reset\(self, \*, seed, options\)$",
+    "NoStep": r"NoStep has no method step\(self, action\)$",
+    "NoAction": r"NoAction.step takes \(self\), but must take \(self, action\)$",
+    "Nothing": r"Nothing.step must return .*: cannot unpack non-iterable NoneType object$",
+}
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_a_method_that_takes_or_returns_something_else_is_named_with_its_place(name: str) -> None:
+    env = _made(_config(f"{name}-v0", num_lanes=1))
+    with pytest.raises(FaultError, match=rf"^{name}-v0, lane 0: .*odd_environment.py:\d+: {METHODS[name]}"):
+        _played(env, 1)
+    env.close()
+
+
+PICTURES = {
+    "TakesNoMode": (r"lists rgb_array in its metadata, but its __init__ takes no render_mode; give it", None),
+    "KeepsNoMode": (
+        r"lists rgb_array in its metadata, but its __init__ does not keep it; give it render_mode=None",
+        None,
+    ),
+    "NoRender": ("", r"NoRender has no method render\(self\)"),
+    "RendersNothing": ("", r"RendersNothing.render must return a picture, uint8\[H, W, 3\], not nothing$"),
+}
+
+
+@pytest.mark.parametrize("name", PICTURES)
+def test_an_environment_that_lists_pictures_and_draws_none_is_named(name: str, capsys: pytest.CaptureFixture) -> None:
+    display = make_display(_config(f"{name}-v0", num_lanes=1), VECTOR)
+    assert isinstance(display, DrawingEnv)
+    display.reset(np.array([1]))
+    display.recv()
+    said, failure = PICTURES[name]
+    place = rf".*odd_environment.py:\d+: {name}"
+    if failure:
+        with pytest.raises(FaultError, match=rf"^{name}-v0, lane 0: .*odd_environment.py:\d+: {failure}"):
+            display.picture()
+        assert capsys.readouterr() == ("", "")
+    else:
+        assert display.picture() is None
+        assert re.match(
+            rf"^jaxpg: {name}-v0 is shown as numbers, not as pictures: {place} {said}", capsys.readouterr().out
+        )
+    display.close()
 
 
 def test_the_lanes_of_a_group_have_their_numbers_in_the_run() -> None:

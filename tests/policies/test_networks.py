@@ -1,5 +1,7 @@
 """The networks: shapes, sizes counted by hand, and forward passes written in numpy."""
 
+from pathlib import Path
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -247,6 +249,30 @@ class _WithoutWeights(_Mine):
         self.heads = lambda x: (jnp.zeros(num_actions), jnp.zeros(()))
 
 
+class _Listed(_Mine):
+    def __init__(self, shape, num_actions, value, config, rngs) -> None:
+        super().__init__(shape, num_actions, value, config, rngs)
+        self.layers = [nnx.Linear(3, 3, rngs=rngs)]
+
+
+class _Uncallable(nnx.Module):
+    def __init__(self, shape, num_actions, value, config, rngs) -> None:
+        self.layer = nnx.Linear(3, 3, rngs=rngs)
+
+
+def lacking(self, x) -> None:
+    pass
+
+
+def _without(name, method=lacking) -> type[_Mine]:
+    return type("_Lacks", (_Mine,), {name: method, "__module__": __name__})
+
+
+def _line(words: str) -> int:
+    lines = Path(__file__).read_text(encoding="utf-8").splitlines()
+    return next(number for number, line in enumerate(lines, start=1) if line.startswith(words))
+
+
 def _mine(spoilt) -> type[_Mine]:
     methods = {"spoilt": lambda self, logits, value: spoilt(logits, value), "__module__": __name__}
     return type("_Spoilt", (_Mine,), methods)
@@ -273,7 +299,19 @@ def _make_mine(monkeypatch, module_class):
         (_mine(lambda logits, value: logits if value > 0 else value), ": TracerBoolConversionError: Attempted boolean"),
         (_WithDropout, "drop.rngs.count, drop.rngs.key is no nnx.Param; a policy is a function of its weights alone"),
         (_WithoutWeights, "the module has no weights (nnx.Param), so there is nothing to learn"),
-        (lambda observation: observation, "TypeError: "),
+        (_Listed, "Static attributes should not contain data values. Consider one of the following options: 1. If the"),
+        (_Listed, "If the container is a list or dict, try using nnx.List(...) or nnx.Dict(...) instead"),
+        (
+            _without("__init__"),
+            f"{__file__}:{_line('def lacking(self, x)')}: _Lacks.__init__ takes (self, x), but must ",
+        ),
+        (_without("__init__"), "but must take (self, shape, num_actions, value, config, rngs)"),
+        (_without("__call__", lambda self: 0), ": _Lacks.__call__ takes (self), but must take (self, observation)"),
+        (_Uncallable, "_Uncallable has no method __call__(self, observation)"),
+        (
+            lambda observation: observation,
+            "<lambda> takes (observation), but must take (shape, num_actions, value, config, rngs)",
+        ),
     ],
 )
 def test_a_mistake_in_ones_own_policy_is_a_sentence_before_anything_is_made(

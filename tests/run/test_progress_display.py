@@ -105,8 +105,19 @@ def test_the_live_display_fits_into_80_columns_and_begins_with_the_time_left(sta
     line = _live(20_000_000_000, 0, said)
     assert len(line) <= 80
     assert re.match(r"\S+ left ", line)
-    for part in ("10 % of 20B steps", "return -12346", "123456/s", *(["generation 3"] if stage else [])):
+    for part in (
+        "10 % of 20B steps",
+        f"return -12346{'' if stage else ' of 5'} ",
+        "123456/s",
+        *(["generation 3"] if stage else []),
+    ):
         assert part in line
+
+
+def test_the_live_display_says_over_how_many_games_its_mean_is_while_they_are_few():
+    for games, shown in ((5, "return 7.00 of 5 "), (99, "return 7.00 of 99 "), (100, "return 7.00 4568/s")):
+        assert shown in _live(10**6, 0, {**record(1, mean=7.0), "episodes": games})
+    assert "return - 4568/s" in _live(10**6, 0, record(1))
 
 
 def test_the_live_display_of_a_resumed_run_starts_where_it_stood():

@@ -90,7 +90,7 @@ def test_an_emulator_that_fails_ends_the_run_with_what_was_played(whole, tmp_pat
     with monkeypatch.context() as patch:
         patch.setattr(EnvPool, "recv", fail)
         folder = cartpole(tmp_path / "run", *STEPPED, "--checkpoint.every-iterations", "5", iterations=20, code=1)
-    assert "jaxpg: an emulator failed: ROM on fire; 384 agent steps" in capsys.readouterr().out
+    assert "jaxpg: ended by a fault; 384 agent steps" in capsys.readouterr().out
     assert summary(folder)["ended"] == "an emulator failed: ROM on fire"
     assert saved(folder)[0][-1] == len(records(folder)) == 12
     check_goes_on_as_if_nothing_had_been(folder, whole)

@@ -10,6 +10,8 @@ import pytest
 from tensorboardX.proto.event_pb2 import Event
 
 from jaxpg.machine.durable_files import write_json
+from jaxpg.run.run_progress import RunProgress
+from jaxpg.run.run_writers import RunWriters
 from jaxpg.run.writers import WRITERS, EpisodeRow, EpisodesCsv, JsonLines, TensorBoard
 
 
@@ -195,3 +197,31 @@ def test_tensorboard_ends_on_a_full_disk_without_holding_up_the_training(tmp_pat
     for number in range(100):
         writer.write(record(number), [])
     writer.close()
+
+
+class Failing:
+    """A writer of a user's own, whose methods are wrong."""
+
+    def write(self, record):
+        pass
+
+    def close(self):
+        raise KeyError("closed already")
+
+
+def test_a_failing_writer_of_ones_own_is_named_with_its_place_and_the_others_write(tmp_path):
+    lines = Path(__file__).read_text(encoding="utf-8").splitlines()
+    write, close = (
+        next(number for number, line in enumerate(lines, 1) if line.strip().startswith(words))
+        for words in ("def write(self, record):", "raise KeyError(")
+    )
+    said = []
+    writers = RunWriters(tmp_path, RunProgress(), [Failing()], said.append)
+    writers.write(record(1), [])
+    assert writers.close() is None
+    assert said == [
+        f"Failing: {__file__}:{write}: Failing.write takes (self, record), but must take (self, record, episodes); the "
+        "training goes on, and what is missing is written later",
+        f"Failing: {__file__}:{close}: KeyError: 'closed already'; it could not be closed",
+    ]
+    assert (tmp_path / "metrics.jsonl").read_text().count("\n") == 1

@@ -81,6 +81,14 @@ def test_without_skewness_the_interval_of_many_values_is_students_too() -> None:
     assert skewed[1] - 1 > 1 - skewed[0], "it reaches further to where the long tail is"
 
 
+def test_an_interval_may_end_beyond_the_greatest_return() -> None:
+    """The example of docs/guides/seeds.md."""
+    found = summarize(np.array([500.0] * 9 + [100.0]), {"game": "CartPole-v1", "backend": "envpool"})
+    assert found.mean_low is not None
+    assert found.mean_high is not None
+    assert [round(x) for x in (found.mean, found.mean_low, found.mean_high)] == [460, 144, 521]
+
+
 def test_a_game_that_is_played_again_says_nothing_new() -> None:
     env = {"game": "Pooyan"}
     once = summarize(np.array([1.0, 2, 6]), env)

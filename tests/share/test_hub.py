@@ -9,6 +9,7 @@ import pytest
 from huggingface_hub import ModelCard
 
 import jaxpg
+from jaxpg.config import load_hashes
 from jaxpg.share import packing
 from jaxpg.share.packing import CARD, CONFIG, EVALUATION, MANIFEST, digest_of
 from tests.share.hub_commands import error, pull, push
@@ -106,11 +107,16 @@ def test_a_branch_and_a_private_repository(hub: Hub, evaluated: Path, tmp_path: 
 
 
 def test_files_of_ones_own_are_named_without_their_folder(tmp_path: Path) -> None:
-    (tmp_path / CONFIG).write_text("imports: [/home/me/mine.py, parts.mine]\nrun: {dir: /home/me/runs/x, seed: 4}\n")
+    (tmp_path / CONFIG).write_text(
+        "imports: [/home/me/mine.py, parts.mine]\nrun: {dir: /home/me/runs/x, seed: 4}\n"
+        "imports_sha256: {/home/me/mine.py: abc, parts.mine: def}\n"
+    )
     text, needed = packing.shared_config(tmp_path / CONFIG)
     assert needed == ["./mine.py", "parts.mine"]
     assert b"/home" not in text
     assert b"seed: 4" in text
+    (tmp_path / CONFIG).write_bytes(text)
+    assert load_hashes(tmp_path / CONFIG) == {"./mine.py": "abc", "parts.mine": "def"}
 
 
 def test_without_an_evaluation_a_sentence_names_the_command(hub: Hub, uninterrupted: Path, capsys) -> None:

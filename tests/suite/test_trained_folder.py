@@ -43,7 +43,20 @@ def test_a_new_training_is_begun_from_the_recipe_beside_its_folder(training, pro
     command = training.command()
     assert command[-4:] == ["jaxpg.train", str(training.recipe), "--run.dir", str(training.folder)]
     assert training.recipe.read_text() == dump(CONFIG)
-    assert Training(training.folder, CONFIG, trust_imports=True).command()[-1] == "--trust-imports"
+
+
+def test_what_the_configuration_imports_is_imported_by_the_training_and_a_begun_run_imports_nothing_here(
+    training, program, tmp_path
+):
+    mine = str(tmp_path / "mine.py")
+    imports = Training(training.folder, replace(CONFIG, imports=(mine,)))
+    assert imports.command()[-2:] == ["--imports", mine]
+    _leave(training, imports.config)
+    (tmp_path / "mine.py").write_text("raise SystemExit('a run folder is read')")
+    imports.check()
+    assert imports.command()[-2:] == ["--imports", mine]
+    with pytest.raises(UserError, match="a run with other settings: its imports is"):
+        training.check()
 
 
 @pytest.mark.parametrize("end", [{}, {"ended": "SIGTERM"}, {"ended": "emulators fell silent"}, {"ended": None}])

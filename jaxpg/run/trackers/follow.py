@@ -23,6 +23,7 @@ from filelock import Timeout
 
 from jaxpg.core.errors import UserError, first_line
 from jaxpg.core.strict_yaml import read_yaml
+from jaxpg.core.user_modules import HASHES
 from jaxpg.machine.console import say, speak
 from jaxpg.machine.durable_files import write_json
 from jaxpg.run.trackers.tracked_run import Iteration, TrackedRun
@@ -97,6 +98,8 @@ class _RunFolder:
         for path in sorted((self._folder / "videos").glob("[!.]*.mp4")):
             self._send_once(_mark(path), partial(self._run.add_video, path), path.stem)
         for evaluation in _evaluations(self._folder / "evaluation.json"):
+            if evaluation.get("actions") == "random":
+                continue  # a baseline says nothing about the run
             scores = {f"evaluation/{key}": evaluation[key] for key in SCORES if evaluation.get(key) is not None}
             mark = f"evaluation {hashlib.sha256(json.dumps(evaluation, sort_keys=True).encode()).hexdigest()[:16]}"
             self._send_once(mark, partial(self._run.add_evaluation, scores), str(evaluation["checkpoint"]))
@@ -202,7 +205,7 @@ def _config(folder: Path) -> Mapping[str, Any]:
     """The settings of the run by key, such as ``run.seed``, as they stand in ``config.yaml``."""
     flat: dict[str, Any] = {}
     for key, part in json.loads(json.dumps(read_yaml(folder / "config.yaml"))).items():
-        if key != "history":
+        if key not in ("history", HASHES):
             flat |= {f"{key}.{name}": x for name, x in part.items()} if isinstance(part, dict) else {key: part}
     return flat
 
