@@ -146,9 +146,11 @@ def _unregistered(game: str) -> str:
     own = [one for one in own if not any(issubclass(registered, one) for registered in classes)]
     if not own:
         return ""
-    places = ", ".join(f"{place_of(one)}{one.__name__}" for one in own)
+    places = ", ".join(f"{place_of(one)}{one.__name__}" for one in own[:3])
+    more = f" and {len(own) - 3} more" if len(own) > 3 else ""
     return (
-        f"an environment of yours has no id: {places}; write gymnasium.register({game!r}, {own[0].__name__}) below it"
+        f"an environment of yours has no id: {places}{more}; "
+        f"write gymnasium.register({game!r}, {own[0].__name__}) below it"
     )
 
 

@@ -234,7 +234,10 @@ def test_what_an_environment_may_show(sees: str, needs: EmulatorNeeds, shape: tu
         (EnvConfig(game="Pong", workers=2), VECTOR, "env.workers: is for --env.backend gymnasium"),
     ],
 )
-def test_what_jaxpg_does_not_take_is_one_sentence(config: EnvConfig, needs: EmulatorNeeds, sentence: str) -> None:
+def test_what_jaxpg_does_not_take_is_one_sentence(
+    config: EnvConfig, needs: EmulatorNeeds, sentence: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("jaxpg.core.user_modules._IMPORTED", {})  # by other tests of this process
     with pytest.raises(UserError, match=sentence):
         _made(config, needs)
 
@@ -288,6 +291,7 @@ def test_an_environment_that_was_imported_and_not_registered_is_named(tmp_path: 
     file.write_text(
         "import gymnasium\n\n\nclass Base(gymnasium.Env):\n    pass\n\n\nclass Whole(Base):\n    pass\n\n\n"
         "class Forgotten(gymnasium.Env):\n    pass\n\n\ngymnasium.register('Whole-v0', Whole)\n"
+        "for name in 'ABC':\n    globals()[name] = type(name, (gymnasium.Env,), {'__module__': __name__})\n"
     )
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("jaxpg.core.user_modules._IMPORTED", {})
@@ -297,7 +301,7 @@ def test_an_environment_that_was_imported_and_not_registered_is_named(tmp_path: 
     gymnasium.registry.pop("Whole-v0")
     assert str(refused.value) == (
         "env.game: Gymnasium knows no environment 'Missing-v0'; an environment of yours has no id: "
-        f"{file}:12: Forgotten; "
+        f"{file}:12: Forgotten, A, B and 1 more; "
         "write gymnasium.register('Missing-v0', Forgotten) below it"
     )
 
