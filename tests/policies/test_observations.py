@@ -24,7 +24,7 @@ from jaxpg.policies.observations import (
     unit_scale,
 )
 
-PONG = load_recipe(packaged_recipes()["pong"]).observation
+PONG = dataclasses.replace(load_recipe(packaged_recipes()["pong"]).observation, name="gray_difference")
 
 
 def _see(observation: Observation, raw: np.ndarray) -> np.ndarray:
