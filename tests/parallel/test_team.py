@@ -2,14 +2,14 @@
 
 import pytest
 
-from jaxpg import train
 from jaxpg.cli import parse_train
 from jaxpg.core.errors import UserError
 from jaxpg.parallel.team import Team
+from jaxpg.train import _common_settings
 
 
 def _compare(monkeypatch, *everyones: list[str]) -> None:
-    said = [train._common_settings(parse_train(argv).config, resumes="--resume" in argv) for argv in everyones]
+    said = [_common_settings(parse_train(argv).config, resumes="--resume" in argv) for argv in everyones]
     monkeypatch.setattr(Team, "gather", lambda team, content: said)
     Team.alone().check_same_settings(said[-1])
 
@@ -17,10 +17,10 @@ def _compare(monkeypatch, *everyones: list[str]) -> None:
 @pytest.mark.parametrize(
     ("flag", "value", "sentence"),
     [
-        ("--reinforce.discount", "0.5", "reinforce.discount is 0.98 in process 0 and 0.5 in process 1"),
+        ("--reinforce.discount", "0.5", "reinforce.discount is 0.99 in process 0 and 0.5 in process 1"),
         ("--run.seed", "7", "run.seed is 1 in process 0 and 7 in process 1"),
         ("--checkpoint.no-replay", "", "checkpoint.replay is True in process 0 and False in process 1"),
-        ("--env.actions", "3", r"env.actions is \('RIGHT', 'LEFT'\) in process 0 and \(3,\) in process 1"),
+        ("--env.actions", "3", r"env.actions is \('NOOP', 'RIGHT', 'LEFT'\) in process 0 and \(3,\) in process 1"),
     ],
 )
 def test_what_differs_is_named_with_both_values(monkeypatch, flag: str, value: str, sentence: str) -> None:
@@ -35,7 +35,7 @@ def test_many_differences_are_counted(monkeypatch) -> None:
 
 
 def test_another_version_is_named(monkeypatch) -> None:
-    theirs = train._common_settings(parse_train([]).config, resumes=False)
+    theirs = _common_settings(parse_train([]).config, resumes=False)
     monkeypatch.setattr(Team, "gather", lambda team, content: [content, {**theirs, "jax's version": "0.1"}])
     with pytest.raises(UserError, match="^jax's version is .* and 0.1 in process 1"):
         Team.alone().check_same_settings(theirs)
