@@ -203,10 +203,10 @@ def test_from_python(home: Path, tmp_path: Path) -> None:
     scores = jaxpg.evaluate(tmp_path / "x", episodes=3, trust_imports=True)
     assert len(scores.returns) == 3
     policy = jaxpg.load_policy(tmp_path / "x", checkpoint="best", trust_imports=True)
-    assert policy.action_names == ("RIGHT", "LEFT")
+    assert policy.action_names == ("NOOP", "RIGHT", "LEFT")
     batch = np.random.default_rng(0).integers(0, 256, (5, *policy.observation_shape), np.uint8)
     actions, probabilities, value = policy(batch)
-    assert (actions.shape, probabilities.shape, value.shape) == ((5,), (5, 2), (5,))
+    assert (actions.shape, probabilities.shape, value.shape) == ((5,), (5, 3), (5,))
     np.testing.assert_allclose(np.sum(probabilities, axis=1), 1, rtol=1e-6)
     one = policy(batch[3])
     np.testing.assert_allclose(one.probabilities, probabilities[3], rtol=1e-5)
