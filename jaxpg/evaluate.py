@@ -156,7 +156,7 @@ def _evaluate(asked: EvaluateArguments, config: Config) -> Evaluation:
     folder, episodes, seed = Path(asked.run), asked.episodes, asked.seed
     env = dataclasses.replace(asked.env, num_lanes=min(asked.env.num_lanes, episodes))
     prepare_process(learns=False)
-    experiment = build(config, Player.that_acts(asked.actions, env))
+    experiment = build(config, Player(env, asked.actions))
     params, iteration, member = restore_params(folder, experiment, asked.checkpoint, asked.member)
     results = folder / "evaluation.json"
     with only_writer(results):  # raises before the episodes are played if the file is damaged or cannot be written

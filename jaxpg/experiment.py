@@ -40,8 +40,8 @@ Actions = Literal["trained", "sampled", "greedy", "random"]
 """How a trained policy acts without learning: as in training, by sampling, by taking the most probable action, or by
 drawing from all actions alike, whatever the policy says."""
 
-GREEDY = Registry[bool | None]("actions", {"trained": None, "sampled": False, "greedy": True, "random": False})
-"""``Player.greedy`` for each way to act."""
+WAYS = Registry[str | None]("actions", {"trained": None, "sampled": "sampled", "greedy": "greedy", "random": "random"})
+"""``Experiment.acts`` for each way to act; None for that of training."""
 
 
 class Player(NamedTuple):
@@ -49,17 +49,10 @@ class Player(NamedTuple):
 
     env: EnvConfig
     """Settings of the emulators, which may differ from those of the training."""
-    greedy: bool | None = None
-    """Whether the policy takes the most probable action; None for what it did in training."""
+    actions: Actions = "trained"
+    """How actions are chosen."""
     keeps_tape: bool = False
     """Whether rollouts keep a tape of observations and actions, for the caller to look at."""
-    uniform: bool = False
-    """Whether all actions are equally probable, whatever the policy says."""
-
-    @classmethod
-    def that_acts(cls, actions: str, env: EnvConfig, *, keeps_tape: bool = False) -> "Player":
-        """A player that chooses its actions in this way. Raises UserError where there is no such way."""
-        return cls(env, GREEDY[actions], keeps_tape, uniform=actions == "random")
 
 
 def build(config: Config, player: Player | None = None, team: Team | None = None) -> Experiment:
@@ -84,7 +77,9 @@ def build(config: Config, player: Player | None = None, team: Team | None = None
     remarks += _without_effect(config, observation.needs) if learns else []
     shape = input_shape(observation, spec)
     policy = _policy(kind, config, shape, spec.num_actions)
-    learner = _learner(kind, config, policy, observation, shape, team)
+    make = partial(_learner, kind, policy=policy, observation=observation, shape=shape, team=team)
+    learner = make(config)
+    acts = (WAYS[player.actions] if player else None) or ("greedy" if learner.greedy else "sampled")
     _check_members(members, env, spec)
     num_pools = 1 if spec.in_jax else _num_pools(env, num_lanes, learns=learns)
     footprint.check_threads(env, num_pools * len(team.devices), num_lanes // num_pools)
@@ -97,14 +92,13 @@ def build(config: Config, player: Player | None = None, team: Team | None = None
         rollout_agent_steps=rollout_agent_steps,
     )
     _check_memory(memory, num_lanes, len(members), team)
-    uniform = player is not None and player.uniform
     rollouts = [
         Rollout(
             _pools(env, observation.needs, num_pools, max(len(members), 1) * num_lanes),
-            with_equal_logits(policy) if uniform else policy,
+            with_equal_logits(policy) if acts == "random" else policy,
             observation,
             keeps_tape=keeps_tape,
-            greedy=learner.greedy if player is None or player.greedy is None else player.greedy,
+            greedy=acts == "greedy",
             device=device,
             first_lane=number * num_lanes,
             compiles=learns and _compiles_rollouts(config),
@@ -113,7 +107,6 @@ def build(config: Config, player: Player | None = None, team: Team | None = None
     ]
     whole: WholeIterations | None = None
     if learns and spec.in_jax and team.num_devices == 1 and learner.learn:
-        make = partial(_learner, kind, policy=policy, observation=observation, shape=shape, team=team)
         each = scheduled_of_each(members, lambda member: make(_own(config, member)))
         whole = WholeIterations(rollouts[0], learner, rollout_agent_steps, each)
     assert whole or not members, "a kind with sweepable settings makes learners with learn"
@@ -128,7 +121,7 @@ def build(config: Config, player: Player | None = None, team: Team | None = None
         task=Task.of(env, config.observation, observation.needs, spec),
         whole_iterations=whole,
         members=members,
-        acts="random" if uniform else "greedy" if rollouts[0].greedy else "sampled",
+        acts=acts,
         remarks=(*remarks, *filter(None, [spec.remark])),
     )
 

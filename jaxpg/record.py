@@ -118,7 +118,7 @@ def command(argv: Sequence[str]) -> int:
 
 def _record(arguments: RecordArguments, config: Config) -> list[Path]:
     prepare_process(learns=False)
-    experiment = build(config, Player.that_acts(arguments.actions, arguments.env, keeps_tape=True))
+    experiment = build(config, Player(arguments.env, arguments.actions, keeps_tape=True))
     folder = Path(arguments.run)
     chosen = [restore_params(folder, experiment, which, arguments.member) for which in arguments.checkpoint]
     restored = {one.iteration: one.params for one in chosen}  # the latest and the best may be the same

@@ -31,6 +31,12 @@ CARTPOLE = [
     *("--optimizer.learning-rate", "5e-4"),  # so little that games stay short
 ]
 
+ONE_ITERATION = [
+    *("--env.game", "Count", "--env.backend", "probe", "--observation.name", "vector", "--policy.hidden", "4"),
+    *("--env.num-lanes", "2", "--reinforce.rollout-agent-steps", "4", "--run.budget-agent-steps", "8"),
+]
+"""A run of one iteration that needs no emulator."""
+
 RECORD = [
     *("iteration", "agent_steps", "frames", "episodes", "wall_seconds", "agent_steps_per_second", "return_mean_100"),
     *("policy_loss", "entropy", "gradient_norm"),

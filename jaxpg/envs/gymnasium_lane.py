@@ -82,10 +82,10 @@ class Lane(gymnasium.Wrapper[Any, Any, Any, Any]):
         code = getattr(getattr(kind, method), "__code__", None)
         file = code.co_filename if code else None
         inside = any(frame.filename == file for frame in traceback.extract_tb(error.__traceback__))
-        if not inside and isinstance(error, TypeError) and (words := wrong_signature(kind, SIGNATURES[method])):
-            return FaultError(f"{self.name}: {words}")
-        if not inside and isinstance(error, TypeError | ValueError | NotImplementedError):
-            return FaultError(f"{self.name}: {self.place(method)} must return {RETURNS[method]}: {first_line(error)}")
+        if isinstance(error, TypeError | ValueError) and not inside:  # the call does not fit, or unpacking its answer
+            words = wrong_signature(kind, SIGNATURES[method])
+            returns = f"{self.place(method)} must return {RETURNS[method]}: {first_line(error)}"
+            return FaultError(f"{self.name}: {words or returns}")
         return FaultError(f"{self.name}: {method} raised {what_happened(error, file)}")
 
     def place(self, method: str) -> str:

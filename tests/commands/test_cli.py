@@ -3,29 +3,20 @@
 import dataclasses
 import re
 import signal
-import subprocess
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
 from jaxpg.cli import parse, parse_train
 from jaxpg.config import Config, RunConfig, dump, load_run, with_schedule
-from jaxpg.core.errors import FaultError, UserError
+from jaxpg.core.errors import UserError
 from jaxpg.evaluate import EvaluateArguments
-from jaxpg.machine.command import run_command
 from jaxpg.record import RecordArguments
 from jaxpg.report import ReportArguments
 from jaxpg.run.run_folder import new_run_folder
 from jaxpg.train import main
-from tests.runs import nobody_reads_stdout
-
-SMALL = [
-    *("--env.game", "Count", "--env.backend", "probe", "--observation.name", "vector", "--policy.hidden", "4"),
-    *("--env.num-lanes", "2", "--reinforce.rollout-agent-steps", "4", "--run.budget-agent-steps", "8"),
-]
-"""A run of one iteration that needs no emulator."""
+from tests.runs import ONE_ITERATION, nobody_reads_stdout
 
 
 def settings(section=Config, prefix="") -> list[tuple[str, str]]:
@@ -80,7 +71,7 @@ def run_folder(tmp_path):
     """The folder of a finished small run."""
     folder = tmp_path / "run"
     with nobody_reads_stdout(), pytest.raises(SystemExit) as end:
-        main([*SMALL, "--run.dir", str(folder)])
+        main([*ONE_ITERATION, "--run.dir", str(folder)])
     assert end.value.code == 0
     return folder
 
@@ -280,20 +271,20 @@ def test_a_folder_that_cannot_hold_the_run_is_refused(folder, sentence, refusal,
     (tmp_path / "file").touch()
     (tmp_path / "used").mkdir()
     (tmp_path / "used" / "notes.txt").touch()
-    assert sentence in refusal(*SMALL, "--run.dir", folder)
+    assert sentence in refusal(*ONE_ITERATION, "--run.dir", folder)
 
 
 def test_a_name_that_no_folder_can_have_is_refused(refusal, tmp_path):
     (tmp_path / "recipe.yaml").write_text('run: {dir: "a\\0b"}\n')
-    assert refusal("recipe.yaml", *SMALL) == "run.dir: 'a\\x00b' is no name of a folder"
+    assert refusal("recipe.yaml", *ONE_ITERATION) == "run.dir: 'a\\x00b' is no name of a folder"
 
 
 def test_a_folder_that_holds_a_run_is_refused_and_stays_as_it_was(refusal, run_folder, tmp_path):
-    sentence = refusal(*SMALL, "--run.dir", "run")
+    sentence = refusal(*ONE_ITERATION, "--run.dir", "run")
     assert sentence == "run.dir: run holds a run already; go on with --resume run or choose another folder"
     (tmp_path / "my run").mkdir()
     (tmp_path / "my run" / "config.yaml").touch()
-    assert "go on with --resume 'my run' or choose" in refusal(*SMALL, "--run.dir", "my run")
+    assert "go on with --resume 'my run' or choose" in refusal(*ONE_ITERATION, "--run.dir", "my run")
 
 
 def test_a_resumed_run_is_given_its_own_folder_and_no_other_place(refusal, tmp_path):
@@ -324,21 +315,6 @@ def test_another_architecture_on_resume_is_refused_and_the_run_stays_as_it_was(r
     )
 
 
-def test_what_is_no_mistake_of_the_user_keeps_its_traceback():
-    def broken(argv):
-        raise ZeroDivisionError
-
-    with pytest.raises(ZeroDivisionError):
-        run_command(broken, [])
-
-
-@pytest.mark.parametrize("code", [0, 130, 143])
-def test_the_command_ends_with_its_exit_code(code):
-    with pytest.raises(SystemExit) as end:
-        run_command(lambda argv: code, [])
-    assert end.value.code == code
-
-
 def test_a_mistake_leaves_no_signal_handler_behind(refusal):
     before = [signal.getsignal(number) for number in (2, 15)]
     refusal("--env.num-lanes", "0")
@@ -348,49 +324,6 @@ def test_a_mistake_leaves_no_signal_handler_behind(refusal):
 def test_parse_train_raises_instead_of_ending_the_process():
     with pytest.raises(UserError, match="unknown flag"):
         parse_train(["--nonsense"])
-
-
-def command(*argv: str, cwd: Path) -> subprocess.CompletedProcess:
-    """The real command in a process of its own; what it says on a busy machine while one waits is left out."""
-    done = subprocess.run(
-        [sys.executable, "-m", "jaxpg.train", *argv], cwd=cwd, capture_output=True, text=True, timeout=100, check=False
-    )
-    done.stdout = re.sub(r"^jaxpg: (building|making|compiling|saving)\b.*\n", "", done.stdout, flags=re.MULTILINE)
-    return done
-
-
-def test_a_real_process_refuses_in_one_sentence(tmp_path):
-    done = command("--env.game", "Pnog", cwd=tmp_path)
-    assert (done.returncode, done.stdout) == (2, "")
-    assert done.stderr == "jaxpg: env.game: unknown name 'Pnog'; did you mean 'Pong'?\n"
-    assert not list(tmp_path.iterdir())
-
-
-def test_a_real_process_trains_and_says_nothing_on_stderr(tmp_path):
-    done = command(*SMALL, cwd=tmp_path)
-    assert (done.returncode, done.stderr) == (0, "")
-    (folder,) = (tmp_path / "runs").iterdir()
-    assert folder.name.startswith("Count-seed1-")
-    first, line, last = done.stdout.splitlines()
-    assert first.startswith("jaxpg: Count on probe, 2 lanes, ")
-    assert line.startswith("iteration=1 agent_steps=8 ")
-    assert last.startswith("jaxpg: budget of agent steps used; 8 agent steps, ")
-
-
-@pytest.mark.parametrize(
-    ("error", "code", "sentence"),
-    [(KeyboardInterrupt(), 130, "interrupted"), (FaultError("an emulator failed: x"), 1, "an emulator failed: x")],
-)
-def test_ctrl_c_and_a_fault_are_one_line(
-    capsys: pytest.CaptureFixture, error: BaseException, code: int, sentence: str
-) -> None:
-    def command(argv: Sequence[str]) -> int:
-        raise error
-
-    with pytest.raises(SystemExit) as end:
-        run_command(command, [])
-    assert end.value.code == code
-    assert capsys.readouterr().err == f"jaxpg: {sentence}\n"
 
 
 def test_a_tilde_is_the_home_folder_wherever_a_folder_is_given(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ from jaxpg.config import (
     changes,
     check,
     dump,
+    load_hashes,
     load_history,
     load_recipe,
 )
@@ -349,14 +350,25 @@ def test_a_long_history_loses_its_oldest_changes_and_is_still_read(tmp_path):
     assert load_history(tmp_path / "config.yaml") == many[20:]
 
 
-@pytest.mark.parametrize("history", ["yes", "[1]", "{a: 1}", "[{agent_steps: x}]", "[{more: 1}]", "2020-01-01"])
-def test_a_history_that_was_edited_to_something_else_is_a_sentence(history, tmp_path):
+RECORDS = {
+    "history": ["yes", "[1]", "{a: 1}", "[{agent_steps: x}]", "[{more: 1}]", "2020-01-01"],
+    "imports_sha256": ["yes", "[1]", "{a: 1}", "{1: a}"],
+}
+"""What somebody may write into the sections that jaxpg keeps."""
+WHAT_THEY_ARE = {
+    "history": "a list of changes, each with agent_steps",
+    "imports_sha256": "a mapping of imports to hashes",
+}
+
+
+@pytest.mark.parametrize(("section", "edited"), [(name, text) for name, texts in RECORDS.items() for text in texts])
+def test_a_record_that_was_edited_to_something_else_is_a_sentence(section, edited, tmp_path):
     path = tmp_path / "config.yaml"
-    path.write_text(f"env: {{game: Pong}}\nhistory: {history}\n")
-    with pytest.raises(UserError, match=r"config\.yaml:2:1: history: a list of changes, each with agent_steps"):
+    path.write_text(f"env: {{game: Pong}}\n{section}: {edited}\n")
+    with pytest.raises(UserError, match=rf"config\.yaml:2:1: {section}: {WHAT_THEY_ARE[section]}"):
         load_recipe(path)
-    path.write_text("history:\n")
-    assert (load_recipe(path), load_history(path)) == (Config(), [])
+    path.write_text(f"{section}:\n")
+    assert (load_recipe(path), load_history(path), load_hashes(path)) == (Config(), [], {})
 
 
 def test_overrides_may_be_nested_and_keep_what_they_do_not_name():
@@ -376,13 +388,3 @@ def test_overrides_may_be_numpys_numbers_and_paths():
         UserError, match=r"^imports: a list of modules and files, such as \['./mine.py'\], not the text"
     ):
         open_recipe("cartpole", {"imports": "./mine.py"})
-
-
-@pytest.mark.parametrize("hashes", ["yes", "[1]", "{a: 1}", "{1: a}"])
-def test_hashes_that_were_edited_to_something_else_are_a_sentence(hashes, tmp_path):
-    path = tmp_path / "config.yaml"
-    path.write_text(f"env: {{game: Pong}}\nimports_sha256: {hashes}\n")
-    with pytest.raises(UserError, match=r"config\.yaml:2:1: imports_sha256: a mapping of imports to hashes"):
-        load_recipe(path)
-    path.write_text("imports_sha256:\n")
-    assert load_recipe(path) == Config()

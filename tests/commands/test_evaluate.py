@@ -50,7 +50,8 @@ def test_exactly_so_many_whole_games_are_played_and_summarised(folder: Path, cap
     assert (entry["min"], entry["max"]) == (returns.min(), returns.max())
     assert entry["actions"] == "sampled", "as REINFORCE took them"
     assert entry["checkpoint"] == 20
-    first, numbers = capsys.readouterr().out.splitlines()
+    said = capsys.readouterr().out.splitlines()
+    first, numbers = (line for line in said if not line.startswith("games="))  # progress, on a busy machine
     assert "30 games of CartPole-v1 on envpool, sampled actions, 4 lanes" in first
     assert dict(pair.split("=") for pair in numbers.split())["episodes"] == "30"
 

@@ -159,7 +159,7 @@ def test_the_trace_beside_a_video_has_the_game_that_was_played(
     _record(folder, "--out", out, "--seed", "3", "--actions", "greedy" if greedy else "trained", *longer)
     trace = json.loads((tmp_path / "game.json").read_text())
     config, env = load_run(str(folder)), record_module._parse([str(folder), *longer])[0].env
-    experiment = build(config, Player(env, greedy=greedy, keeps_tape=True))
+    experiment = build(config, Player(env, "greedy" if greedy else "sampled", keeps_tape=True))
     params, *_ = restore_params(folder, experiment, "latest")
     played = play(experiment, params, seed=3)
     experiment.rollout.close()

@@ -1,7 +1,6 @@
 """Gymnasium environments as lanes: against Gymnasium itself, what they may show, and what goes wrong with them."""
 
 import os
-import re
 import subprocess
 import sys
 import time
@@ -14,53 +13,22 @@ import numpy as np
 import pytest
 
 from jaxpg.core.errors import FaultError, UserError
-from jaxpg.core.types import DrawingEnv, EmulatorNeeds, TimeStep, VectorEnv
-from jaxpg.core.user_modules import import_all
+from jaxpg.core.types import DrawingEnv, EmulatorNeeds, TimeStep
 from jaxpg.envs import make_display, make_env
 from jaxpg.envs.config import EnvConfig
 from jaxpg.envs.gymnasium import kind
 from jaxpg.envs.gymnasium_group import LaneGroup, Making
 from jaxpg.kernel.task import Task, check_player, check_resumed
 from jaxpg.policies.observations import ObservationConfig, make_observation
+from tests.envs.odd_lanes import PICTURE, VECTOR, config_of, made, played, register
 
-VECTOR, PICTURE = EmulatorNeeds(kind="vector"), EmulatorNeeds(kind="picture")
 STEPS_BEFORE = 2
 """Agent steps of an episode before the odd environment misbehaves."""
-FILE = str(Path(__file__).with_name("odd_environment.py"))
 
 
 @pytest.fixture(scope="module", autouse=True)
 def _registered() -> None:
-    import_all([FILE])  # as a user's imports are
-
-
-def _config(
-    game: str = "Odd-v0", num_lanes: int = 3, workers: int = 0, limit: int = 27_000, **options: Any
-) -> EnvConfig:
-    given = {"size": 3, **options} if game == "Odd-v0" else options
-    return EnvConfig(
-        game=game,
-        backend="gymnasium",
-        num_lanes=num_lanes,
-        workers=workers,
-        options=given,
-        max_episode_agent_steps=limit,
-    )
-
-
-def _made(config: EnvConfig, needs: EmulatorNeeds = VECTOR) -> VectorEnv:
-    return make_env(config, needs, config.num_lanes)
-
-
-def _played(env: VectorEnv, num_agent_steps: int, seed: int = 0) -> list[TimeStep]:
-    """The first time step, and one for each of some random actions."""
-    env.reset(seed + 7 * np.arange(env.num_lanes))
-    actions = np.random.default_rng(seed).integers(env.spec.num_actions, size=(num_agent_steps, env.num_lanes))
-    steps = [env.recv()]
-    for row in actions:
-        env.send(row)
-        steps.append(env.recv())
-    return steps
+    register()
 
 
 def _equal(one: list[TimeStep], other: list[TimeStep]) -> bool:
@@ -68,8 +36,8 @@ def _equal(one: list[TimeStep], other: list[TimeStep]) -> bool:
 
 
 def test_a_lane_is_gymnasiums_environment_step_by_step() -> None:
-    env = _made(_config("CartPole-v1", num_lanes=2))
-    steps = _played(env, 120, seed=7)
+    env = made(config_of("CartPole-v1", num_lanes=2))
+    steps = played(env, 120, seed=7)
     actions = np.random.default_rng(7).integers(2, size=(120, 2))
     single = gymnasium.make("CartPole-v1")
     observation, _ = single.reset(seed=14)
@@ -90,8 +58,8 @@ def test_a_lane_is_gymnasiums_environment_step_by_step() -> None:
 
 
 def test_lanes_are_a_function_of_their_seeds_and_differ() -> None:
-    env = _made(_config("CartPole-v1"))
-    first, again, other = _played(env, 30), _played(env, 30), _played(env, 30, seed=7)
+    env = made(config_of("CartPole-v1"))
+    first, again, other = played(env, 30), played(env, 30), played(env, 30, seed=7)
     assert _equal(first, again)
     assert not np.array_equal(first[0].observation[0], first[0].observation[1])
     assert np.array_equal(first[0].observation[1:], other[0].observation[:-1])
@@ -101,11 +69,11 @@ def test_lanes_are_a_function_of_their_seeds_and_differ() -> None:
 
 
 def test_processes_play_what_this_process_plays(capfd: pytest.CaptureFixture) -> None:
-    alone, shared = _made(_config("CartPole-v1", 5)), _made(_config("CartPole-v1", 5, workers=2))
-    assert _equal(_played(alone, 90), _played(shared, 90))
-    assert _equal(_played(alone, 20, seed=3), _played(shared, 20, seed=3)), "after a reset with other seeds"
+    alone, shared = made(config_of("CartPole-v1", 5)), made(config_of("CartPole-v1", 5, workers=2))
+    assert _equal(played(alone, 90), played(shared, 90))
+    assert _equal(played(alone, 20, seed=3), played(shared, 20, seed=3)), "after a reset with other seeds"
     shared.send(np.zeros(5, int))
-    assert _equal(_played(alone, 40), _played(shared, 40)), (
+    assert _equal(played(alone, 40), played(shared, 40)), (
         "an answer that nobody waits for is not taken for the next one"
     )
     pids = [worker.process.pid for worker in shared._lanes._workers]  # type: ignore[attr-defined]
@@ -119,8 +87,8 @@ def test_processes_play_what_this_process_plays(capfd: pytest.CaptureFixture) ->
 @pytest.mark.parametrize("game", ["Short-v0", "Odd-v0"])
 def test_the_shorter_limit_truncates_and_the_last_observation_is_shown(game: str) -> None:
     for limit, length in ((27_000, 4 if game == "Short-v0" else None), (2, 2)):
-        env = _made(_config(game, limit=limit, **({"length": 99} if game == "Odd-v0" else {})))
-        steps = _played(env, 10)
+        env = made(config_of(game, limit=limit, **({"length": 99} if game == "Odd-v0" else {})))
+        steps = played(env, 10)
         env.close()
         cut = [t for t, step in enumerate(steps) if step.truncated.any()]
         assert cut == ([] if length is None else list(range(length, 10, length + 1)))
@@ -130,15 +98,15 @@ def test_the_shorter_limit_truncates_and_the_last_observation_is_shown(game: str
             assert not steps[t].terminated.any()
             assert not steps[t + 1].acted.any()
             assert (steps[t + 1].observation[:, 0] == 0).all()
-    env = _made(_config("Short-v0", length=4))
-    ends = _played(env, 4)[-1]
+    env = made(config_of("Short-v0", length=4))
+    ends = played(env, 4)[-1]
     env.close()
     assert ends.terminated.all(), "an episode that ends at the limit is over"
     assert not ends.truncated.any()
 
 
 def test_actions_begin_where_the_environment_says_and_may_be_a_subset() -> None:
-    env = _made(_config(num_lanes=2))
+    env = made(config_of(num_lanes=2))
     env.reset(np.array([1, 2]))
     env.recv()
     env.send(np.array([0, 2]))
@@ -168,9 +136,9 @@ def test_actions_begin_where_the_environment_says_and_may_be_a_subset() -> None:
     ],
 )
 def test_what_an_environment_may_show(sees: str, needs: EmulatorNeeds, shape: tuple, dtype: type, after_two) -> None:
-    env_config = _config(sees=sees)
-    env = _made(env_config, needs)
-    steps = _played(env, 2)
+    env_config = config_of(sees=sees)
+    env = made(env_config, needs)
+    steps = played(env, 2)
     env.close()
     assert kind(env_config) == needs.kind
     assert (env.spec.observation_shape, env.spec.observation_dtype) == (shape, dtype)
@@ -187,46 +155,50 @@ def test_what_an_environment_may_show(sees: str, needs: EmulatorNeeds, shape: tu
     ("config", "needs", "sentence"),
     [
         (
-            _config("CartPole-v7"),
+            config_of("CartPole-v7"),
             VECTOR,
             "env.game: Gymnasium knows no environment 'CartPole-v7'; did you mean 'CartPole-v",
         ),
         (
-            _config("Zzz"),
+            config_of("Zzz"),
             VECTOR,
             "env.game: Gymnasium knows no environment 'Zzz'; one of your own is registered by a file",
         ),
         (
-            _config("Nowhere-v0"),  # half of its letters are those of Gopher-v0
+            config_of("Nowhere-v0"),  # half of its letters are those of Gopher-v0
             VECTOR,
             "env.game: Gymnasium knows no environment 'Nowhere-v0'; one of your own is registered by a file",
         ),
         (
-            _config("NoSpace-v0"),
+            config_of("NoSpace-v0"),
             VECTOR,
             r"environment.py:\d+: NoSpace must set self.observation_space in its __init__, to a space",
         ),
-        (_config("Three-v0"), VECTOR, r"Three must set self.action_space in its __init__, to a space .*, not 3"),
-        (_config("NoEnv-v0"), VECTOR, r"env.game: NoEnv-v0 cannot be made: The environment must inherit from the gymn"),
-        (_config("mine:X-v0"), VECTOR, "'mine:X-v0' would import mine; give --imports mine and --env.game X-v0"),
-        (_config("Pendulum-v1"), VECTOR, "continuous actions.*gymnasium.wrappers.DiscretizeAction"),
-        (_config("Blackjack-v1"), VECTOR, "of the kind Tuple, .*gymnasium.wrappers.FlattenObservation"),
-        (_config(sees="dict"), VECTOR, "of the kind Dict, .*gymnasium.wrappers.FlattenObservation"),
-        (_config(sees="words"), VECTOR, "of the kind Text, .*gymnasium.ObservationWrapper"),
-        (_config(acts="two"), VECTOR, "actions of the kind MultiDiscrete.*gymnasium.ActionWrapper"),
-        (_config(size=256), VECTOR, "Odd-v0 has 256 actions, and jaxpg takes at most 255"),
-        (_config(sees="gray"), VECTOR, r"gives a picture of \[4, 6\], not vector; use --observation.name picture"),
+        (config_of("Three-v0"), VECTOR, r"Three must set self.action_space in its __init__, to a space .*, not 3"),
         (
-            _config(),
+            config_of("NoEnv-v0"),
+            VECTOR,
+            r"env.game: NoEnv-v0 cannot be made: The environment must inherit from the",
+        ),
+        (config_of("mine:X-v0"), VECTOR, "'mine:X-v0' would import mine; give --imports mine and --env.game X-v0"),
+        (config_of("Pendulum-v1"), VECTOR, "continuous actions.*gymnasium.wrappers.DiscretizeAction"),
+        (config_of("Blackjack-v1"), VECTOR, "of the kind Tuple, .*gymnasium.wrappers.FlattenObservation"),
+        (config_of(sees="dict"), VECTOR, "of the kind Dict, .*gymnasium.wrappers.FlattenObservation"),
+        (config_of(sees="words"), VECTOR, "of the kind Text, .*gymnasium.ObservationWrapper"),
+        (config_of(acts="two"), VECTOR, "actions of the kind MultiDiscrete.*gymnasium.ActionWrapper"),
+        (config_of(size=256), VECTOR, "Odd-v0 has 256 actions, and jaxpg takes at most 255"),
+        (config_of(sees="gray"), VECTOR, r"gives a picture of \[4, 6\], not vector; use --observation.name picture"),
+        (
+            config_of(),
             EmulatorNeeds(kind="pixels"),
             "gives a vector of numbers, not pixels; use --observation.name vector",
         ),
-        (_config(wings=2), VECTOR, "env.options: Odd-v0 cannot be made with these options: .*'wings'"),
+        (config_of(wings=2), VECTOR, "env.options: Odd-v0 cannot be made with these options: .*'wings'"),
         (EnvConfig(game="Odd-v0", backend="gymnasium"), VECTOR, "env.options: .* missing 1 required.*'size'"),
-        (_config(render_mode="human"), VECTOR, "env.options: render_mode is not an option"),
-        (_config(max_episode_steps="many"), VECTOR, "env.options: max_episode_steps is a whole number, not 'many'"),
+        (config_of(render_mode="human"), VECTOR, "env.options: render_mode is not an option"),
+        (config_of(max_episode_steps="many"), VECTOR, "env.options: max_episode_steps is a whole number, not 'many'"),
         (
-            _config(sees="nothing"),
+            config_of(sees="nothing"),
             VECTOR,
             r"env.game: Odd-v0 cannot be made: KeyError: 'nothing' \(.*odd_environment.py:",
         ),
@@ -239,7 +211,7 @@ def test_what_jaxpg_does_not_take_is_one_sentence(
 ) -> None:
     monkeypatch.setattr("jaxpg.core.user_modules._IMPORTED", {})  # by other tests of this process
     with pytest.raises(UserError, match=sentence):
-        _made(config, needs)
+        made(config, needs)
 
 
 @pytest.mark.parametrize(
@@ -256,103 +228,7 @@ def test_a_missing_package_is_named_with_the_pip_line(game: str, module: str, li
     monkeypatch.delitem(sys.modules, "gymnasium.envs.box2d.lunar_lander", raising=False)
     monkeypatch.delitem(sys.modules, "gymnasium.envs.box2d", raising=False)
     with pytest.raises(UserError, match=f"{game} needs a package that is missing: .*{line}"):
-        _made(_config(game))
-
-
-FAULTS = {
-    "reset": r"Odd-v0, lane 0: reset raised ValueError: no reset today \(.*odd_environment.py:\d+\)$",
-    "raise": r"Odd-v0, lane 0: step raised RuntimeError: the rope broke \(.*odd_environment.py:\d+\)$",
-    "exit": "Odd-v0, lane 0: step raised SystemExit: out of here",
-    "reward": "Odd-v0, lane 0: its reward is not finite: nan$",
-    "observation": r"Odd-v0, lane 0: its observation is not finite: \[inf *0",
-    "shape": r"Odd-v0, lane 0: its observation is float64\[3\], but its observation_space says float64\[2\] "
-    r"\(.*odd_environment.py:\d+: Odd\)$",
-    "dtype": r"Odd-v0, lane 0: its observation is <U1\[2\], but its observation_space says float64\[2\]",
-    "four": r"Odd-v0, lane 0: .*odd_environment.py:\d+: Odd.step must return \(observation, reward, terminated, "
-    r"truncated, info\): not enough values to unpack \(expected 5, got 4\)$",
-    "swapped": r"Odd-v0, lane 0: .*: Odd.step must return .*, info\): float\(\) argument must be a string or",
-    "flags": r"Odd-v0, lane 0: .*: Odd.step must return .*, info\): The truth value of an array .* is ambiguous",
-    "numpy": r"Odd-v0, lane 0: step raised ValueError: cannot reshape array .* \(.*odd_environment.py:\d+\)$",
-    "lie": "Odd-v0, lane 0: info.*is True, but step returned terminated=True and truncated=False",
-    "silent": "Odd-v0, lane 0: info.*is False, but step returned terminated=False and truncated=True",
-}
-
-
-@pytest.mark.parametrize("does", FAULTS)
-def test_what_goes_wrong_in_an_environment_is_one_sentence(does: str) -> None:
-    env = _made(_config(does=does))
-    with pytest.raises(FaultError, match=FAULTS[does]):
-        _played(env, 9)
-    env.close()
-
-
-def test_an_environment_that_was_imported_and_not_registered_is_named(tmp_path: Path) -> None:
-    file = tmp_path / "mine.py"
-    file.write_text(
-        "import gymnasium\n\n\nclass Base(gymnasium.Env):\n    pass\n\n\nclass Whole(Base):\n    pass\n\n\n"
-        "class Forgotten(gymnasium.Env):\n    pass\n\n\ngymnasium.register('Whole-v0', Whole)\n"
-        "for name in 'ABC':\n    globals()[name] = type(name, (gymnasium.Env,), {'__module__': __name__})\n"
-    )
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("jaxpg.core.user_modules._IMPORTED", {})
-        import_all([str(file)])
-        with pytest.raises(UserError) as refused:
-            _made(_config("Missing-v0"))
-    gymnasium.registry.pop("Whole-v0")
-    assert str(refused.value) == (
-        "env.game: Gymnasium knows no environment 'Missing-v0'; an environment of yours has no id: "
-        f"{file}:12: Forgotten, A, B and 1 more; "
-        "write gymnasium.register('Missing-v0', Forgotten) below it"
-    )
-
-
-METHODS = {
-    "NoSeed": r"NoSeed.reset takes \(self\), but must take \(self, \*, seed, options\)$",
-    "ObservationAlone": r"ObservationAlone.reset must return \(observation, info\): the info is a dict, not float64$",
-    "NoReset": r"NoReset has no method reset\(self, \*, seed, options\)$",
-    "NoStep": r"NoStep has no method step\(self, action\)$",
-    "NoAction": r"NoAction.step takes \(self\), but must take \(self, action\)$",
-    "Nothing": r"Nothing.step must return .*: cannot unpack non-iterable NoneType object$",
-}
-
-
-@pytest.mark.parametrize("name", METHODS)
-def test_a_method_that_takes_or_returns_something_else_is_named_with_its_place(name: str) -> None:
-    env = _made(_config(f"{name}-v0", num_lanes=1))
-    with pytest.raises(FaultError, match=rf"^{name}-v0, lane 0: .*odd_environment.py:\d+: {METHODS[name]}"):
-        _played(env, 1)
-    env.close()
-
-
-PICTURES = {
-    "TakesNoMode": (r"lists rgb_array in its metadata, but its __init__ takes no render_mode; give it", None),
-    "KeepsNoMode": (
-        r"lists rgb_array in its metadata, but its __init__ does not keep it; give it render_mode=None",
-        None,
-    ),
-    "NoRender": ("", r"NoRender has no method render\(self\)"),
-    "RendersNothing": ("", r"RendersNothing.render must return a picture, uint8\[H, W, 3\], not nothing$"),
-}
-
-
-@pytest.mark.parametrize("name", PICTURES)
-def test_an_environment_that_lists_pictures_and_draws_none_is_named(name: str, capsys: pytest.CaptureFixture) -> None:
-    display = make_display(_config(f"{name}-v0", num_lanes=1), VECTOR)
-    assert isinstance(display, DrawingEnv)
-    display.reset(np.array([1]))
-    display.recv()
-    said, failure = PICTURES[name]
-    place = rf".*odd_environment.py:\d+: {name}"
-    if failure:
-        with pytest.raises(FaultError, match=rf"^{name}-v0, lane 0: .*odd_environment.py:\d+: {failure}"):
-            display.picture()
-        assert capsys.readouterr() == ("", "")
-    else:
-        assert display.picture() is None
-        assert re.match(
-            rf"^jaxpg: {name}-v0 is shown as numbers, not as pictures: {place} {said}", capsys.readouterr().out
-        )
-    display.close()
+        made(config_of(game))
 
 
 def test_the_lanes_of_a_group_have_their_numbers_in_the_run() -> None:
@@ -366,12 +242,12 @@ def test_the_lanes_of_a_group_have_their_numbers_in_the_run() -> None:
 
 
 def test_a_wrong_number_is_noticed_and_an_honest_environment_is_not_blamed() -> None:
-    env = _made(_config(sees="number", does="number"))
+    env = made(config_of(sees="number", does="number"))
     with pytest.raises(FaultError, match="lane 0: its observation is number 7 of 5"):
-        _played(env, 9)
+        played(env, 9)
     env.close()
-    env = _made(_config(does="honest"))
-    assert len(_played(env, 20)) == 21
+    env = made(config_of(does="honest"))
+    assert len(played(env, 20)) == 21
     env.close()
 
 
@@ -383,16 +259,16 @@ def test_a_wrong_number_is_noticed_and_an_honest_environment_is_not_blamed() -> 
     ],
 )
 def test_a_process_that_fails_or_dies_is_one_sentence(does: str, sentence: str) -> None:
-    env = _made(_config(num_lanes=4, workers=2, does=does))
+    env = made(config_of(num_lanes=4, workers=2, does=does))
     with pytest.raises(FaultError, match=sentence):
-        _played(env, 9)
+        played(env, 9)
     env.close()
 
 
 def test_an_environment_works_while_its_answer_is_waited_for() -> None:
     """The watchdog looks only at waiting, and must notice an environment that never answers."""
-    env = _made(_config(does="raise"))
-    _played(env, STEPS_BEFORE)
+    env = made(config_of(does="raise"))
+    played(env, STEPS_BEFORE)
     env.send(np.zeros(3, int))
     with pytest.raises(FaultError):
         env.recv()
@@ -405,8 +281,8 @@ def test_a_process_that_hangs_ends_with_a_trainer_that_is_killed(tmp_path: Path)
     script.write_text(
         "import sys\nimport numpy as np\nfrom tests.envs import test_gymnasium as t\n"
         "t.import_all([t.FILE])\n"
-        "env = t._made(t._config(num_lanes=2, workers=2, does='hang'))\n"
-        "t._played(env, t.STEPS_BEFORE)\n"
+        "env = t.made(t.config_of(num_lanes=2, workers=2, does='hang'))\n"
+        "t.played(env, t.STEPS_BEFORE)\n"
         "env.send(np.zeros(2, int))\n"
         "print(*(worker.process.pid for worker in env._lanes._workers), flush=True)\n"
         "env.recv()\n"
@@ -428,8 +304,8 @@ def test_a_process_that_hangs_ends_with_a_trainer_that_is_killed(tmp_path: Path)
 
 def test_a_process_that_hangs_is_killed_by_close(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("jaxpg.envs.gymnasium_workers.SECONDS_TO_END", 0.1)
-    env = _made(_config(num_lanes=1, workers=1, does="hang"))
-    _played(env, STEPS_BEFORE)
+    env = made(config_of(num_lanes=1, workers=1, does="hang"))
+    played(env, STEPS_BEFORE)
     env.send(np.zeros(1, int))
     (worker,) = env._lanes._workers  # type: ignore[attr-defined]
     env.close()
@@ -439,7 +315,7 @@ def test_a_process_that_hangs_is_killed_by_close(monkeypatch: pytest.MonkeyPatch
 
 
 def test_pictures_come_from_the_environment_where_it_draws() -> None:
-    display = make_display(_config("CartPole-v1", num_lanes=8), VECTOR)
+    display = make_display(config_of("CartPole-v1", num_lanes=8), VECTOR)
     assert isinstance(display, DrawingEnv)
     display.reset(np.array([1]))
     display.recv()
@@ -451,15 +327,15 @@ def test_pictures_come_from_the_environment_where_it_draws() -> None:
         display.recv()
     assert not np.array_equal(first, display.picture())
     display.close()
-    plain = make_display(_config(), VECTOR)
+    plain = make_display(config_of(), VECTOR)
     assert isinstance(plain, DrawingEnv)
     assert (plain.picture(), plain.agent_steps_per_second) == (None, None)
     plain.close()
 
 
 def test_the_options_are_part_of_the_task() -> None:
-    one, other = _config(length=6), _config(length=7)
-    env = _made(one)
+    one, other = config_of(length=6), config_of(length=7)
+    env = made(one)
     tasks = [Task.of(config, ObservationConfig(name="vector"), VECTOR, env.spec) for config in (one, other)]
     env.close()
     said = ["env.options.length is 7, and was 6 in training"]
@@ -473,8 +349,8 @@ def test_a_picture_with_channels_first_is_turned(monkeypatch: pytest.MonkeyPatch
 
     gymnasium_spec = gymnasium.envs.registration.EnvSpec("Stacked-v0", stacked)
     monkeypatch.setitem(gymnasium.registry, "Stacked-v0", gymnasium_spec)
-    env = _made(_config("Stacked-v0"), PICTURE)
-    steps = _played(env, 3)
+    env = made(config_of("Stacked-v0"), PICTURE)
+    steps = played(env, 3)
     env.close()
     assert np.transpose(steps[3].observation[0], env.spec.axes)[1, 1].tolist() == [1, 2, 3], "oldest frame first"
     assert all(np.array_equal(a.observation[:, 1:], b.observation[:, :-1]) for a, b in pairwise(steps))
