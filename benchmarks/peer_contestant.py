@@ -81,6 +81,12 @@ def _sbx_ppo(game: str, lanes: int) -> Unit:
     return _library(PPO, game, lanes, **PPO_SETTINGS)
 
 
+def _jax_ppo(game: str, lanes: int) -> Unit:
+    from jax_ppo import training
+
+    return training(game, lanes)
+
+
 def _notebook_n1(game: str, lanes: int) -> Unit:
     """One game with a linear softmax policy on 33,600 gray pixels, then one gradient step for each agent step."""
     del lanes
@@ -173,6 +179,7 @@ KINDS: dict[str, Callable[[str, int], Unit]] = {
     "sb3_a2c": _sb3_a2c,
     "sb3_ppo": _sb3_ppo,
     "sbx_ppo": _sbx_ppo,
+    "jax_ppo": _jax_ppo,
     "notebook_n1": _notebook_n1,
     "notebook_n2": _notebook_n2,
 }

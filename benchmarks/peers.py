@@ -43,6 +43,7 @@ PAIRS = {
     "a2c16": Pair("Stable-Baselines3 A2C, Nature CNN, beside bfloat16", "sb3_a2c", SB3, "Pong", 16, (*ONCE, *HALF)),
     "ppo16": Pair("Stable-Baselines3 PPO, Nature CNN, beside bfloat16", "sb3_ppo", SB3, "Pong", 8, (*CLIPPED, *HALF)),
     "sbx": Pair("sbx PPO, Nature CNN, 4 epochs", "sbx_ppo", "sbx", "Pong", 8, CLIPPED),
+    "jax": Pair("PPO in plain JAX on EnvPool, Nature CNN, 4 epochs", "jax_ppo", "envpool", "Pong", 8, CLIPPED),
     "pong": Pair(
         "that of Stable-Baselines3 beside the MLP", "sb3_ppo", SB3, "Pong", 8, ("configs/pong_reinforce.yaml",)
     ),
