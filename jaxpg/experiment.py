@@ -317,7 +317,7 @@ def _gradient_bytes(policy: PolicyFunctions, params: Params, shape: tuple[int, .
 
 
 def _num_pools(env: EnvConfig, num_lanes: int, *, learns: bool) -> int:
-    """Chooses the number of pools into which the lanes are divided; docs/results.md shows what pools gain.
+    """Chooses the number of pools into which the lanes are divided; docs/lab/linear-mspacman.md has what they gain.
 
     A player plays a fixed number of episodes, so its pools of at least four lanes come to rest one by one as the last
     episodes end. The rounds of a learner come to rest, too, but there every lane has weights of its own, and acting

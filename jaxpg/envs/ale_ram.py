@@ -19,7 +19,7 @@ class AleRam:
     ALE's vector environment cannot provide the memory. With frame skip 4, sticky actions 0.25, no no-ops and no FIRE,
     the bytes, rewards and ends of every agent step equal ``gymnasium.make("ALE/<Game>-v5", obs_type="ram")``. ALE holds
     Python's lock while it emulates, so all lanes share one core. No frame is drawn, which makes up for most of the loss
-    (docs/results.md).
+    (docs/lab/linear-mspacman.md).
 
     Raises:
       UserError: the game is unknown, or the action subset is wrong.

@@ -1,6 +1,7 @@
 """The site in a real browser: no page scrolls sideways, nothing is loaded from elsewhere, and the search finds."""
 
 import json
+import re
 import subprocess
 import sys
 import threading
@@ -87,6 +88,24 @@ def test_every_page_fits_and_asks_nobody_else(
     assert len(urls) > len(pages)
     assert [url for url in urls if not url.startswith((address, "data:"))] == []
     assert [entry["message"] for entry in chromium.get_log("browser") if "favicon" not in entry["message"]] == []
+
+
+def test_docstrings_are_read_as_they_are_meant(folder: Path) -> None:
+    """A parser that takes a second line for a second result leaves backticks, and prints a default's Python."""
+    pages = [path.read_text(encoding="utf-8") for path in folder.glob("reference/**/index.html")]
+    assert len(pages) == 4
+    for page in pages:
+        (article,) = re.findall(r"<article.*?</article>", page, re.DOTALL)
+        words = re.sub(r"<[^>]+>", "", re.sub(r"<pre.*?</pre>", "", article, flags=re.DOTALL))
+        assert re.findall(r".{0,40}(?:``|default_factory).{0,40}", words) == []
+        for results in re.findall(r"Returns:</span>.*?</ul>", article, re.DOTALL):
+            assert results.count("<li") == 1, results
+
+
+def test_no_date_and_no_flag_of_a_table_is_broken_after_a_hyphen(folder: Path) -> None:
+    page = (folder / "lab" / "peers" / "index.html").read_text(encoding="utf-8")
+    assert 'id="beside-other-trainers-2026-11-22-and-2026-11-23">Beside other trainers (<span class="whole">' in page
+    assert '<span class="flag">--policy.</span><wbr><span class="flag">precision</span> bfloat16' in page
 
 
 def test_the_search_finds(chromium: webdriver.Chrome, address: str) -> None:  # noqa: F811
