@@ -9,7 +9,8 @@ CODE = re.compile(r"<code[ >].*?</code>", re.DOTALL)
 TAG = re.compile(r"(<[^>]*>)")
 FLAG = re.compile(r"(?<![\w-])--(?:[a-z][\w.-]{0,36}|(?=\s|$))")
 DATE_OR_EXPONENT = re.compile(r"\b20\d\d-\d\d-\d\d\b|\b\d+(?:\.\d+)?e-\d+\b")
-NAME_JOINT = re.compile(r"(?<=[A-Za-z0-9][._/=])(?=[A-Za-z])|(?<=[a-z])(?=[A-Z])")
+LONG_NAME = re.compile(r"[\w./=]{16,}")
+NAME_JOINT = re.compile(r"(?<=[A-Za-z0-9][._/=])(?=[A-Za-z])(?!(?:csv|json|md|py|yaml)\b)|(?<=[a-z])(?=[A-Z])")
 EMPTY = re.compile(
     r">field</span>(?:<[^>]*>)+\((?:<[^>]*>)+default_factory(?:<[^>]*>)+=(?:<[^>]*>)+dict(?:<[^>]*>)+\)<"
 )
@@ -37,7 +38,7 @@ def _flags(text: str) -> str:
 
 
 def _joints(text: str) -> str:
-    """Allows a line to end inside a flag, after a part of it, and inside a name."""
+    """Allows a line to end inside a flag, after a part of it, and inside a name that is long for a phone."""
     if FLAG.fullmatch(text):
         return '</span><wbr><span class="flag">'.join(part for part in FLAG_JOINT.split(text) if part)
-    return NAME_JOINT.sub("<wbr>", text)
+    return LONG_NAME.sub(lambda name: NAME_JOINT.sub("<wbr>", name[0]), text)

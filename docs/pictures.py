@@ -2,9 +2,10 @@
 
 python docs/pictures.py architecture               docs/img/architecture.svg
 python docs/pictures.py game RUN VIDEO [SECOND]    docs/img/learning-beside-game.png and frame.png
+python docs/pictures.py page REPORT                docs/img/report-desktop.png and report-phone.png
 
-RUN is a run folder, and VIDEO a file of ``jaxpg record RUN``. The other pictures are charts of ``jaxpg report --png``,
-and photographs of its page in a browser.
+RUN is a run folder, VIDEO a file of ``jaxpg record RUN``, and REPORT one of ``jaxpg report RUN`` (``page`` needs
+chromium and chromedriver). The other pictures are charts of ``jaxpg report --png``.
 """
 
 import sys
@@ -88,11 +89,39 @@ def game(run: str, video: str, second: float) -> None:
     both.quantize(128).save(IMG / "learning-beside-game.png", optimize=True)
 
 
+def page(report: str) -> None:
+    """The upper part of a report, as a wide screen and as a phone show it."""
+    import io
+    import shutil
+    from base64 import b64decode
+
+    from PIL import Image
+    from selenium import webdriver
+    from selenium.webdriver.chrome.service import Service
+
+    options = webdriver.ChromeOptions()
+    for argument in ("--headless=new", "--no-sandbox", "--hide-scrollbars"):
+        options.add_argument(argument)
+    options.binary_location = str(shutil.which("chromium"))
+    browser = webdriver.Chrome(options, Service(shutil.which("chromedriver")))
+    try:
+        for name, width, height in (("desktop", 1200, 1420), ("phone", 390, 1900)):
+            screen = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 600}
+            browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", screen)
+            browser.get(Path(report).absolute().as_uri())
+            shown = Image.open(io.BytesIO(b64decode(browser.get_screenshot_as_base64()))).convert("RGB")
+            shown.quantize(128).save(IMG / f"report-{name}.png", optimize=True)
+    finally:
+        browser.quit()
+
+
 if __name__ == "__main__":
     match sys.argv[1:]:
         case ["architecture"]:
             (IMG / "architecture.svg").write_text(architecture(), encoding="utf-8")
         case ["game", run, video, *rest]:
             game(run, video, float(rest[0]) if rest else 60.0)
+        case ["page", report]:
+            page(report)
         case _:
             sys.exit(__doc__)

@@ -63,7 +63,7 @@ def sections_of(runs: Sequence[Run]) -> list[Section]:
         ),
         Section(
             "How good it is",
-            "Whole games played after training (python -m jaxpg.evaluate); every game that was begun counts. The "
+            "Whole games played after training (jaxpg evaluate); every game that was begun counts. The "
             "interval of the mean is Student's t, corrected for skewness; it counts equal games as one.",
             _there([evaluation_chart(runs)]),
             _there([checkpoints_table(runs)]),

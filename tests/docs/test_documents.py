@@ -7,6 +7,7 @@ import re
 import shlex
 import tomllib
 from pathlib import Path
+from types import ModuleType
 from urllib.parse import urlparse
 
 import pytest
@@ -175,11 +176,33 @@ def test_the_laboratory_is_dated_and_has_short_lines() -> None:
             assert not is_long, f"{path.name}:{number}: {len(line)} characters"
 
 
+def _module(name: str) -> ModuleType:
+    """A file of the documentation, which is no package."""
+    spec = importlib.util.spec_from_file_location(name, DOCS / f"{name}.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
 def test_the_drawing_of_the_architecture_is_the_one_that_the_command_draws() -> None:
-    spec = importlib.util.spec_from_file_location("pictures", DOCS / "pictures.py")
-    pictures = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(pictures)
-    assert (DOCS / "img" / "architecture.svg").read_text(encoding="utf-8") == pictures.architecture()
+    assert (DOCS / "img" / "architecture.svg").read_text(encoding="utf-8") == _module("pictures").architecture()
+
+
+def test_lines_are_broken_between_the_parts_of_a_flag_and_of_a_name_alone() -> None:
+    def shown(html: str) -> str:
+        """The page with | where a line may be broken, and with () around what stays whole."""
+        marked = re.sub(r'<span class="(?:flag|whole)">(.*?)</span>', r"(\1)", _module("hooks").on_page_content(html))
+        return marked.replace("<wbr>", "|")
+
+    flag = "<code>jaxpg --run.dir x -- --a-b 1e-4</code>"
+    assert shown(flag) == "<code>jaxpg (--run.dir) x (--) (--a-b) (1e-4)</code>"
+    assert shown(f"<td>{flag}</td>") == "<td><code>jaxpg (--run.)|(dir) x (--) (--a-)|(b) (1e-4)</code></td>"
+    assert shown('<h1 id="2026-11-22">On 2026-11-22</h1>') == '<h1 id="2026-11-22">On (2026-11-22)</h1>'
+    assert shown("<td>no_name_of_the_code <code>short_name 1.25.0</code></td>").count("|") == 0
+    for name in ("mspacman_|random_|search", "gymnasium.|wrappers.|Flatten|Observation", "long_|names_|of_|files.py"):
+        assert shown(f"<td><code>{name.replace('|', '')}</code></td>") == f"<td><code>{name}</code></td>"
+    made = "".join(f'<span class="n">{part}</span>' for part in ("field", "(", "default_factory", "=", "dict", ")"))
+    assert shown(made) == '<span class="n">{}</span>'
 
 
 def test_blocks_are_read_as_they_are_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
