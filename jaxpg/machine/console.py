@@ -12,6 +12,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import IO
 
+from jaxpg.core.errors import printable
+
 LOGGER = logging.getLogger("jaxpg")
 LOGGER.addHandler(logging.NullHandler())  # as a library, jaxpg writes nothing unless the program asks for it
 
@@ -21,8 +23,8 @@ if a signal interrupts another write."""
 
 
 def say(sentence: str, *, error: bool = False) -> None:
-    """Logs one line, as a warning if ``error`` is set. Never raises."""
-    LOGGER.log(logging.WARNING if error else logging.INFO, "%s", sentence)
+    """Logs one line, as a warning if ``error`` is set. Never raises. Unprintable characters are escaped."""
+    LOGGER.log(logging.WARNING if error else logging.INFO, "%s", printable(sentence))
 
 
 def speak() -> None:

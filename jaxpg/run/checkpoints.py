@@ -24,6 +24,7 @@ import jax.numpy as jnp
 import orbax.checkpoint as ocp
 
 from jaxpg.core.errors import FaultError, UserError, first_line
+from jaxpg.core.foreign_files import read_regular
 from jaxpg.machine.console import say
 from jaxpg.machine.durable_files import check_letters, damage, damage_of_file, seal, sync_folder
 from jaxpg.parallel.team import Team
@@ -158,11 +159,9 @@ class Checkpoints:
             check(metadata)
         path, team = self.folder / str(iteration), self._team
         like = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=team.everywhere), like)
-        try:
+        with _readable(path):
             self._check_shapes(path, like)
             return team.here(self._orbax.restore(path / "state", like)), metadata
-        except (ValueError, KeyError, OSError) as error:
-            raise _unreadable(path, error) from error
 
     def lanes(self, iteration: int, like: Any) -> Any:
         """Reads the lanes of the checkpoint of ``iteration``, whose files have been checked.
@@ -180,7 +179,7 @@ class Checkpoints:
         path, team = self.folder / str(iteration) / LANES, self._team
         like = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=team.by_lanes), like)
         leaves, structure = jax.tree.flatten(like)
-        try:
+        with _readable(path):
             stored = self._orbax.metadata(path).item_metadata.tree
             if {name: (tuple(x.shape), x.dtype) for name, x in stored.items()} != {
                 name: (x.shape, x.dtype) for name, x in _by_number(like).items()
@@ -189,8 +188,6 @@ class Checkpoints:
                     f"{path}: the saved lanes are of another environment; --checkpoint.no-replay begins new games"
                 )
             restored = self._orbax.restore(path, _by_number(like))
-        except (ValueError, KeyError, OSError) as error:
-            raise _unreadable(path, error) from error
         return jax.tree.unflatten(structure, [restored[name] for name in _by_number(leaves)])
 
     def metadata(self, iteration: int) -> Metadata:
@@ -216,8 +213,7 @@ class Checkpoints:
     def _read_metadata(self, iteration: int) -> Metadata:
         path = self.folder / str(iteration)
         try:
-            with (path / METADATA).open("rb") as file:
-                return Metadata.from_json(file.read(MAX_METADATA_BYTES))
+            return Metadata.from_json(read_regular(path / METADATA, MAX_METADATA_BYTES))
         except (ValueError, OSError) as error:
             raise _unreadable(path, error) from error
 
@@ -351,6 +347,20 @@ def _expect_late_writes() -> None:
 
 def _say(sentence: str) -> None:
     say(f"jaxpg: {sentence}", error=True)
+
+
+@contextmanager
+def _readable(path: Path) -> Iterator[None]:
+    """Turns the errors that Orbax raises at files which it did not write itself, which are of any kind, into one."""
+    try:
+        with _without_orbax_log():
+            yield
+    except (UserError, MemoryError):
+        raise
+    except Exception as error:
+        if isinstance(error, RuntimeError) and not isinstance(error, RecursionError):
+            raise  # of JAX, such as a device without memory
+        raise _unreadable(path, error) from error
 
 
 def _unreadable(path: Path, error: Exception) -> UserError:

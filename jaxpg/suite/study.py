@@ -16,7 +16,7 @@ from filelock import FileLock, Timeout
 
 from jaxpg.config import Config, dump, flatten, with_overrides
 from jaxpg.core.errors import UserError
-from jaxpg.machine.durable_files import try_to_write, write_text
+from jaxpg.machine.durable_files import refuse_links, try_to_write, write_text
 from jaxpg.scores.study_file import STUDY_FILE, StudyResults, StudyTrial, write_study
 from jaxpg.suite.goal import Goal
 from jaxpg.suite.space import Choice, Space, overrides_of, params_of
@@ -101,6 +101,7 @@ class Study:
     ):
         self._optuna = library = import_optuna()
         self.folder, self._config, self._space, self.seeds, self.goal = folder, config, space, list(seeds), goal
+        refuse_links(folder)
         try_to_write(folder, folder)
         self._lock = FileLock(folder / "lock", timeout=SECONDS_TO_WAIT)
         place = f"sqlite:///{(folder / 'study.db').absolute()}"

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from jaxpg.core import user_modules
 from jaxpg.core.errors import UserError
 from jaxpg.run.run_progress import RunProgress
 from jaxpg.run.run_writers import RunWriters
@@ -24,7 +25,7 @@ from tests.runs import cartpole
 @pytest.fixture
 def quick_page(monkeypatch: pytest.MonkeyPatch) -> None:
     """A report without charts."""
-    monkeypatch.setattr(follow_module, "_make_page", lambda folder, page: page.write_text("<p>the report</p>"))
+    monkeypatch.setattr(follow_module, "_make_page", lambda folder, page, imports: page.write_text("<p>the report</p>"))
 
 
 @pytest.fixture
@@ -214,3 +215,24 @@ def test_what_a_tracker_is_sent_needs_no_training(tmp_path: Path, monkeypatch: p
     assert not (tmp_path / "started").exists()
     tracker_module.bring_up_to_date(tmp_path / "mine")
     assert (tmp_path / "started").read_text() == "started\n"
+
+
+def test_the_report_of_a_tracked_run_imports_what_the_user_gave_and_not_what_the_folder_names(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """``evaluate --imports mine.py`` does not trust the imports of the run, and neither does its report."""
+    commands = []
+    monkeypatch.setattr(follow_module.subprocess, "run", lambda command, **_: commands.append(command))
+    follow_module._make_page(tmp_path, tmp_path / "page.html", ["--imports", "mine"])
+    assert commands[0][-2:] == ["--imports", "mine"]
+    assert "--trust-imports" not in commands[0]
+
+
+def test_the_process_of_a_tracker_knows_what_this_one_has_imported(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    started = []
+    monkeypatch.setattr(user_modules, "_IMPORTED", {"mine": ""})
+    monkeypatch.setattr(tracker_module.subprocess, "Popen", lambda command, **_: started.append(command))
+    Tracker("trackio", tmp_path)
+    assert started[0][-5:] == ["jaxpg.run.trackers.follow", "trackio", str(tmp_path), "--imports", "mine"]

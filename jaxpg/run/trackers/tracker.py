@@ -4,7 +4,6 @@ import importlib.util
 import os
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Sequence
 from contextlib import suppress
@@ -13,6 +12,8 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from jaxpg.core.errors import UserError
+from jaxpg.core.user_modules import imports_flags
+from jaxpg.machine.command import module_command
 from jaxpg.machine.console import say
 from jaxpg.machine.durable_files import refuse_links
 from jaxpg.machine.waiting import said_while_waiting
@@ -103,8 +104,9 @@ class Tracker:
             self._log.parent.mkdir(exist_ok=True)
             with self._log.open("ab") as log:
                 self._log_start = log.tell()
+                follow = [*module_command("jaxpg.run.trackers.follow"), self.name, str(self._folder), *imports_flags()]
                 self._process = subprocess.Popen(
-                    ["nice", "-n", "10", sys.executable, "-m", "jaxpg.run.trackers.follow", self.name, self._folder],
+                    ["nice", "-n", "10", *follow],
                     stdin=subprocess.PIPE,  # its end, however this process ends, ends the other one
                     stdout=log,
                     stderr=log,
