@@ -7,6 +7,7 @@ stream is gone, the words are lost and the program continues.
 
 import logging
 import os
+import re
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -143,3 +144,15 @@ class Forgiving:
         os.dup2(kept, number)
         for descriptor in {kept, nowhere}:
             os.close(descriptor)
+
+
+class HelpText(Forgiving):
+    """A stream for a help text, whose defaults may come from a stranger.
+
+    It passes on lines and colours, and nothing else that commands a terminal.
+    """
+
+    def write(self, text: str) -> int:
+        parts = re.split(r"(\x1b\[[0-9;]*m|\n)", text)
+        super().write("".join(part if number % 2 else printable(part) for number, part in enumerate(parts)))
+        return len(text)

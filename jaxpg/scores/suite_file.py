@@ -3,15 +3,24 @@
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import ConfigDict, Field, TypeAdapter
+from pydantic import AfterValidator, ConfigDict, Field, TypeAdapter
 from pydantic.dataclasses import dataclass
 
 from jaxpg.core.errors import UserError
 from jaxpg.core.foreign_files import read_regular
-from jaxpg.core.validation import Count, Measured
+from jaxpg.core.validation import Count, Measured, Name
 from jaxpg.machine.durable_files import write_text
 
 SUITE_FILE = "suite.json"
+
+
+def _without_way_out(name: str) -> str:
+    if "/" in name or name in ("", ".", ".."):
+        raise ValueError("a run folder lies beside the file")
+    return name
+
+
+FolderName = Annotated[Name, AfterValidator(_without_way_out)]
 STRICT = ConfigDict(extra="forbid", strict=True)
 
 
@@ -30,10 +39,10 @@ class SuiteScore:
 class SuiteRow:
     """One run of the suite."""
 
-    recipe: str
-    game: str
+    recipe: Name
+    game: Name
     seed: Count
-    folder: str
+    folder: FolderName
     """Name of the run folder, beside the file."""
     failure: str | None
     """Why the run or its evaluation failed; None where it did not."""

@@ -27,7 +27,7 @@ from jaxpg.viewing.views import (
 )
 
 PAGE = Path(__file__).parent / "page"
-MOST_CHARTS = 500
+MOST_CHARTS = 300
 """Most charts that are drawn, each of which takes a tenth of a second."""
 
 

@@ -31,7 +31,7 @@ from jaxpg.machine.command import module_command
 from jaxpg.machine.console import say, speak
 from jaxpg.machine.durable_files import write_json
 from jaxpg.run.trackers.tracked_run import Iteration, TrackedRun
-from jaxpg.run.trackers.tracker import lock_of
+from jaxpg.run.trackers.tracker import lock_of, proof_of
 
 SECONDS_BETWEEN_LOOKS = 2.0
 SECONDS_FOR_LOCK = 600.0
@@ -129,7 +129,8 @@ class _RunFolder:
             self._keep()
 
     def _keep(self) -> None:
-        write_json(self._place, {"run": self._run.run_id, "sent": sorted(self._sent)})
+        run_id, name = self._run.run_id, self._place.stem
+        write_json(self._place, {"run": run_id, "sent": sorted(self._sent), "proof": proof_of(name, run_id)})
 
     def _iterations(self) -> Iterator[Iteration]:
         """Yields the iterations that were not read yet, up to the newest checkpoint."""
