@@ -6,8 +6,10 @@ that looks for work goes on with it. (Optuna's heartbeats would need minutes to 
 """
 
 import json
+import sqlite3
 import weakref
 from collections.abc import Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -107,6 +109,7 @@ class Study:
         place = f"sqlite:///{(folder / 'study.db').absolute()}"
         try:
             with self._lock:
+                _refuse_programs(folder / "study.db")
                 connect = {"connect_args": {"timeout": SECONDS_TO_WAIT}}
                 self._storage = library.storages.RDBStorage(place, engine_kwargs=connect)
                 weakref.finalize(self, _close, self._storage)
@@ -115,6 +118,7 @@ class Study:
                 )
                 self._study_id = self._storage.get_study_id_from_name(NAME)
                 self._check_about()
+                self._check_trials()
                 count = len(self._study.trials)
         except Timeout as error:
             raise UserError(f"{folder}: another process holds the study; end it first, or wait") from error
@@ -241,6 +245,16 @@ class Study:
                 return True
         return False
 
+    def _check_trials(self) -> None:
+        """Raises an error where a trial of the storage, which may be a stranger's, is none that a study makes.
+
+        The number of a trial is the name of its folder.
+        """
+        for number, frozen in enumerate(self._study.get_trials(deepcopy=False)):
+            if frozen.number != number:
+                raise ValueError(f"trial {frozen.number!r} stands in the place of trial {number}")
+            self._row(frozen)
+
     def _check_about(self) -> None:
         """Stores what the study is about, or compares it with what is stored."""
         about = _about(self._config, self._space, self.seeds, self.goal)
@@ -257,6 +271,16 @@ class Study:
                     f"{self.folder}: a study of something else: its {key} is {there.get(key)!r}, not "
                     f"{about.get(key)!r}; choose another folder with --study"
                 )
+
+
+def _refuse_programs(path: Path) -> None:
+    """Raises ValueError where the SQLite file has triggers, views or virtual tables, which SQLite runs when asked."""
+    if not path.exists():
+        return
+    with closing(sqlite3.connect(path)) as file:
+        parts = file.execute("SELECT type, sql FROM sqlite_master").fetchall()
+    if any(kind not in ("table", "index") or "VIRTUAL" in str(sql).upper() for kind, sql in parts):
+        raise ValueError("the storage has more than tables")
 
 
 def _about(config: Config, space: Space, seeds: Sequence[int], goal: Goal) -> dict[str, Any]:
