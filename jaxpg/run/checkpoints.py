@@ -35,6 +35,7 @@ LANES = "lanes"
 MAX_METADATA_BYTES = 1_000_000_000
 ROOM_BYTES = 1_000_000
 """Disk space that a checkpoint takes at most besides its arrays and its metadata."""
+NOT_ORBAXS = "it is not what Orbax writes"
 LOGGERS = ("absl", "asyncio")
 ORBAX = f"{os.sep}orbax{os.sep}"
 LOOP_CLOSED, NOT_RETRIEVED = "Event loop is closed", "exception was never retrieved"
@@ -180,7 +181,7 @@ class Checkpoints:
         like = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=team.by_lanes), like)
         leaves, structure = jax.tree.flatten(like)
         with _readable(path):
-            stored = self._orbax.metadata(path).item_metadata.tree
+            stored = self._stored(path)
             if {name: (tuple(x.shape), x.dtype) for name, x in stored.items()} != {
                 name: (x.shape, x.dtype) for name, x in _by_number(like).items()
             }:
@@ -270,8 +271,23 @@ class Checkpoints:
             path.rename(removed)
             shutil.rmtree(removed)
 
+    def _stored(self, path: Path) -> Any:
+        """What a folder of Orbax says about its arrays, as a pytree.
+
+        Raises:
+          ValueError: this is no folder of Orbax, or an array's pieces are larger than the array, and take more memory.
+        """
+        found = self._orbax.metadata(path).item_metadata
+        if found is None:
+            raise ValueError(NOT_ORBAXS)
+        for leaf in jax.tree.leaves(found.tree):
+            pieces = leaf.storage.chunk_shape if leaf.storage else None
+            if pieces and any(piece > max(size, 1) for piece, size in zip(pieces, leaf.shape, strict=True)):
+                raise ValueError("an array is stored in pieces that are larger than the array")
+        return found.tree
+
     def _check_shapes(self, path: Path, like: Any) -> None:
-        wanted, stored = _shapes(like), _shapes(self._orbax.metadata(path / "state").item_metadata.tree)
+        wanted, stored = _shapes(like), _shapes(self._stored(path / "state"))
         differing = [name for name in wanted.keys() | stored.keys() if wanted.get(name) != stored.get(name)]
         if differing:
             name = min(differing, key=lambda name: (not name.startswith("params."), name))
@@ -360,7 +376,8 @@ def _readable(path: Path) -> Iterator[None]:
     except Exception as error:
         if isinstance(error, RuntimeError) and not isinstance(error, RecursionError):
             raise  # of JAX, such as a device without memory
-        raise _unreadable(path, error) from error
+        in_words = error if isinstance(error, ValueError | KeyError | OSError) else ValueError(NOT_ORBAXS)
+        raise _unreadable(path, in_words) from error
 
 
 def _unreadable(path: Path, error: Exception) -> UserError:
