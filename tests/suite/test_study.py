@@ -175,7 +175,9 @@ ODD_STORAGES = {
 }
 
 
-@pytest.mark.parametrize("odd", ODD_STORAGES)
+@pytest.mark.parametrize(
+    "odd", [pytest.param(odd, marks=[pytest.mark.long] if "that" in odd else []) for odd in ODD_STORAGES]
+)
 def test_a_strangers_storage_holds_what_a_study_writes_or_is_refused(odd, tmp_path):
     _study(tmp_path).take(1)
     gc.collect()
