@@ -35,7 +35,7 @@ from jaxpg.core.flag_types import FLAG_TYPES
 from jaxpg.core.user_modules import Trust, import_all, remarks_on_changes, resolved
 from jaxpg.envs import kind_of
 from jaxpg.envs.config import EnvConfig
-from jaxpg.machine.console import Forgiving, say
+from jaxpg.machine.console import HelpText, say
 from jaxpg.machine.memory_estimate import check_memory, queued_episodes
 from jaxpg.parallel.processes import DistributedConfig
 
@@ -315,7 +315,7 @@ def parse(command: str, argv: Sequence[str], default: Arguments, *, is_last: boo
       UserError: a flag or a value is wrong.
     """
     said, words = io.StringIO(), [_with_home(word) for word in argv]
-    help_reader = Forgiving(sys.stdout)  # the reader of the help may close the pipe before its end
+    help_reader = HelpText(sys.stdout)  # the reader of the help may close the pipe before its end
     try:
         with contextlib.redirect_stderr(said), contextlib.redirect_stdout(help_reader):
             prog = f"python -m jaxpg.{command}"

@@ -171,12 +171,7 @@ def _evaluate(asked: EvaluateArguments, config: Config) -> Evaluation:
     start = time.perf_counter()
     games, notes = _play(experiment, params, episodes, seed)
     seconds = time.perf_counter() - start
-    summary = summarize(
-        games.episode_return,
-        dataclasses.asdict(env),
-        games=np.array([note.fingerprint for note in notes], np.uint64),
-        cut=sum(note.cut for note in notes),
-    )
+    summary = _summary_of(games, notes, env)
     evaluation = Evaluation(
         checkpoint=iteration,
         member=member,
@@ -207,6 +202,15 @@ def _play(experiment: Experiment, params: Params, episodes: int, seed: int) -> t
         games = play_episodes(rollout, params, episodes, jax.random.key(seed), ended)
     rollout.close()
     return games, games_of(games, pools)
+
+
+def _summary_of(games: Episodes, notes: Sequence[Game], env: EnvConfig) -> Summary:
+    return summarize(
+        games.episode_return,
+        dataclasses.asdict(env),
+        games=np.array([note.fingerprint for note in notes], np.uint64),
+        cut=sum(note.cut for note in notes),
+    )
 
 
 def _say_summary(summary: Summary, env: EnvConfig) -> None:

@@ -6,19 +6,18 @@ This module imports neither JAX nor NumPy. JAX would cost seconds and memory, an
 import argparse
 import math
 import signal
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NoReturn
 
 from jaxpg.core.errors import UserError, nearest
-from jaxpg.machine.command import run_command
+from jaxpg.machine.command import module_command, run_command
 from jaxpg.machine.cores import core_shares, own_cores
 from jaxpg.machine.gpus import shares_of_gpus
 from jaxpg.machine.signals import SIGNALS
 from jaxpg.parallel.children import Children, free_port
 
-TRAIN = (sys.executable, "-m", "jaxpg.train")
+TRAIN = tuple(module_command("jaxpg.train"))
 MAX_PROCESSES = 256
 """Each process loads Python and JAX, which takes hundreds of megabytes."""
 OWN = ("--processes", "--timeout-seconds")

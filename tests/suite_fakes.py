@@ -80,7 +80,7 @@ class FakeProgram:
         script = folder / "program.py"
         script.write_text(PROGRAM)
         self._calls = folder / "calls"
-        monkeypatch.setattr(works, "PROGRAM", (sys.executable, "-I", "-S", str(script)))
+        monkeypatch.setattr(works, "module_command", lambda name: [sys.executable, "-I", "-S", str(script), name])
 
     def calls(self) -> list[list[str]]:
         """The command lines since the last call of this method."""

@@ -11,20 +11,22 @@ class UserError(Exception):
     """A mistake in the user's input. The error's text is the one sentence that the user reads."""
 
     def __init__(self, sentence: str):
-        super().__init__(_one_line(sentence))
+        if len(sentence) > MAX_SENTENCE:
+            sentence = f"{sentence[: MAX_SENTENCE // 2]} ... {sentence[-MAX_SENTENCE // 2 :]}"
+        super().__init__(printable(sentence))
 
 
-def _one_line(sentence: str) -> str:
-    """The sentence on one line of readable length, with unprintable characters escaped.
+def printable(text: str) -> str:
+    """The text on one line, with unprintable characters escaped.
 
-    A sentence may quote a file from a stranger, so it may contain anything.
+    What is said may quote a file from a stranger, so it may contain anything, such as commands to the terminal.
 
-    >>> _one_line("key" + chr(9)) == "key" + chr(92) + "t"
+    >>> printable("key" + chr(9)) == "key" + chr(92) + "t"
     True
     """
-    if len(sentence) > MAX_SENTENCE:
-        sentence = f"{sentence[: MAX_SENTENCE // 2]} ... {sentence[-MAX_SENTENCE // 2 :]}"
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in sentence)
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 class FaultError(Exception):

@@ -8,7 +8,7 @@ from typing import Annotated, NamedTuple
 from pydantic import Field
 
 from jaxpg.core.errors import UserError
-from jaxpg.core.validation import STRICT, NonNegativeFloat, NonNegativeInt
+from jaxpg.core.validation import STRICT, Name, NonNegativeFloat, NonNegativeInt
 
 MOST_MEMBERS = 1024
 Sweep = dict[str, tuple[float, ...]]
@@ -23,7 +23,7 @@ class RunConfig:
 
     dir: str = ""
     """Run folder; empty for a new folder under runs/."""
-    learner: str = "reinforce"
+    learner: Name = "reinforce"
     """The learner: reinforce, random_search, evolution, or one that you registered. The section of that name holds the
     learner's settings."""
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 1
@@ -43,7 +43,7 @@ class RunConfig:
     lane_groups: NonNegativeInt = 0
     """Groups of lanes in search and evolution, each of which plays its own candidates; 0 for one group per device. The
     games stay the same for every number of devices that divides the number of groups."""
-    writers: tuple[str, ...] = ("tensorboard",)
+    writers: tuple[Name, ...] = ("tensorboard",)
     """Further outputs for metrics and episodes, besides metrics.jsonl and episodes.csv: tensorboard, wandb, mlflow,
     trackio, or a writer of your own."""
     record_every: NonNegativeInt = 0

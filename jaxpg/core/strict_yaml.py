@@ -18,6 +18,7 @@ from ruamel.yaml.tokens import (
 )
 
 from jaxpg.core.errors import UserError, nearest
+from jaxpg.core.foreign_files import open_regular
 
 _STARTS = (BlockMappingStartToken, BlockSequenceStartToken, FlowMappingStartToken, FlowSequenceStartToken)
 _ENDS = (BlockEndToken, FlowMappingEndToken, FlowSequenceEndToken)
@@ -34,7 +35,7 @@ def read_yaml(path: Path) -> Any:
       UserError: the file cannot be read, is too large, is nested too deeply, has aliases, or is not a mapping.
     """
     try:
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             content = file.read(MAX_RECIPE_BYTES + 1)
         if len(content) > MAX_RECIPE_BYTES:
             raise UserError(f"{path}: a recipe may have at most {MAX_RECIPE_BYTES} bytes")

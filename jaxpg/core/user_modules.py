@@ -43,6 +43,11 @@ def imported() -> list[str]:
     return list(_IMPORTED)
 
 
+def imports_flags() -> list[str]:
+    """The flags with which a command of jaxpg imports the modules that this process has imported for the user."""
+    return ["--imports", *_IMPORTED] if _IMPORTED else []
+
+
 def hashes_of(imports: Sequence[str]) -> dict[str, str]:
     """The SHA-256 of each module's file when this process imported it, by the names that ``import_all`` takes.
 

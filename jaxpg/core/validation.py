@@ -5,18 +5,32 @@ from pathlib import PurePath
 from typing import Annotated, Any
 
 import numpy as np
-from pydantic import ConfigDict, Field
+from pydantic import AfterValidator, ConfigDict, Field
 
 STRICT = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
 """The ``__pydantic_config__`` of every config dataclass. Unknown keys and wrong types are errors."""
 
 PositiveInt = Annotated[int, Field(ge=1, le=2**31 - 1)]
 NonNegativeInt = Annotated[int, Field(ge=0, le=2**31 - 1)]
-LargeNonNegativeInt = Annotated[int, Field(ge=0, le=2**53)]
 PositiveFloat = Annotated[float, Field(gt=0)]
 NonNegativeFloat = Annotated[float, Field(ge=0)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
 
+
+def _printable(name: str) -> str:
+    if not name.isprintable():
+        raise ValueError("a name has letters, digits and signs, and no control characters")
+    return name
+
+
+Name = Annotated[str, Field(max_length=200), AfterValidator(_printable)]
+"""A name, which may come from a stranger and is shown on terminals and pages."""
+Measured = Annotated[float, Field(ge=-1e100, le=1e100)]
+"""A number that was measured in float32 or by a clock. Sums and squares of it are finite."""
+Count = Annotated[int, Field(ge=0, le=2**53)]
+"""A whole number that is a float, too."""
+Number = Annotated[int, Field(ge=-(2**53), le=2**53)] | Measured
+"""A measured number, which may be a whole one."""
 EXACT = 2**53
 """Largest integer up to which a float represents every integer exactly."""
 

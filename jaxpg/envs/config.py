@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field
 
-from jaxpg.core.validation import STRICT, Fraction, PositiveFloat, PositiveInt
+from jaxpg.core.validation import STRICT, Fraction, Name, PositiveFloat, PositiveInt
 
 
 def _all_finite(options: dict[str, Any]) -> dict[str, Any]:
@@ -27,10 +27,10 @@ class EnvConfig:
 
     __pydantic_config__ = STRICT
 
-    game: str = "Pong"
+    game: Name = "Pong"
     """Atari game in CamelCase (Pong, MsPacman, ...). EnvPool also has CartPole-v1, LunarLander-v3, Procgen, MiniGrid
     and others by their ids (docs/guides/envpool-suites.md)."""
-    backend: str = "envpool"
+    backend: Name = "envpool"
     """Library that makes the environments: envpool, ale (ALE's own vector environment), gymnasium (any environment that
     Gymnasium makes, your own among them), gymnax (written in JAX), probe (tiny problems with a known optimum), or the
     name under which you registered your own."""

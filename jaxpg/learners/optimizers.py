@@ -13,7 +13,7 @@ import optax
 from pydantic import Field
 
 from jaxpg.core.errors import UserError, check_name
-from jaxpg.core.validation import STRICT, Fraction, NonNegativeFloat, PositiveFloat
+from jaxpg.core.validation import STRICT, Fraction, Name, NonNegativeFloat, PositiveFloat
 
 OptionName = Annotated[str, Field(pattern="^[a-z][a-z0-9_]*$")]
 """Option names become flags, where ``-`` and ``_`` are the same, so two names must differ in more than that."""
@@ -25,7 +25,7 @@ class OptimizerConfig:
 
     __pydantic_config__ = STRICT
 
-    name: str = "adam"
+    name: Name = "adam"
     """Any Optax optimizer with a learning rate: adam, rmsprop, sgd, adamw, ..."""
     learning_rate: PositiveFloat = 5e-4
     """Step size at the start."""

@@ -72,6 +72,16 @@ def _exit_code(command: Callable[[Sequence[str]], int], words: Sequence[str], *,
     return code
 
 
+def module_command(name: str) -> list[str]:
+    """The beginning of a command line that runs a module of jaxpg in another process.
+
+    ``python -m`` imports from the working folder before all else, where a stranger's files may lie. The other process
+    does so only if this one does.
+    """
+    here = {"", os.getcwd()} & set(sys.path)
+    return [sys.executable, *([] if here else ["-P"]), "-m", name]
+
+
 def versions() -> str:
     """The versions on which the computed numbers depend: jaxpg, JAX and Python."""
     return f"jaxpg {__version__}, jax {version('jax')}, Python {platform.python_version()}"

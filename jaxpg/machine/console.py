@@ -7,10 +7,13 @@ stream is gone, the words are lost and the program continues.
 
 import logging
 import os
+import re
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import IO
+
+from jaxpg.core.errors import printable
 
 LOGGER = logging.getLogger("jaxpg")
 LOGGER.addHandler(logging.NullHandler())  # as a library, jaxpg writes nothing unless the program asks for it
@@ -21,8 +24,8 @@ if a signal interrupts another write."""
 
 
 def say(sentence: str, *, error: bool = False) -> None:
-    """Logs one line, as a warning if ``error`` is set. Never raises."""
-    LOGGER.log(logging.WARNING if error else logging.INFO, "%s", sentence)
+    """Logs one line, as a warning if ``error`` is set. Never raises. Unprintable characters are escaped."""
+    LOGGER.log(logging.WARNING if error else logging.INFO, "%s", printable(sentence))
 
 
 def speak() -> None:
@@ -141,3 +144,15 @@ class Forgiving:
         os.dup2(kept, number)
         for descriptor in {kept, nowhere}:
             os.close(descriptor)
+
+
+class HelpText(Forgiving):
+    """A stream for a help text, whose defaults may come from a stranger.
+
+    It passes on lines and colours, and nothing else that commands a terminal.
+    """
+
+    def write(self, text: str) -> int:
+        parts = re.split(r"(\x1b\[[0-9;]*m|\n)", text)
+        super().write("".join(part if number % 2 else printable(part) for number, part in enumerate(parts)))
+        return len(text)

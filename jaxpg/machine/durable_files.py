@@ -4,11 +4,13 @@ import hashlib
 import json
 import os
 import secrets
+import stat
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 from jaxpg.core.errors import UserError
+from jaxpg.core.foreign_files import read_json
 
 MANIFEST = "manifest.json"
 
@@ -95,10 +97,19 @@ def paths_in(folder: Path) -> list[Path]:
 
 
 def refuse_links(folder: Path) -> None:
-    """Raises UserError if a run folder contains a symbolic link, through which jaxpg would write outside the folder."""
+    """Raises UserError if a run folder contains a symbolic link, a pipe, a socket or a device.
+
+    Through a link jaxpg would write outside the folder, and at a pipe it would wait without end.
+    """
     for path in paths_in(folder):
-        if path.is_symlink():
+        try:
+            mode = path.lstat().st_mode
+        except FileNotFoundError:  # another process has just removed it
+            continue
+        if stat.S_ISLNK(mode):
             raise UserError(f"{path}: a run folder must not contain symbolic links; put the file itself there")
+        if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
+            raise UserError(f"{path}: a run folder contains only files and folders; take this pipe or device out of it")
 
 
 def unfinished_path(path: Path) -> Path:
@@ -148,9 +159,9 @@ def damage_of_file(folder: Path, name: str) -> str | None:
 def _manifest(folder: Path) -> dict[str, tuple[int, str]] | None:
     """Size and hash of each file from the manifest, or None if the manifest cannot be read."""
     try:
-        files = json.loads((folder / MANIFEST).read_bytes())["files"]
+        files = read_json(folder / MANIFEST)["files"]
         return {str(name): tuple(found) for name, found in files.items()}
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None
 
 

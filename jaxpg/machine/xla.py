@@ -120,7 +120,7 @@ def _check_flags(flags: str) -> None:
     Raises:
       UserError: XLA refuses the flags.
     """
-    tried = subprocess.run([sys.executable, "-c", READ_FLAGS], capture_output=True, text=True, check=False)
+    tried = subprocess.run([sys.executable, "-P", "-c", READ_FLAGS], capture_output=True, text=True, check=False)
     if tried.returncode:
         said = tried.stderr.strip().splitlines()
         reason = said[0].rpartition("] ")[2] if said else f"XLA ends with exit code {tried.returncode}"

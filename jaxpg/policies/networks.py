@@ -19,7 +19,7 @@ from jaxpg.core.errors import UserError
 from jaxpg.core.registry import Registry
 from jaxpg.core.types import Outputs, Params, PolicyFunctions
 from jaxpg.core.user_modules import own_code
-from jaxpg.core.validation import STRICT
+from jaxpg.core.validation import STRICT, Name
 from jaxpg.policies.convolution import Conv, Precision
 from jaxpg.policies.observations import Observation, unit_scale
 
@@ -32,7 +32,7 @@ class PolicyConfig:
 
     __pydantic_config__ = STRICT
 
-    name: str = "mlp"
+    name: Name = "mlp"
     """linear, mlp, small_conv, conv3x3, compact, dqn2013 or nature."""
     hidden: Annotated[tuple[Width, ...], Field(max_length=64)] = (200,)
     """Units of each hidden layer (mlp only)."""

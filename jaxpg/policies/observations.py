@@ -16,7 +16,7 @@ from jaxpg.core.errors import UserError
 from jaxpg.core.registry import Registry
 from jaxpg.core.types import EmulatorNeeds, EnvSpec
 from jaxpg.core.user_modules import own_code
-from jaxpg.core.validation import STRICT, PositiveFloat
+from jaxpg.core.validation import STRICT, Name, PositiveFloat
 
 Byte = Annotated[int, Field(ge=0, le=255)]
 Pixels = Annotated[int, Field(ge=1, le=1024)]
@@ -29,7 +29,7 @@ class ObservationConfig:
 
     __pydantic_config__ = STRICT
 
-    name: str = "gray_difference"
+    name: Name = "gray_difference"
     """stack42, stack84, gray_difference, gray_motion, red_difference, flat_gray, vector, ram or picture."""
     height: Pixels = 70
     """Rows that the emulator scales a frame to."""

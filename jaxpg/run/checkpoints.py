@@ -24,6 +24,7 @@ import jax.numpy as jnp
 import orbax.checkpoint as ocp
 
 from jaxpg.core.errors import FaultError, UserError, first_line
+from jaxpg.core.foreign_files import read_regular
 from jaxpg.machine.console import say
 from jaxpg.machine.durable_files import check_letters, damage, damage_of_file, seal, sync_folder
 from jaxpg.parallel.team import Team
@@ -34,6 +35,7 @@ LANES = "lanes"
 MAX_METADATA_BYTES = 1_000_000_000
 ROOM_BYTES = 1_000_000
 """Disk space that a checkpoint takes at most besides its arrays and its metadata."""
+NOT_ORBAXS = "it is not what Orbax writes"
 LOGGERS = ("absl", "asyncio")
 ORBAX = f"{os.sep}orbax{os.sep}"
 LOOP_CLOSED, NOT_RETRIEVED = "Event loop is closed", "exception was never retrieved"
@@ -158,11 +160,9 @@ class Checkpoints:
             check(metadata)
         path, team = self.folder / str(iteration), self._team
         like = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=team.everywhere), like)
-        try:
+        with _readable(path):
             self._check_shapes(path, like)
             return team.here(self._orbax.restore(path / "state", like)), metadata
-        except (ValueError, KeyError, OSError) as error:
-            raise _unreadable(path, error) from error
 
     def lanes(self, iteration: int, like: Any) -> Any:
         """Reads the lanes of the checkpoint of ``iteration``, whose files have been checked.
@@ -180,8 +180,8 @@ class Checkpoints:
         path, team = self.folder / str(iteration) / LANES, self._team
         like = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=team.by_lanes), like)
         leaves, structure = jax.tree.flatten(like)
-        try:
-            stored = self._orbax.metadata(path).item_metadata.tree
+        with _readable(path):
+            stored = self._stored(path)
             if {name: (tuple(x.shape), x.dtype) for name, x in stored.items()} != {
                 name: (x.shape, x.dtype) for name, x in _by_number(like).items()
             }:
@@ -189,8 +189,6 @@ class Checkpoints:
                     f"{path}: the saved lanes are of another environment; --checkpoint.no-replay begins new games"
                 )
             restored = self._orbax.restore(path, _by_number(like))
-        except (ValueError, KeyError, OSError) as error:
-            raise _unreadable(path, error) from error
         return jax.tree.unflatten(structure, [restored[name] for name in _by_number(leaves)])
 
     def metadata(self, iteration: int) -> Metadata:
@@ -216,8 +214,7 @@ class Checkpoints:
     def _read_metadata(self, iteration: int) -> Metadata:
         path = self.folder / str(iteration)
         try:
-            with (path / METADATA).open("rb") as file:
-                return Metadata.from_json(file.read(MAX_METADATA_BYTES))
+            return Metadata.from_json(read_regular(path / METADATA, MAX_METADATA_BYTES))
         except (ValueError, OSError) as error:
             raise _unreadable(path, error) from error
 
@@ -274,8 +271,23 @@ class Checkpoints:
             path.rename(removed)
             shutil.rmtree(removed)
 
+    def _stored(self, path: Path) -> Any:
+        """What a folder of Orbax says about its arrays, as a pytree.
+
+        Raises:
+          ValueError: this is no folder of Orbax, or an array's pieces are larger than the array, and take more memory.
+        """
+        found = self._orbax.metadata(path).item_metadata
+        if found is None:
+            raise ValueError(NOT_ORBAXS)
+        for leaf in jax.tree.leaves(found.tree):
+            pieces = leaf.storage.chunk_shape if leaf.storage else None
+            if pieces and any(piece > max(size, 1) for piece, size in zip(pieces, leaf.shape, strict=True)):
+                raise ValueError("an array is stored in pieces that are larger than the array")
+        return found.tree
+
     def _check_shapes(self, path: Path, like: Any) -> None:
-        wanted, stored = _shapes(like), _shapes(self._orbax.metadata(path / "state").item_metadata.tree)
+        wanted, stored = _shapes(like), _shapes(self._stored(path / "state"))
         differing = [name for name in wanted.keys() | stored.keys() if wanted.get(name) != stored.get(name)]
         if differing:
             name = min(differing, key=lambda name: (not name.startswith("params."), name))
@@ -351,6 +363,21 @@ def _expect_late_writes() -> None:
 
 def _say(sentence: str) -> None:
     say(f"jaxpg: {sentence}", error=True)
+
+
+@contextmanager
+def _readable(path: Path) -> Iterator[None]:
+    """Turns the errors that Orbax raises at files which it did not write itself, which are of any kind, into one."""
+    try:
+        with _without_orbax_log():
+            yield
+    except (UserError, MemoryError):
+        raise
+    except Exception as error:
+        if isinstance(error, RuntimeError) and not isinstance(error, RecursionError):
+            raise  # of JAX, such as a device without memory
+        in_words = error if isinstance(error, ValueError | KeyError | OSError) else ValueError(NOT_ORBAXS)
+        raise _unreadable(path, in_words) from error
 
 
 def _unreadable(path: Path, error: Exception) -> UserError:

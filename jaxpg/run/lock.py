@@ -1,6 +1,5 @@
 """The lock of a run folder, which lets only one process train there at a time."""
 
-import json
 import os
 import socket
 from collections.abc import Iterator
@@ -10,6 +9,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from jaxpg.core.errors import UserError
+from jaxpg.core.foreign_files import read_json
 from jaxpg.machine.durable_files import check_letters, refuse_links, write_json
 
 LOCK, TRAINER = "lock", "trainer.json"
@@ -48,7 +48,7 @@ def only_trainer(folder: Path) -> Iterator[None]:
 
 def _trainer(folder: Path) -> str:
     try:
-        trainer = json.loads((folder / TRAINER).read_bytes())
+        trainer = read_json(folder / TRAINER)
         return f"process {trainer['process']} on {trainer['host']}"
     except (OSError, ValueError, KeyError, TypeError):  # the other process has not written the file yet
         return "another process"

@@ -4,12 +4,13 @@ import os
 import shlex
 import signal
 import subprocess
-import sys
 from collections import deque
 from contextlib import suppress
 from pathlib import Path
 
+from jaxpg.core.user_modules import imports_flags
 from jaxpg.machine.beginning import PARENT
+from jaxpg.machine.command import module_command
 from jaxpg.machine.console import say
 from jaxpg.machine.durable_files import unfinished_path
 
@@ -77,8 +78,7 @@ class Recorder:
 
     def _start(self, iteration: int) -> None:
         self._recording = iteration
-        command = [sys.executable, "-m", "jaxpg.record", str(self._run), "--checkpoint", str(iteration)]
-        command.append("--trust-imports")  # the training has already imported the same modules
+        command = [*module_command("jaxpg.record"), str(self._run), "--checkpoint", str(iteration), *imports_flags()]
         try:
             self._log.parent.mkdir(exist_ok=True)
             with self._log.open("ab") as log:

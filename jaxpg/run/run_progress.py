@@ -10,8 +10,9 @@ from typing import Annotated, Any
 import numpy as np
 from pydantic import AfterValidator, Field
 
+from jaxpg.core.run_config import MOST_MEMBERS
 from jaxpg.core.types import Episodes
-from jaxpg.core.validation import STRICT, LargeNonNegativeInt, NonNegativeFloat, NonNegativeInt
+from jaxpg.core.validation import STRICT, Count, Measured, NonNegativeInt, Number
 
 WINDOW_EPISODES = 100
 
@@ -19,8 +20,8 @@ _OF_WINDOW = (
     Field(max_length=WINDOW_EPISODES),
     AfterValidator(lambda numbers: collections.deque(numbers, maxlen=WINDOW_EPISODES)),
 )
-_Returns = Annotated[collections.deque[float], *_OF_WINDOW]
-_Lengths = Annotated[collections.deque[LargeNonNegativeInt], *_OF_WINDOW]
+_Returns = Annotated[collections.deque[Measured], *_OF_WINDOW]
+_Lengths = Annotated[collections.deque[Count], *_OF_WINDOW]
 
 
 def _window() -> collections.deque[Any]:
@@ -81,8 +82,8 @@ class MemberProgress(_Counted):
 
     __pydantic_config__ = STRICT
 
-    episodes: LargeNonNegativeInt = 0
-    metrics: dict[str, int | float] = dataclasses.field(default_factory=dict)
+    episodes: Count = 0
+    metrics: dict[str, Number] = dataclasses.field(default_factory=dict)
     """The newest value of each of the learner's metrics."""
     last_returns: _Returns = dataclasses.field(default_factory=_window)
     """Returns of the last 100 finished episodes."""
@@ -105,15 +106,15 @@ class RunProgress(_Counted):
     __pydantic_config__ = STRICT
 
     iteration: NonNegativeInt = 0
-    agent_steps: LargeNonNegativeInt = 0
+    agent_steps: Count = 0
     """Agent steps of all lanes, including autoreset steps; in a population those of one member."""
-    episodes: LargeNonNegativeInt = 0
+    episodes: Count = 0
     """Episodes that have ended, those of all members."""
-    wall_seconds: NonNegativeFloat = 0.0
+    wall_seconds: Annotated[Measured, Field(ge=0)] = 0.0
     """Seconds of training, summed over the run's interruptions and resumptions."""
     segment: NonNegativeInt = 0
     """Number of the current segment: how often the emulators were restarted with new seeds."""
-    metrics: dict[str, int | float] = dataclasses.field(default_factory=dict)
+    metrics: dict[str, Number] = dataclasses.field(default_factory=dict)
     """The newest value of each of the learner's metrics."""
     last_returns: _Returns = dataclasses.field(default_factory=_window)
     """Returns of the last 100 finished episodes."""
@@ -121,9 +122,9 @@ class RunProgress(_Counted):
     """Agent steps of the last 100 finished episodes."""
     best_iteration: NonNegativeInt | None = None
     """Iteration of the checkpoint with the highest score so far; None where no checkpoint has a score yet."""
-    best_score: float | None = None
+    best_score: Measured | None = None
     """Score of the checkpoint of ``best_iteration``."""
-    members: list[MemberProgress] = dataclasses.field(default_factory=list)
+    members: Annotated[list[MemberProgress], Field(max_length=MOST_MEMBERS)] = dataclasses.field(default_factory=list)
     """The members of a population; empty where there is none."""
 
     @property

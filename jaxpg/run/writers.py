@@ -14,6 +14,7 @@ from tensorboardX.proto.summary_pb2 import Summary
 from tensorboardX.summary import text
 
 from jaxpg.core.errors import UserError
+from jaxpg.core.foreign_files import from_json, open_regular
 from jaxpg.core.registry import Registry
 from jaxpg.core.types import Episodes
 from jaxpg.machine.durable_files import write_parts
@@ -124,13 +125,13 @@ class _Lines:
 
 def _wanted_lines(path: Path, wanted: Callable[[str], bool]) -> Iterator[str]:
     """Yields the complete lines that are wanted, with their newlines; raises UserError where one cannot be read."""
-    with path.open("rb") as file:
+    with open_regular(path) as file:
         for number, content in enumerate(file, start=1):
             try:
                 line = content.decode()
                 if line.endswith("\n") and wanted(line[:-1]):
                     yield line
-            except (ValueError, LookupError, TypeError, RecursionError) as error:
+            except (ValueError, LookupError, TypeError) as error:
                 if content.endswith(b"\n"):
                     raise UserError(f"{path}:{number}: the line is damaged; correct it or remove it") from error
 
@@ -144,7 +145,7 @@ class JsonLines:
     """
 
     def __init__(self, path: Path, last_iteration: int):
-        self._lines = _Lines(path, lambda line: json.loads(line)["iteration"] <= last_iteration)
+        self._lines = _Lines(path, lambda line: from_json(line)["iteration"] <= last_iteration)
         self.sync, self.close = self._lines.sync, self._lines.close
 
     def write(self, record: Record, episodes: list[EpisodeRow]) -> None:

@@ -9,10 +9,12 @@ from typing import Annotated, Any
 
 import numpy as np
 from filelock import FileLock
-from pydantic import ConfigDict, Field, FiniteFloat, TypeAdapter
+from pydantic import ConfigDict, Field, TypeAdapter
 from pydantic.dataclasses import dataclass
 
 from jaxpg.core.errors import UserError
+from jaxpg.core.foreign_files import read_regular
+from jaxpg.core.validation import Count, Measured, Name
 from jaxpg.machine.durable_files import write_json
 from jaxpg.scores.intervals import Summary, summarize
 
@@ -21,41 +23,41 @@ from jaxpg.scores.intervals import Summary, summarize
 class Evaluation:
     """The scores of one policy over whole episodes, and the protocol in which they were played."""
 
-    checkpoint: int
+    checkpoint: Count
     """Iteration of the checkpoint."""
-    member: int | None = None
+    member: Count | None = None
     """Whose policy it is in a population; None where there is none."""
-    actions: str
+    actions: Name
     """How actions were chosen: ``greedy``, ``sampled``, or ``random``, which takes all alike."""
-    seed: int
+    seed: Count
     env: dict[str, Any]
     """The settings of the emulators."""
-    episodes: int
+    episodes: Count
     """How many episodes were played."""
-    distinct: int | None = None
+    distinct: Count | None = None
     """How many different episodes are among them; None in files of older versions, which did not compare episodes."""
-    cut: int | None = None
+    cut: Count | None = None
     """How many episodes the time limit ended; None in files of older versions."""
-    mean: FiniteFloat
+    mean: Measured
     """Mean of the returns. All scores are unclipped."""
-    mean_low: FiniteFloat | None
+    mean_low: Measured | None
     """Lower end of the mean's 95 % interval; None where too few episodes are different."""
-    mean_high: FiniteFloat | None
+    mean_high: Measured | None
     """Upper end of the mean's 95 % interval; None where too few episodes are different."""
-    median: FiniteFloat
-    iqm: FiniteFloat
+    median: Measured
+    iqm: Measured
     """Interquartile mean: the mean of the middle half of the returns."""
-    min: FiniteFloat
-    max: FiniteFloat
-    human_normalized: FiniteFloat | None
+    min: Measured
+    max: Measured
+    human_normalized: Measured | None
     """The mean on a scale from 0 for a random player to 1 for a human; None where they cannot be compared."""
-    seconds: FiniteFloat
+    seconds: Measured
     """How long the evaluation took."""
-    agent_steps: int
+    agent_steps: Count
     """Agent steps of all episodes."""
-    returns: Annotated[list[FiniteFloat], Field(min_length=1)]
+    returns: Annotated[list[Measured], Field(min_length=1)]
     """Return of each episode."""
-    lengths_agent_steps: list[int]
+    lengths_agent_steps: list[Count]
     """Agent steps of each episode."""
 
     @property
@@ -93,7 +95,7 @@ def read_evaluations(path: Path) -> list[Evaluation]:
     if not path.exists():
         return []
     try:
-        return [_of_today(one) if one.distinct is None else one for one in _LIST.validate_json(path.read_bytes())]
+        return [_of_today(one) if one.distinct is None else one for one in _LIST.validate_json(read_regular(path))]
     except (OSError, ValueError, TypeError) as error:
         raise UserError(f"{path}: damaged; move it away to write a new one") from error
 

@@ -103,10 +103,11 @@ def incomparable(env: Mapping[str, Any]) -> str | None:
     """
     if not has_human_score(env):
         return None
-    frames = env.get("max_episode_agent_steps", FRAMES_LIMIT // 4) * env.get("frame_skip", 4)
+    limit, frame_skip = env.get("max_episode_agent_steps", FRAMES_LIMIT // 4), env.get("frame_skip", 4)
     noop_max, sticky = env.get("noop_max", NOOP_MAX), env.get("sticky_action_probability", 0.0)
-    if not all(isinstance(number, int | float) for number in (frames, noop_max, sticky)):
+    if not all(isinstance(number, int | float) for number in (limit, frame_skip, noop_max, sticky)):
         return "the settings of the emulators cannot be read"
+    frames = limit * frame_skip
     if frames != FRAMES_LIMIT:
         return f"the time limit is {frames:,} frames, a human's {FRAMES_LIMIT:,}"
     if noop_max > NOOP_MAX:
@@ -118,4 +119,5 @@ def incomparable(env: Mapping[str, Any]) -> str | None:
 
 def has_human_score(env: Mapping[str, Any]) -> bool:
     """Whether the environment is one of the 57 Atari games; ``env`` has the settings of the emulators."""
-    return env.get("game") in RANDOM_AND_HUMAN and env.get("backend", "envpool") in BACKENDS
+    names = str(env.get("game")), str(env.get("backend", "envpool"))  # a stranger's may be anything
+    return names[0] in RANDOM_AND_HUMAN and names[1] in BACKENDS

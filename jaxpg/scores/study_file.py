@@ -3,10 +3,12 @@
 from pathlib import Path
 from typing import Any
 
-from pydantic import ConfigDict, FiniteFloat, TypeAdapter
+from pydantic import ConfigDict, TypeAdapter
 from pydantic.dataclasses import dataclass
 
 from jaxpg.core.errors import UserError
+from jaxpg.core.foreign_files import read_regular
+from jaxpg.core.validation import Count, Measured
 from jaxpg.machine.durable_files import write_text
 
 STUDY_FILE = "study.json"
@@ -17,18 +19,18 @@ STRICT = ConfigDict(extra="forbid", strict=True)
 class StudyTrial:
     """One choice of settings, and what came of it."""
 
-    number: int
+    number: Count
     state: str
     """``complete``, ``pruned``, ``failed`` or ``running``."""
     settings: dict[str, Any]
     """The value of each setting that varies."""
-    value: FiniteFloat | None
+    value: Measured | None
     """The larger the better; None while the trial runs, and where it was pruned or failed."""
     reason: str | None
     """Why the trial was pruned or failed; None where it did neither."""
-    scores: dict[str, FiniteFloat]
+    scores: dict[str, Measured]
     """Score of each seed that has one."""
-    curve: list[tuple[FiniteFloat, FiniteFloat]]
+    curve: list[tuple[Measured, Measured]]
     """Agent steps, and the return over all seeds by then, by which trials are pruned."""
 
 
@@ -38,12 +40,12 @@ class StudyResults:
 
     about: str
     """What the value is, in words."""
-    seeds: list[int]
+    seeds: list[Count]
     settings: list[str]
     """The settings that vary."""
     logarithmic: list[str]
     """Those whose logarithm is drawn."""
-    best: int | None
+    best: Count | None
     """Number of the best trial; None where none is complete."""
     trials: list[StudyTrial]
 
@@ -54,7 +56,7 @@ _RESULTS = TypeAdapter(StudyResults)
 def read_study(path: Path) -> StudyResults:
     """Reads the file. Raises UserError where it cannot be read."""
     try:
-        return _RESULTS.validate_json(path.read_bytes())
+        return _RESULTS.validate_json(read_regular(path))
     except (OSError, ValueError) as error:
         raise UserError(f"{path}: cannot be read as the trials of a study") from error
 

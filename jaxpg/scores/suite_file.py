@@ -3,13 +3,24 @@
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import ConfigDict, Field, FiniteFloat, TypeAdapter
+from pydantic import AfterValidator, ConfigDict, Field, TypeAdapter
 from pydantic.dataclasses import dataclass
 
 from jaxpg.core.errors import UserError
+from jaxpg.core.foreign_files import read_regular
+from jaxpg.core.validation import Count, Measured, Name
 from jaxpg.machine.durable_files import write_text
 
 SUITE_FILE = "suite.json"
+
+
+def _without_way_out(name: str) -> str:
+    if "/" in name or name in ("", ".", ".."):
+        raise ValueError("a run folder lies beside the file")
+    return name
+
+
+FolderName = Annotated[Name, AfterValidator(_without_way_out)]
 STRICT = ConfigDict(extra="forbid", strict=True)
 
 
@@ -17,32 +28,32 @@ STRICT = ConfigDict(extra="forbid", strict=True)
 class SuiteScore:
     """One evaluation of a run."""
 
-    mean: FiniteFloat
+    mean: Measured
     """Mean return of the episodes."""
-    human_normalized: FiniteFloat | None
+    human_normalized: Measured | None
     """The mean on a scale from 0 for a random player to 1 for a human; None where they cannot be compared."""
-    episodes: int
+    episodes: Count
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
 class SuiteRow:
     """One run of the suite."""
 
-    recipe: str
-    game: str
-    seed: int
-    folder: str
+    recipe: Name
+    game: Name
+    seed: Count
+    folder: FolderName
     """Name of the run folder, beside the file."""
     failure: str | None
     """Why the run or its evaluation failed; None where it did not."""
     ended: str | None
     """How the training ended; None while it is not over."""
-    agent_steps: int
-    seconds: FiniteFloat
+    agent_steps: Count
+    seconds: Measured
     """Seconds of training."""
     scores: dict[str, SuiteScore]
     """The evaluation of each way to choose actions, ``sampled`` and ``greedy``; those that are missing are left out."""
-    curve: list[tuple[FiniteFloat, FiniteFloat]]
+    curve: list[tuple[Measured, Measured]]
     """Points of the learning curve: agent steps, and the mean return of the last 100 games."""
 
     @property
@@ -55,7 +66,7 @@ class SuiteRow:
 class SuiteResults:
     """All rows of a suite, and how they were evaluated."""
 
-    episodes: Annotated[int, Field(ge=1)]
+    episodes: Annotated[Count, Field(ge=1)]
     """Whole games of each evaluation."""
     checkpoint: str
     """Which checkpoint was evaluated, ``latest`` or ``best``."""
@@ -68,7 +79,7 @@ _RESULTS = TypeAdapter(SuiteResults)
 def read_suite(path: Path) -> SuiteResults:
     """Reads the file. Raises UserError where it cannot be read."""
     try:
-        return _RESULTS.validate_json(path.read_bytes())
+        return _RESULTS.validate_json(read_regular(path))
     except (OSError, ValueError) as error:
         raise UserError(f"{path}: cannot be read as the results of a suite") from error
 

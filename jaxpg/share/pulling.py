@@ -6,6 +6,7 @@ compared with the manifest before the run gets its name.
 
 import dataclasses
 import os
+import shlex
 import shutil
 import tempfile
 from collections.abc import Sequence
@@ -99,7 +100,7 @@ def pull(name: str, out: str | Path = "", *, revision: str = "", digest: str = "
         more = f" and {len(left_out) - MOST_NAMED} more" if len(left_out) > MOST_NAMED else ""
         say(f"jaxpg: {name}: files that belong to no run were left out: {', '.join(left_out[:MOST_NAMED])}{more}")
     if needed:
-        flag = " ".join(str(folder / one) if one.endswith(".py") else one for one in needed)
+        flag = shlex.join(str(folder / one) if one.endswith(".py") else one for one in needed)
         say(f"jaxpg: {name}: the run needs code that is not part of it; get it, read it, and say --imports {flag}")
     return folder
 

@@ -17,7 +17,7 @@ from jaxpg.config import Config, with_overrides
 from jaxpg.core.errors import UserError
 from jaxpg.machine.command import run_command
 from jaxpg.machine.console import say
-from jaxpg.machine.durable_files import try_to_write, write_text
+from jaxpg.machine.durable_files import refuse_links, try_to_write, write_text
 from jaxpg.machine.prepared import CallableModule
 from jaxpg.machine.signals import Stop, signals_heard, signals_raised_again
 from jaxpg.scores.suite_file import SUITE_FILE, SuiteResults, write_suite
@@ -162,6 +162,7 @@ def _run(runs: Sequence[SuiteRun], out: Path, parallel: int, stop: Stop) -> Suit
     """Runs whatever is not done yet, and writes the results after each run."""
     if not 1 <= parallel <= MAX_PARALLEL:
         raise UserError(f"parallel: from 1 to {MAX_PARALLEL}, not {parallel}")
+    refuse_links(out)
     try_to_write(out, out)
     for run in runs:
         run.training.check()

@@ -87,7 +87,7 @@ class SuiteRun:
             seed=config.run.seed,
             folder=self.name,
             failure=failure,
-            ended=summary.get("ended"),
+            ended=str(summary["ended"]) if "ended" in summary else None,
             agent_steps=int(last.agent_steps),
             seconds=float(last.wall_seconds),
             scores=scores,

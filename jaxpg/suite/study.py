@@ -6,8 +6,10 @@ that looks for work goes on with it. (Optuna's heartbeats would need minutes to 
 """
 
 import json
+import sqlite3
 import weakref
 from collections.abc import Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -16,7 +18,7 @@ from filelock import FileLock, Timeout
 
 from jaxpg.config import Config, dump, flatten, with_overrides
 from jaxpg.core.errors import UserError
-from jaxpg.machine.durable_files import try_to_write, write_text
+from jaxpg.machine.durable_files import refuse_links, try_to_write, write_text
 from jaxpg.scores.study_file import STUDY_FILE, StudyResults, StudyTrial, write_study
 from jaxpg.suite.goal import Goal
 from jaxpg.suite.space import Choice, Space, overrides_of, params_of
@@ -101,11 +103,13 @@ class Study:
     ):
         self._optuna = library = import_optuna()
         self.folder, self._config, self._space, self.seeds, self.goal = folder, config, space, list(seeds), goal
+        refuse_links(folder)
         try_to_write(folder, folder)
         self._lock = FileLock(folder / "lock", timeout=SECONDS_TO_WAIT)
         place = f"sqlite:///{(folder / 'study.db').absolute()}"
         try:
             with self._lock:
+                _refuse_programs(folder / "study.db")
                 connect = {"connect_args": {"timeout": SECONDS_TO_WAIT}}
                 self._storage = library.storages.RDBStorage(place, engine_kwargs=connect)
                 weakref.finalize(self, _close, self._storage)
@@ -114,6 +118,7 @@ class Study:
                 )
                 self._study_id = self._storage.get_study_id_from_name(NAME)
                 self._check_about()
+                self._check_trials()
                 count = len(self._study.trials)
         except Timeout as error:
             raise UserError(f"{folder}: another process holds the study; end it first, or wait") from error
@@ -240,6 +245,16 @@ class Study:
                 return True
         return False
 
+    def _check_trials(self) -> None:
+        """Raises an error where a trial of the storage, which may be a stranger's, is none that a study makes.
+
+        The number of a trial is the name of its folder.
+        """
+        for number, frozen in enumerate(self._study.get_trials(deepcopy=False)):
+            if frozen.number != number:
+                raise ValueError(f"trial {frozen.number!r} stands in the place of trial {number}")
+            self._row(frozen)
+
     def _check_about(self) -> None:
         """Stores what the study is about, or compares it with what is stored."""
         about = _about(self._config, self._space, self.seeds, self.goal)
@@ -256,6 +271,16 @@ class Study:
                     f"{self.folder}: a study of something else: its {key} is {there.get(key)!r}, not "
                     f"{about.get(key)!r}; choose another folder with --study"
                 )
+
+
+def _refuse_programs(path: Path) -> None:
+    """Raises ValueError where the SQLite file has triggers, views or virtual tables, which SQLite runs when asked."""
+    if not path.exists():
+        return
+    with closing(sqlite3.connect(path)) as file:
+        parts = file.execute("SELECT type, sql FROM sqlite_master").fetchall()
+    if any(kind not in ("table", "index") or "VIRTUAL" in str(sql).upper() for kind, sql in parts):
+        raise ValueError("the storage has more than tables")
 
 
 def _about(config: Config, space: Space, seeds: Sequence[int], goal: Goal) -> dict[str, Any]:

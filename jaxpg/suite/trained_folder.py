@@ -1,6 +1,5 @@
 """A training in a folder of its own: what is left to do, and how far it is."""
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +9,7 @@ from filelock import FileLock, Timeout
 
 from jaxpg.config import Config, dump, flatten, load_imported
 from jaxpg.core.errors import UserError
+from jaxpg.core.foreign_files import from_json, open_regular, read_json
 from jaxpg.machine.durable_files import write_text
 from jaxpg.suite.works import jaxpg_command
 
@@ -30,6 +30,10 @@ LOCK = "lock"
 """The lock file of a run folder, ``jaxpg.run.lock.LOCK``."""
 SECONDS_TO_WAIT = 30.0
 """How long a training waits for an earlier one in its folder that is still saving because its parent was killed."""
+
+
+MAX_NUMBER = 1e100
+"""A line with larger numbers, or with one that is not finite, is damaged."""
 
 
 class Point(NamedTuple):
@@ -104,15 +108,15 @@ class Training:
         if summary.get("ended") not in ENDS:
             return False
         if summary["ended"] == "budget of agent steps used":
-            return bool(summary["agent_steps"] >= run.budget_agent_steps)
+            return _is_used(summary.get("agent_steps"), run.budget_agent_steps)
         if summary["ended"] == "budget of seconds used":
-            return bool(summary["wall_seconds"] >= run.budget_seconds > 0)
+            return run.budget_seconds > 0 and _is_used(summary.get("wall_seconds"), run.budget_seconds)
         return True
 
     def summary(self) -> dict[str, Any]:
         """The content of ``summary.json``; empty while the training is not over."""
         try:
-            summary = json.loads((self.folder / "summary.json").read_bytes())
+            summary = read_json(self.folder / "summary.json")
             return summary if isinstance(summary, dict) else {}
         except (OSError, ValueError):
             return {}
@@ -120,7 +124,7 @@ class Training:
     def points(self) -> list[Point]:
         """The iterations so far, oldest first. Lines that cannot be read are left out."""
         try:
-            with (self.folder / "metrics.jsonl").open("rb") as file:
+            with open_regular(self.folder / "metrics.jsonl") as file:
                 return [point for line in file if (point := _point(line))]
         except OSError:
             return []
@@ -152,7 +156,15 @@ def return_at(points: Sequence[Point], agent_steps: float) -> float | None:
 
 def _point(line: bytes) -> Point | None:
     try:
-        record = json.loads(line)
-        return Point(*(record[name] for name in Point._fields))
+        record = from_json(line)
+        mean = record["return_mean_100"]
+        steps, seconds, episodes = (float(record[name]) for name in ("agent_steps", "wall_seconds", "episodes"))
+        point = Point(steps, seconds, episodes, None if mean is None else float(mean))
+        return point if all(abs(x or 0) <= MAX_NUMBER for x in point) else None
     except (ValueError, KeyError, TypeError):
         return None
+
+
+def _is_used(used: object, budget: float) -> bool:
+    """Whether the number in a summary, which may be anything, is at least the budget."""
+    return isinstance(used, int | float) and used >= budget

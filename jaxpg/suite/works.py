@@ -3,7 +3,6 @@
 import os
 import signal
 import subprocess
-import sys
 import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
@@ -12,6 +11,7 @@ from pathlib import Path
 from typing import BinaryIO, Protocol
 
 from jaxpg.machine.beginning import PARENT
+from jaxpg.machine.command import module_command
 from jaxpg.machine.console import say
 from jaxpg.machine.cores import core_shares, on_cores, own_cores
 from jaxpg.machine.gpus import shares_of_gpus
@@ -20,8 +20,6 @@ from jaxpg.machine.signals import Stop
 SECONDS_TO_END = 60.0
 """Time that a command has to save and end after SIGTERM, before it gets SIGKILL."""
 SECONDS_BETWEEN_LOOKS = 0.2
-PROGRAM = (sys.executable, "-m")
-"""What starts a command of jaxpg."""
 LAST_BYTES = 10_000
 """How much of a log is read to find its last line."""
 
@@ -183,7 +181,7 @@ def _last_line(log: Path, start: int) -> str:
 
 def jaxpg_command(name: str, *words: str) -> list[str]:
     """The command line of ``python -m jaxpg.NAME``."""
-    return [*PROGRAM, f"jaxpg.{name}", *words]
+    return [*module_command(f"jaxpg.{name}"), *words]
 
 
 class OneCommand:

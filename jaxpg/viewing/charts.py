@@ -4,6 +4,8 @@ import io
 import os
 import re
 import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -12,6 +14,8 @@ import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
+
+from jaxpg.core.errors import printable
 
 LIGHT = ("#2563c9", "#c8501e", "#1b8a5a", "#8a4fc4", "#b0317a", "#7a6a00", "#0d8599", "#5f6670")
 """Colours of the series on white. In dark mode, the page's style sheet replaces each by a lighter one."""
@@ -101,9 +105,18 @@ class Drawing(NamedTuple):
     """Points that show a text under the mouse: x and y in the coordinates of the SVG, and the text."""
 
 
+@contextmanager
+def _style() -> Iterator[None]:
+    """Sets how Matplotlib draws. A ``matplotlibrc`` of the user or of the working folder has no say in it."""
+    with mpl.rc_context():
+        mpl.rcdefaults()
+        mpl.rcParams.update(STYLE)
+        yield
+
+
 def draw_svg(chart: Chart) -> Drawing:
     """Draws a chart for a page, whose style sheet has the colours ``--ink``, ``--muted``, ``--grid`` and ``--s0``."""
-    with mpl.rc_context(STYLE):
+    with _style():
         figure, axes = _draw(chart)
         canvas = FigureCanvasSVG(figure)
         figure.patch.set_visible(False)  # the background is the page's
@@ -129,7 +142,7 @@ def draw_svg(chart: Chart) -> Drawing:
 def draw_png(chart: Chart, folder: Path) -> Path:
     """Draws a chart with its legend as a PNG file into ``folder`` and returns the file's path."""
     path = folder / f"{chart.key}.png"
-    with mpl.rc_context(STYLE):
+    with _style():
         figure, axes = _draw(chart)
         if len(chart.legend) > 1:
             handles, labels = axes.get_legend_handles_labels()
@@ -152,9 +165,9 @@ def _draw(chart: Chart) -> tuple[Figure, Any]:
     for one in chart.series:
         label = one.label or one.name
         new = one.in_legend and label not in named
-        _draw_series(axes, one, label if new else None)
+        _draw_series(axes, one, printable(label) if new else None)
         named |= {label} if new else set()
-    axes.set(xlabel=chart.x_label, ylabel=chart.y_label)
+    axes.set(xlabel=printable(chart.x_label), ylabel=printable(chart.y_label))
     if chart.rows:
         axes.set(yticks=[], ylim=(len(chart.rows) - 0.5, -0.75))
         for row, name in enumerate(chart.rows):
@@ -234,6 +247,7 @@ def _one_in_words(chart: Chart, one: Series) -> str:
 def _shorten(name: str) -> str:
     """Leaves out the middle of a long name, because the names of runs often differ at the end."""
     half = LONGEST_ROW_NAME // 2
+    name = printable(name)
     return name if len(name) <= LONGEST_ROW_NAME else f"{name[:half]}…{name[-half:]}"
 
 

@@ -27,6 +27,8 @@ from jaxpg.viewing.views import (
 )
 
 PAGE = Path(__file__).parent / "page"
+MOST_CHARTS = 300
+"""Most charts that are drawn, each of which takes a tenth of a second."""
 
 
 class Section(NamedTuple):
@@ -132,6 +134,10 @@ def render(
     """
     script, style = ((PAGE / name).read_text(encoding="utf-8") for name in ("page.js", "page.css"))
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    drawn = _first_charts(sections)
+    number = sum(len(section.charts) for section in sections)
+    if number > MOST_CHARTS:
+        remarks = [*remarks, ("this page", f"{MOST_CHARTS} of {number} charts are drawn")]
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(PAGE), autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True
     )
@@ -144,7 +150,10 @@ def render(
         script_hash=f"sha256-{digest}",
         overview=overview,
         remarks=remarks,
-        sections=[{**section._asdict(), "charts": [_drawn(chart) for chart in section.charts]} for section in sections],
+        sections=[
+            {**section._asdict(), "charts": [_drawn(chart) for chart in charts]}
+            for section, charts in zip(sections, drawn, strict=True)
+        ],
         videos=[
             {
                 "title": card.title,
@@ -156,6 +165,15 @@ def render(
         differences=differences,
         configs=configs,
     )
+
+
+def _first_charts(sections: Sequence[Section]) -> list[list[Chart]]:
+    """The charts of each section, the first ones of the page where there are too many."""
+    left, first = MOST_CHARTS, []
+    for section in sections:
+        first.append(section.charts[:left])
+        left -= len(first[-1])
+    return first
 
 
 def _drawn(chart: Chart) -> dict[str, Any]:
@@ -195,7 +213,7 @@ def write_page(path: Path, text: str) -> None:
 def write_pngs(folder: Path, charts: Sequence[Chart]) -> None:
     """Writes each chart as a PNG file into ``folder``; raises UserError where one cannot be written."""
     try:
-        for chart in charts:
+        for chart in charts[:MOST_CHARTS]:
             draw_png(chart, folder)
     except OSError as error:
         raise UserError(f"{folder}: cannot be written: {error.strerror}") from error

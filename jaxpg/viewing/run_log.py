@@ -3,14 +3,13 @@
 A file or line that cannot be read is left out and named in a remark. Only a folder that is not a run is an error.
 """
 
-import json
-import math
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 from jaxpg.config import Change, Config, load_history, load_run
 from jaxpg.core.errors import UserError
+from jaxpg.core.foreign_files import from_json, open_regular, read_json
 from jaxpg.core.run_config import members_of
 from jaxpg.core.user_modules import NOBODY, Trust
 from jaxpg.run.checkpoints import Checkpoints
@@ -29,6 +28,12 @@ once for each of them.
 """
 MAX_LINE_BYTES = 1_000_000
 """No line that a run writes is longer."""
+MAX_NUMBERS = 300
+"""Numbers in a line of ``metrics.jsonl``. Each of the learner's own makes a chart."""
+MAX_NUMBER = 1e100
+"""Larger numbers, of which sums and squares are infinite, are taken for no numbers."""
+MAX_VIDEO_BYTES = 300_000_000
+"""Largest video that is copied into the page."""
 T = TypeVar("T")
 
 
@@ -99,9 +104,11 @@ def _read_records(path: Path, remarks: list[str], members: int) -> list[Record]:
 
 
 def _record(line: str) -> Record:
-    record = json.loads(line)
-    if not all(_is_number(record[name]) for name in NUMBERS):
+    record = from_json(line)
+    if not all(_is_number(record[name]) and record[name] >= 0 for name in NUMBERS):
         raise ValueError("not all numbers are there")
+    if len(record) > MAX_NUMBERS or not all(name.isprintable() for name in record):
+        raise ValueError("no names of numbers")
     return {name: x if _is_number(x) else None for name, x in record.items()}
 
 
@@ -112,7 +119,7 @@ def _read_games(path: Path, remarks: list[str], *, has_members: bool) -> list[Ep
 def _game(line: str) -> EpisodeRow:
     steps, wall, lane, candidate, total, length, *member = line.split(",")
     game = EpisodeRow(int(steps), float(wall), int(lane), int(candidate), float(total), int(length), *map(int, member))
-    if not math.isfinite(game.episode_return) or game.candidate < 0:
+    if not all(_is_number(x) for x in game) or min(game.agent_steps, game.candidate, game.length_agent_steps) < 0:
         raise ValueError("no game")
     return game
 
@@ -186,12 +193,18 @@ def _read_evaluations(path: Path, remarks: list[str]) -> list[Evaluation]:
 
 def _read_videos(folder: Path, remarks: list[str]) -> list[Video]:
     """Finds the videos in the folder. Links are left out, because a link would copy a foreign file into the report."""
-    videos = []
+    videos: list[Video] = []
+    if folder.is_symlink():
+        remarks.append(f"{folder.name} is a link and left out")
+        return videos
     for path in sorted(folder.glob("*.mp4"), key=_number_in_name):
         if path.name.startswith("."):
             continue  # a video that is still being written
         if path.is_symlink() or not path.is_file():
             remarks.append(f"{path.name} is not a regular file and left out")
+            continue
+        if path.stat().st_size > MAX_VIDEO_BYTES:
+            remarks.append(f"{path.name} has more than {MAX_VIDEO_BYTES:,} bytes and is left out")
             continue
         videos.append(Video(path, _read_trace(path.with_suffix(".json"), remarks)))
     return videos
@@ -201,7 +214,7 @@ def _read_trace(path: Path, remarks: list[str]) -> dict[str, Any] | None:
     if not path.exists():
         return None
     try:
-        trace = json.loads(path.read_text(encoding="utf-8"))
+        trace = read_json(path)
         whole = _is_trace(trace)
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         whole = False
@@ -230,7 +243,7 @@ def _read_end(path: Path, remarks: list[str]) -> str | None:
     if not path.exists():
         return None
     try:
-        return str(json.loads(path.read_text(encoding="utf-8"))["ended"])
+        return str(read_json(path)["ended"])
     except (OSError, ValueError, KeyError, TypeError):
         remarks.append(f"{path.name} is damaged and left out")
         return None
@@ -239,7 +252,7 @@ def _read_end(path: Path, remarks: list[str]) -> str | None:
 def _whole_lines(path: Path, remarks: list[str]) -> Iterator[str]:
     """Yields the lines of a text file; leaves out an incomplete last line, which is still being written."""
     try:
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             while line := file.readline(MAX_LINE_BYTES):
                 if line.endswith(b"\n") or len(line) == MAX_LINE_BYTES:
                     yield line.decode(errors="replace").rstrip("\r\n")
@@ -253,7 +266,7 @@ def _remark_on_damage(path: Path, lines: int, remarks: list[str]) -> None:
 
 
 def _is_number(x: object) -> bool:
-    return isinstance(x, int | float) and not isinstance(x, bool) and math.isfinite(x)
+    return isinstance(x, int | float) and not isinstance(x, bool) and abs(x) <= MAX_NUMBER
 
 
 def _number_in_name(path: Path) -> tuple[float, str]:

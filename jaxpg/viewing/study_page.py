@@ -8,7 +8,9 @@ import numpy as np
 from jaxpg.scores.study_file import StudyResults, StudyTrial
 from jaxpg.viewing.charts import Chart, Series, short
 from jaxpg.viewing.report_page import Section, count, render
+from jaxpg.viewing.run_log import MAX_NUMBER
 from jaxpg.viewing.tables import NOTHING, Table
+from jaxpg.viewing.views import MOST_ROWS
 
 OTHERS, BEST = 7, 0
 """Colours of the best trial and of the others."""
@@ -87,15 +89,17 @@ def _setting_chart(results: StudyResults, index: int) -> Chart | None:
     if not found:
         return None
     values = np.array([value for _, value in found])
-    if all(isinstance(x, int | float) and not isinstance(x, bool) for x, _ in found):
+    if all(isinstance(x, int | float) and not isinstance(x, bool) and abs(x) <= MAX_NUMBER for x, _ in found):
         numbers = np.array([float(x) for x, _ in found])
-        if key in results.logarithmic:
+        if key in results.logarithmic and (numbers > 0).all():
             numbers, label = np.log10(numbers), f"log10 of {key}"
         else:
             label = key
         dots = Series("trial", "dots", numbers, values, BEST)
         return Chart(f"setting_{index}", key, label, "value", (dots,))
     rows = list(dict.fromkeys(_text(x) for x, _ in found))
+    if len(rows) > MOST_ROWS:
+        return None
     places = np.array([float(rows.index(_text(x))) for x, _ in found])
     dots = Series("trial", "dots", values, places, BEST)
     return Chart(f"setting_{index}", key, "value", "", (dots,), tuple(rows))

@@ -1,7 +1,6 @@
 """Writes the trace of a video: a JSON file with the numbers of each agent step."""
 
 import dataclasses
-import json
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +8,7 @@ import numpy as np
 
 from jaxpg.config import Config, own_section
 from jaxpg.core.errors import UserError
+from jaxpg.core.foreign_files import read_json
 from jaxpg.envs.config import EnvConfig
 from jaxpg.learners.registry import LEARNERS
 from jaxpg.machine.durable_files import write_json
@@ -25,7 +25,7 @@ def trace_path(video: Path) -> Path:
     """
     path = video.with_suffix(".json")
     try:
-        stands_there = json.loads(path.read_text(encoding="utf-8")).keys() if path.exists() else KEYS
+        stands_there = read_json(path).keys() if path.exists() else KEYS
     except (OSError, ValueError, AttributeError):
         stands_there = set()
     if not stands_there >= KEYS:

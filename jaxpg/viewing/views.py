@@ -1,5 +1,6 @@
 """Makes the charts of a report from the logs of runs."""
 
+import re
 from collections.abc import Sequence
 from itertools import groupby
 from typing import Any, NamedTuple
@@ -18,6 +19,8 @@ POINTS = 240
 """Most points of a line; nobody could see more."""
 DOTS = 1200
 """Most dots of one series."""
+MOST_ROWS = 200
+"""Most rows of a chart of evaluations; the table has all of them. Matplotlib fails at a few thousand."""
 FEWEST_SEEDS = 3
 """Least number of runs whose mean has an interval. Two runs' interval is so wide that it hides all lines: the mean plus
 and minus thirteen standard errors.
@@ -185,7 +188,8 @@ def evaluation_chart(runs: Sequence[Run]) -> Chart | None:
     """Draws a row for each evaluation: every episode as a dot, and the mean with its interval."""
     series: list[Series] = []
     rows: list[str] = []
-    for run, evaluation in [(one, evaluation) for one in runs for evaluation in one.log.evaluations]:
+    evaluations = [(one, evaluation) for one in runs for evaluation in one.log.evaluations]
+    for run, evaluation in evaluations[-MOST_ROWS:]:
         returns = np.array(evaluation.returns)
         row, jitter = np.array([float(len(rows))]), 0.4 * (np.random.default_rng(0).random(returns.size) - 0.5)
         series.append(Series("one game", "dots", *thin(returns, row + jitter, DOTS), run.color, faint=True))
@@ -195,7 +199,8 @@ def evaluation_chart(runs: Sequence[Run]) -> Chart | None:
             series.append(Series(rows[-1], "dots", mean, row, run.color, faint=True, label="mean without an interval"))
         else:
             series.append(Series(rows[-1], "interval", mean, row, run.color, low, high))
-    title = "Returns of evaluated games, mean and 95 % interval"
+    of_all = "" if len(evaluations) <= MOST_ROWS else f", the last {MOST_ROWS} of {len(evaluations)} evaluations"
+    title = f"Returns of evaluated games, mean and 95 % interval{of_all}"
     return Chart("evaluations", title, "return", "", tuple(series), tuple(rows)) if series else None
 
 
@@ -242,7 +247,7 @@ def signal_charts(runs: Sequence[Run]) -> list[Chart]:
     scale = _steps_scale([run.log for run in runs])
     names = sorted({name for run in runs for record in run.log.records[-1:] for name in record})
     names = [n for n in names if n not in COMMON and n != "return_mean_100" and not n.endswith("_seconds")]
-    charts = []
+    charts: list[Chart] = []
     for name in names:
         lines = [(run, *_line(run.log.records, "agent_steps", name, scale.divisor)) for run in runs]
         series = [
@@ -252,8 +257,18 @@ def signal_charts(runs: Sequence[Run]) -> list[Chart]:
         ]
         if series:
             title = name.replace("_", " ")
-            charts.append(Chart(f"signal_{name}", title, scale.label, title, tuple(series)))
+            charts.append(Chart(f"signal_{_as_key(name, charts)}", title, scale.label, title, tuple(series)))
     return charts
+
+
+def _as_key(name: str, others: Sequence[Chart]) -> str:
+    """The name of a metric, which may be any text, as part of a chart's key, which is an id in the page and a file.
+
+    >>> _as_key("policy_loss", []), _as_key("../x", [])
+    ('policy_loss', '___x_0')
+    """
+    plain = re.sub(r"[^A-Za-z0-9_]", "_", name)[:100]
+    return plain if plain == name else f"{plain}_{len(others)}"
 
 
 def trace_charts(game: dict[str, Any], action_names: Sequence[str], key: str) -> list[Chart]:

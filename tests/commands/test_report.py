@@ -203,6 +203,9 @@ def test_what_others_wrote_is_text(tmp_path: Path) -> None:
     trace = {**TRACE, "action_names": ["</script><script>", "$x"]}
     filmed(folder, trace=trace)
     (folder / "summary.json").write_text(json.dumps({"ended": "<b onclick=x>"}))
+    records = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    odd = {'"><a href=x><b onclick=x>': 1.0, "../../x": 2.0, "$\\frac{\\1": 3.0}
+    (folder / "metrics.jsonl").write_text("".join(json.dumps(record | odd) + "\n" for record in records))
     out = tmp_path / "page.html"
     _report(folder, folder, "--out", out, "--png", tmp_path / "png")
     page = Page(out)
@@ -214,6 +217,34 @@ def test_what_others_wrote_is_text(tmp_path: Path) -> None:
     assert page.text.count(name) > 4
     assert "<b onclick=x>" in page.text
     assert f"{name} (2)" in page.text, "a name of its own"
+    assert '"><a href=x><b onclick=x>' in page.text, "a metric's name, too, which is part of an id and of a file's name"
+    assert not page.all("a")
+    keys = {figure["id"] for figure in page.all("figure")}
+    assert keys == {path.stem for path in (tmp_path / "png").iterdir()}
+    assert all(re.fullmatch(r"\w+", key) for key in keys)
+
+
+def test_a_page_has_a_bounded_number_of_charts_and_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("jaxpg.viewing.report_page.MOST_CHARTS", 2)
+    folder = made_run(tmp_path / "mine", returns=[1.0, 2.0])
+    out = tmp_path / "page.html"
+    _report(folder, "--out", out, "--png", tmp_path / "png")
+    page = Page(out)
+    assert [figure["id"] for figure in page.all("figure")] == ["return_steps", "return_time"]
+    assert "2 of 5 charts are drawn" in page.text
+    assert len(list((tmp_path / "png").iterdir())) == 2
+
+
+def test_how_charts_look_is_not_the_business_of_a_file_in_the_working_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Matplotlib reads ``matplotlibrc`` in the working folder; with LaTeX in it, a chart would start programs."""
+    import matplotlib as mpl
+
+    chart = charts.Chart("x", "x", "x", "y", (charts.Series("x", "line", np.arange(3.0), np.arange(3.0)),))
+    wanted = charts.draw_svg(chart)
+    with mpl.rc_context({"text.usetex": True, "lines.linewidth": 9, "axes.titlesize": 40, "font.family": "serif"}):
+        assert charts.draw_svg(chart) == wanted
 
 
 def test_what_cannot_be_read_is_left_out_and_named(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:

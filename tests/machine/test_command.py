@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from jaxpg.core.errors import FaultError
-from jaxpg.machine.command import run_command
+from jaxpg.machine.command import module_command, run_command
 from tests.runs import ONE_ITERATION
 
 
@@ -90,3 +90,15 @@ def test_memory_that_is_used_up_is_one_sentence(capsys: pytest.CaptureFixture[st
     (sentence,) = capsys.readouterr().err.splitlines()
     assert sentence.startswith(f"jaxpg: memory is used up: {said}; use fewer lanes, ")
     assert sentence.endswith(" with XLA_CLIENT_MEM_FRACTION")
+
+
+def test_a_command_in_another_process_imports_nothing_from_the_working_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "json.py").write_text("raise SystemExit('code of a stranger')")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [one for one in sys.path if one not in ("", str(tmp_path))])
+    program = [*module_command("json.tool")[:-2], "-c", "import json; print(json.__name__)"]
+    assert subprocess.check_output(program, text=True) == "json\n"
+    monkeypatch.setattr(sys, "path", [str(tmp_path), *sys.path])
+    assert "-P" not in module_command("jaxpg.train"), "as for python -m jaxpg.train in a clone"

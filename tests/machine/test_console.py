@@ -1,5 +1,6 @@
 """What is said where nobody may hear it: processes of their own, which take a twentieth of a second each."""
 
+import io
 import os
 import pty
 import subprocess
@@ -10,7 +11,7 @@ import pytest
 
 from jaxpg.cli import parse_train
 from jaxpg.machine.command import run_command
-from jaxpg.machine.console import Forgiving
+from jaxpg.machine.console import Forgiving, HelpText, say, speaking
 from tests.runs import nobody_reads_stdout
 
 SPEAK = "from jaxpg.machine.console import flush, say, speak; speak(); "
@@ -95,3 +96,15 @@ def test_help_into_a_pipe_that_closes_early_is_no_error() -> None:
         with pytest.raises(SystemExit) as end:
             run_command(lambda argv: parse_train(argv) and 0, ["--help"])
         assert end.value.code == 0
+
+
+def test_what_is_said_is_one_line_and_gives_the_terminal_no_commands(capsys: pytest.CaptureFixture[str]) -> None:
+    with speaking():
+        say("a\x1b[31m\r\nb\u202e\x07 Bär")
+    assert capsys.readouterr().out == r"a\x1b[31m\r\nb\u202e\x07 Bär" + "\n"
+
+
+def test_a_help_text_has_lines_and_colours_and_gives_the_terminal_no_other_commands() -> None:
+    written = io.StringIO()
+    HelpText(written).write("\x1b[1mbold\x1b[0m\n\x1b]0;title\x07\x1b[2J\r")
+    assert written.getvalue() == "\x1b[1mbold\x1b[0m\n" + r"\x1b]0;title\x07\x1b[2J\r"

@@ -1,5 +1,6 @@
 """Checkpoints: every bit comes back, the right ones are kept, and a wrong one is refused with a sentence."""
 
+import json
 from dataclasses import replace
 
 import jax
@@ -10,6 +11,7 @@ import pytest
 from jaxpg.core.errors import UserError
 from jaxpg.machine import durable_files as durable
 from jaxpg.machine.durable_files import seal
+from jaxpg.run.checkpoint_metadata import Metadata
 from jaxpg.run.checkpoints import Checkpoints
 from jaxpg.run.lock import only_trainer
 from jaxpg.run.run_progress import RunProgress
@@ -272,3 +274,49 @@ def test_nothing_is_pickled_or_unpickled(checkpoints, tmp_path, monkeypatch):
         assert path.suffix not in {".pkl", ".pickle", ".npy", ".npz", ".pt"}, path
         start = path.read_bytes()[:2]
         assert not (start[:1] == b"\x80" and start[1:] in {b"\x02", b"\x03", b"\x04", b"\x05"}), path
+
+
+ODD_FILES = {
+    "deep": ("_METADATA", lambda text: "[" * 100_000),
+    "a list": ("_METADATA", lambda text: "[]"),
+    "nothing": ("_METADATA", lambda text: '{"tree_metadata": null}'),
+    "other kinds": ("_METADATA", lambda text: text.replace("jax.Array", "os.system")),
+    "other places": ("_METADATA", lambda text: text.replace('"kernel"', '"../../../kernel"')),
+    "deep shardings": ("_sharding", lambda text: "[" * 100_000),
+}
+
+
+@pytest.mark.parametrize("odd", ODD_FILES)
+def test_what_orbax_did_not_write_is_refused_with_a_sentence(odd, checkpoints, tmp_path, capfd):
+    """The manifest of a stranger's checkpoint vouches for whatever the stranger has put there."""
+    checkpoints.save(3, state(), METADATA)
+    folder = tmp_path / "checkpoints" / "3"
+    name, change = ODD_FILES[odd]
+    path = folder / "state" / name
+    path.write_text(change(path.read_text()))
+    seal(folder)
+    capfd.readouterr()
+    with pytest.raises(UserError, match=r"checkpoints/3: the checkpoint cannot be read: it is not what Orbax writes"):
+        checkpoints.restore(3, state())
+    assert capfd.readouterr().err == ""
+
+
+@pytest.mark.parametrize("number", ["1e308", "9" * 400, "NaN"])
+@pytest.mark.parametrize("place", ['"metrics": {"kl": %s}', '"last_returns": [%s]', '"wall_seconds": %s'])
+def test_numbers_whose_sums_are_not_finite_are_refused(place, number):
+    with pytest.raises(ValueError, match="progress"):
+        Metadata.from_json(('{"progress": {' + place % number + '}, "games": null}').encode())
+
+
+def test_arrays_in_pieces_that_are_larger_than_they_are_take_no_memory(checkpoints, tmp_path):
+    import tensorstore
+
+    checkpoints.save(3, state(), METADATA)
+    folder = tmp_path / "checkpoints" / "3"
+    store = tensorstore.KvStore.open({"driver": "ocdbt", "base": f"file://{folder / 'state'}/"}).result()
+    for name in (name for name in store.list().result() if name.endswith(b".zarray")):
+        array = json.loads(store[name])
+        store[name] = json.dumps(array | {"chunks": [40_000 for _ in array["chunks"]]}).encode()
+    seal(folder)
+    with pytest.raises(UserError, match="cannot be read: an array is stored in pieces that are larger than the array"):
+        checkpoints.restore(3, state())

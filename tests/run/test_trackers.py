@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from jaxpg.core import user_modules
 from jaxpg.core.errors import UserError
 from jaxpg.run.run_progress import RunProgress
 from jaxpg.run.run_writers import RunWriters
@@ -24,7 +25,7 @@ from tests.runs import cartpole
 @pytest.fixture
 def quick_page(monkeypatch: pytest.MonkeyPatch) -> None:
     """A report without charts."""
-    monkeypatch.setattr(follow_module, "_make_page", lambda folder, page: page.write_text("<p>the report</p>"))
+    monkeypatch.setattr(follow_module, "_make_page", lambda folder, page, imports: page.write_text("<p>the report</p>"))
 
 
 @pytest.fixture
@@ -98,7 +99,7 @@ def test_points_are_sent_once_and_not_before_a_checkpoint_holds_them(tmp_path: P
     [run] = trackio.Api().runs("jaxpg")
     assert run.config["env.game"] == "Pong"
     kept = json.loads((folder / "trackers" / "trackio.json").read_bytes())
-    assert set(kept) == {"run", "sent"}, "and no secret"
+    assert set(kept) == {"run", "sent", "proof"}, "and no secret of the tracker"
     assert kept["run"] == run.name
 
 
@@ -201,16 +202,43 @@ def test_the_end_of_a_run_waits_a_bounded_time_and_leaves_no_process(
     _wait_until(lambda: not child.exists() or "\nState:\tZ" in (child / "status").read_text())
 
 
-def test_what_a_tracker_is_sent_needs_no_training(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, program) -> None:
+def test_what_a_tracker_is_sent_needs_no_training(tmp_path: Path, capsys: pytest.CaptureFixture[str], program) -> None:
     """After an evaluation: the process is started for a run that a tracker shows, and for no other."""
     program("cat; exit 0")
     made_run(tmp_path / "mine", returns=[1.0])
     tracker_module.bring_up_to_date(tmp_path / "mine")
     assert not (tmp_path / "started").exists()
     (tmp_path / "mine" / "trackers").mkdir()
-    (tmp_path / "mine" / "trackers" / "wandb.json").write_text("{}")
+    place = tmp_path / "mine" / "trackers" / "wandb.json"
+    for proof in ("", tracker_module.proof_of("wandb", "another"), tracker_module.proof_of("mlflow", "x")):
+        place.write_text(json.dumps({"run": "x", "proof": proof}))  # a stranger's, who has chosen a run of this account
+        tracker_module.bring_up_to_date(tmp_path / "mine")
+        assert not (tmp_path / "started").exists()
+        assert "wandb gets nothing, because another user tracked this run" in capsys.readouterr().out
+    place.write_text(json.dumps({"run": "x", "proof": tracker_module.proof_of("wandb", "x")}))
     with tracker_module.lock_of(tmp_path / "mine", "wandb"):  # a training sends it already
         tracker_module.bring_up_to_date(tmp_path / "mine")
     assert not (tmp_path / "started").exists()
     tracker_module.bring_up_to_date(tmp_path / "mine")
     assert (tmp_path / "started").read_text() == "started\n"
+
+
+def test_the_report_of_a_tracked_run_imports_what_the_user_gave_and_not_what_the_folder_names(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """``evaluate --imports mine.py`` does not trust the imports of the run, and neither does its report."""
+    commands = []
+    monkeypatch.setattr(follow_module.subprocess, "run", lambda command, **_: commands.append(command))
+    follow_module._make_page(tmp_path, tmp_path / "page.html", ["--imports", "mine"])
+    assert commands[0][-2:] == ["--imports", "mine"]
+    assert "--trust-imports" not in commands[0]
+
+
+def test_the_process_of_a_tracker_knows_what_this_one_has_imported(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    started = []
+    monkeypatch.setattr(user_modules, "_IMPORTED", {"mine": ""})
+    monkeypatch.setattr(tracker_module.subprocess, "Popen", lambda command, **_: started.append(command))
+    Tracker("trackio", tmp_path)
+    assert started[0][-5:] == ["jaxpg.run.trackers.follow", "trackio", str(tmp_path), "--imports", "mine"]

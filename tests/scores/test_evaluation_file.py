@@ -11,6 +11,7 @@ from scipy import stats
 
 from jaxpg.core.errors import UserError
 from jaxpg.scores.evaluation_file import add_evaluation, only_writer, read_evaluations
+from jaxpg.scores.human_scores import incomparable
 from tests.report_runs import made_evaluation
 
 
@@ -58,3 +59,27 @@ def test_a_file_that_cannot_be_written_is_noticed_without_waiting(tmp_path: Path
     path.with_name("evaluation.json.lock").mkdir()
     with pytest.raises(UserError, match=r"evaluation.json: cannot be written: Is a directory"), only_writer(path):
         raise AssertionError
+
+
+@pytest.mark.parametrize("change", [{"mean": 1e308}, {"seed": 10**400}, {"episodes": -1}, {"actions": "\x1b[31m"}])
+def test_numbers_and_names_that_no_evaluation_has_are_refused(tmp_path: Path, change: dict) -> None:
+    path = tmp_path / "evaluation.json"
+    content = dataclasses.asdict(made_evaluation([1.0, 2.0]))
+    path.write_text(json.dumps([content]))
+    assert len(read_evaluations(path)) == 1
+    path.write_text(json.dumps([content | change]))
+    with pytest.raises(UserError, match="damaged"):
+        read_evaluations(path)
+
+
+@pytest.mark.parametrize(
+    "env",
+    [
+        {"game": ["Pong"]},
+        {"backend": {}},
+        {"frame_skip": "x"},
+        {"frame_skip": 10**15, "max_episode_agent_steps": "x"},
+    ],
+)
+def test_settings_of_emulators_may_be_anything(env: dict) -> None:
+    assert incomparable({"game": "Pong", **env}) in (None, "the settings of the emulators cannot be read")

@@ -123,14 +123,14 @@ def test_settings_that_cannot_be_read_are_refused(pushed: Hub, tmp_path: Path, c
 def test_a_pulled_run_runs_no_code(pushed: Hub, tmp_path: Path, capsys) -> None:
     files = pushed.repositories["me/pole"].files
     files["evil.py"] = b"raise SystemExit('code of a stranger')"
-    files[CONFIG] = b"imports: [./evil.py]\n" + files[CONFIG].replace(b"imports: []\n", b"")
+    files[CONFIG] = b"imports: [./evil.py, './a;b.py']\n" + files[CONFIG].replace(b"imports: []\n", b"")
     entry = {"bytes": len(files[CONFIG]), "sha256": digest_of(files[CONFIG])}
     _in_manifest(lambda manifest: manifest["files"].update({CONFIG: entry}))(files)
     folder = tmp_path / "pulled"
     pull("--out", folder)
-    assert f"the run needs code that is not part of it; get it, read it, and say --imports {folder}/evil.py" in (
-        capsys.readouterr().out
-    )
+    said = capsys.readouterr().out
+    assert "the run needs code that is not part of it; get it, read it, and say --imports " in said
+    assert f" --imports {folder}/evil.py '{folder}/a;b.py'\n" in said, "safe in a shell"
     assert not (folder / "evil.py").exists()
-    with pytest.raises(jaxpg.UserError, match=r"it imports .*evil.py, which would run that code"):
+    with pytest.raises(jaxpg.UserError, match=r"it imports .*evil.py, .*, which would run that code"):
         jaxpg.evaluate(folder)

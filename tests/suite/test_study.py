@@ -164,3 +164,33 @@ def test_the_storage_is_one_sqlite_file(tmp_path):
     with closing(sqlite3.connect(tmp_path / "study" / "study.db")) as storage:
         found = storage.execute("SELECT step, intermediate_value FROM trial_intermediate_values").fetchall()
     assert found == [(500, 1.25)]
+
+
+ODD_STORAGES = {
+    "a way out": "UPDATE trials SET number = '../../../x', state = 'RUNNING'",
+    "a setting that does not vary": "UPDATE trial_params SET param_name = 'run.dir'",
+    "scores that are no numbers": "INSERT INTO trial_user_attributes (trial_id, key, value_json) "
+    """VALUES (1, 'scores', '{"1": "x"}')""",
+    "a trigger": "CREATE TRIGGER t AFTER INSERT ON trials BEGIN DELETE FROM trials; END",
+}
+
+
+@pytest.mark.parametrize(
+    "odd", [pytest.param(odd, marks=[pytest.mark.long] if "that" in odd else []) for odd in ODD_STORAGES]
+)
+def test_a_strangers_storage_holds_what_a_study_writes_or_is_refused(odd, tmp_path):
+    _study(tmp_path).take(1)
+    gc.collect()
+    with closing(sqlite3.connect(tmp_path / "study" / "study.db")) as file:
+        file.executescript(ODD_STORAGES[odd])
+    with pytest.raises(UserError, match=r"study.db: no study that can be read"):
+        _study(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["study"]
+
+
+def test_a_study_is_not_continued_through_links(tmp_path):
+    (tmp_path / "study").mkdir()
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "study" / "trials").symlink_to(tmp_path / "mine")
+    with pytest.raises(UserError, match="trials: a run folder must not contain symbolic links"):
+        _study(tmp_path)

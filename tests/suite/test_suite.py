@@ -13,6 +13,7 @@ import pytest
 import jaxpg
 import jaxpg.suite as suite_module
 from jaxpg.core.errors import UserError
+from jaxpg.scores.suite_file import read_suite
 from jaxpg.suite import main, works
 from tests.runs import records, untimed
 from tests.suite_fakes import FakeProgram
@@ -198,3 +199,26 @@ def test_a_killed_suite_goes_on_to_the_bit(place):
         row["scores"] for row in json.loads(Path("killed/suite.json").read_text())["rows"]
     ]
     assert Path("killed/suite.html").stat().st_size > 10_000
+
+
+def test_a_suite_is_not_continued_through_links(tmp_path):
+    (tmp_path / "mine").write_text("not yours")
+    (tmp_path / "suite").mkdir()
+    (tmp_path / "suite" / "cartpole-CartPole-v1-1.log").symlink_to(tmp_path / "mine")
+    with pytest.raises(UserError, match="1.log: a run folder must not contain symbolic links"):
+        jaxpg.suite(["cartpole"], seeds=[1], out=tmp_path / "suite", episodes=0)
+    assert (tmp_path / "mine").read_text() == "not yours"
+
+
+@pytest.mark.parametrize(
+    "change", [{"folder": "../../mine"}, {"folder": ".."}, {"recipe": "\x1b[31m"}, {"seed": 10**400}]
+)
+def test_results_name_only_runs_beside_them(tmp_path, change):
+    row = {"recipe": "a", "game": "Pong", "seed": 1, "folder": "a-Pong-1", "failure": None, "ended": None}
+    row |= {"agent_steps": 1, "seconds": 1.0, "scores": {}, "curve": []}
+    path = tmp_path / "suite.json"
+    path.write_text(json.dumps({"episodes": 3, "checkpoint": "latest", "rows": [row]}))
+    assert read_suite(path).rows[0].folder == "a-Pong-1"
+    path.write_text(json.dumps({"episodes": 3, "checkpoint": "latest", "rows": [row | change]}))
+    with pytest.raises(UserError, match="cannot be read as the results of a suite"):
+        read_suite(path)

@@ -124,6 +124,7 @@ def test_iterations_are_read_as_far_as_they_can_be(training):
     _leave(training)
     good = {"agent_steps": 10, "wall_seconds": 1.5, "episodes": 0, "return_mean_100": None, "entropy": 1.0}
     lines = [json.dumps(good), '{"agent_steps": 3}', "[1]", json.dumps({**good, "agent_steps": 20, "episodes": 1})[:-9]]
+    lines[1:1] = [json.dumps({**good, "agent_steps": odd}) for odd in ([], None, 1e999, 10**400)]
     (training.folder / "metrics.jsonl").write_text("\n".join(lines))
     assert training.points() == [Point(10, 1.5, 0, None)]
 
@@ -139,3 +140,11 @@ def test_the_ends_are_those_of_the_training():
     sentences = {value.value for value in returned if isinstance(value, ast.Constant) and value.value}
     assert sentences - set(ENDS) == {"a callback ended the run"}
     assert set(ENDS) < sentences
+
+
+@pytest.mark.parametrize("used", [None, [], "9999999"])
+def test_a_summary_that_jaxpg_did_not_write_is_no_end(training, used):
+    _leave(training)
+    summary = {"ended": "budget of agent steps used", "agent_steps": used}
+    (training.folder / "summary.json").write_text(json.dumps(summary))
+    assert not training.is_over()

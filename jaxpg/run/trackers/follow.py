@@ -1,5 +1,7 @@
 """The process of one tracker: ``python -m jaxpg.run.trackers.follow NAME RUN_DIR`` sends a run folder to a tracker.
 
+Flags ``--imports ...`` may follow: what the report of the run imports.
+
 It goes on until its standard input ends, which happens when the training ends, however that ends.
 
 Iterations are sent as soon as a checkpoint holds them. So a run that is killed and resumed never withdraws what it has
@@ -13,7 +15,7 @@ import re
 import select
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from itertools import islice
 from pathlib import Path
@@ -22,12 +24,14 @@ from typing import Any
 from filelock import Timeout
 
 from jaxpg.core.errors import UserError, first_line
+from jaxpg.core.foreign_files import open_regular, read_json
 from jaxpg.core.strict_yaml import read_yaml
 from jaxpg.core.user_modules import HASHES
+from jaxpg.machine.command import module_command
 from jaxpg.machine.console import say, speak
 from jaxpg.machine.durable_files import write_json
 from jaxpg.run.trackers.tracked_run import Iteration, TrackedRun
-from jaxpg.run.trackers.tracker import lock_of
+from jaxpg.run.trackers.tracker import lock_of, proof_of
 
 SECONDS_BETWEEN_LOOKS = 2.0
 SECONDS_FOR_LOCK = 600.0
@@ -38,13 +42,14 @@ RETURN, LENGTH = 4, 5
 SCORES = ("mean", "mean_low", "mean_high", "median", "iqm", "min", "max", "human_normalized", "episodes", "checkpoint")
 
 
-def follow(name: str, folder: Path, is_over: Callable[[], bool]) -> None:
+def follow(name: str, folder: Path, is_over: Callable[[], bool], imports: Sequence[str] = ()) -> None:
     """Keeps a tracked run up to date with its folder until the training is over.
 
     Args:
       name: the tracker.
       folder: the run folder.
       is_over: waits a little, and says whether nothing more will come.
+      imports: the flags with which a command imports what the training or the evaluation has imported.
 
     Raises:
       UserError: another process sends the same run to the same tracker.
@@ -66,7 +71,7 @@ def follow(name: str, folder: Path, is_over: Callable[[], bool]) -> None:
             folder_reader.send_news()
         ended = _ended(folder)
         if ended:
-            folder_reader.send_page()
+            folder_reader.send_page(imports)
         run.finish(ended)
 
 
@@ -104,8 +109,8 @@ class _RunFolder:
             mark = f"evaluation {hashlib.sha256(json.dumps(evaluation, sort_keys=True).encode()).hexdigest()[:16]}"
             self._send_once(mark, partial(self._run.add_evaluation, scores), str(evaluation["checkpoint"]))
 
-    def send_page(self) -> None:
-        """Sends the report, unless nothing on it has changed."""
+    def send_page(self, imports: Sequence[str]) -> None:
+        """Sends the report, unless nothing on it has changed; ``imports`` are flags as for ``follow``."""
         names = ("config.yaml", "metrics.jsonl", "evaluation.json", "summary.json", "videos")
         state = " ".join(_mark(self._folder / name) for name in names)
         mark = f"report-{hashlib.sha256(state.encode()).hexdigest()[:16]}.html"
@@ -113,7 +118,7 @@ class _RunFolder:
             page = self._place.with_name(mark)
             with lock_of(self._folder, "report"):  # the page is made once for all trackers
                 if not page.exists():
-                    _make_page(self._folder, page)
+                    _make_page(self._folder, page, imports)
             self._send_once(mark, partial(self._run.add_page, page), "the newest")
 
     def _send_once(self, mark: str, send: Callable[[int], None], checkpoint: str) -> None:
@@ -124,7 +129,8 @@ class _RunFolder:
             self._keep()
 
     def _keep(self) -> None:
-        write_json(self._place, {"run": self._run.run_id, "sent": sorted(self._sent)})
+        run_id, name = self._run.run_id, self._place.stem
+        write_json(self._place, {"run": run_id, "sent": sorted(self._sent), "proof": proof_of(name, run_id)})
 
     def _iterations(self) -> Iterator[Iteration]:
         """Yields the iterations that were not read yet, up to the newest checkpoint."""
@@ -167,7 +173,7 @@ def _read_state(place: Path) -> tuple[str | None, set[str]]:
     if not place.exists():
         return None, set()
     try:
-        state = json.loads(place.read_bytes())
+        state = read_json(place)
         run_id, sent = state["run"], {str(mark) for mark in state["sent"]}
         if re.fullmatch(r"[\w-][\w.-]{0,199}", run_id):
             return run_id, sent
@@ -176,19 +182,18 @@ def _read_state(place: Path) -> tuple[str | None, set[str]]:
     raise UserError(f"{place}: damaged; remove it to begin another tracked run")
 
 
-def _make_page(folder: Path, page: Path) -> None:
+def _make_page(folder: Path, page: Path, imports: Sequence[str]) -> None:
     """Writes the report of the run, and removes those of earlier states of the run."""
     for older in page.parent.glob("report-*.html"):
         older.unlink()
-    command = [sys.executable, "-m", "jaxpg.report", str(folder), "--out", str(page)]
-    command.append("--trust-imports")  # the training or the evaluation has already imported the same modules
+    command = [*module_command("jaxpg.report"), str(folder), "--out", str(page), *imports]
     subprocess.run(command, stdin=subprocess.DEVNULL, check=True)
 
 
 def _whole_lines(path: Path, start: int) -> Iterator[tuple[bytes, int]]:
     """Yields each whole line from the byte ``start`` on, and the byte after the line."""
     if path.exists():
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             file.seek(start)
             for line in file:
                 if line.endswith(b"\n"):
@@ -211,12 +216,12 @@ def _config(folder: Path) -> Mapping[str, Any]:
 
 
 def _evaluations(path: Path) -> list[dict[str, Any]]:
-    return json.loads(path.read_bytes()) if path.exists() else []
+    return read_json(path) if path.exists() else []
 
 
 def _ended(folder: Path) -> str | None:
     path = folder / "summary.json"
-    return str(json.loads(path.read_bytes())["ended"]) if path.exists() else None
+    return str(read_json(path)["ended"]) if path.exists() else None
 
 
 def _mark(path: Path) -> str:
@@ -237,9 +242,9 @@ def _input_ends() -> bool:
 def main() -> None:
     """Runs the process of one tracker; an error is the last line that it writes."""
     speak()
-    name, folder = sys.argv[1:]
+    name, folder, *imports = sys.argv[1:]
     try:
-        follow(name, Path(folder), _input_ends)
+        follow(name, Path(folder), _input_ends, imports)
     except Exception as error:  # of the tracker's library, which may raise anything
         words = str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {first_line(error)}"
         say(f"jaxpg: {words}", error=True)

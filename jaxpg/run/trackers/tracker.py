@@ -1,18 +1,23 @@
 """Starts the process that keeps a tracked run up to date, so that no tracker can hold up or end the training."""
 
+import hmac
 import importlib.util
 import os
+import secrets
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
+import platformdirs
 from filelock import FileLock, Timeout
 
 from jaxpg.core.errors import UserError
+from jaxpg.core.foreign_files import read_json, read_regular
+from jaxpg.core.user_modules import imports_flags
+from jaxpg.machine.command import module_command
 from jaxpg.machine.console import say
 from jaxpg.machine.durable_files import refuse_links
 from jaxpg.machine.waiting import said_while_waiting
@@ -25,6 +30,7 @@ SECONDS_BETWEEN_TRIES = 300.0
 """How long after a tracker has failed it is tried again."""
 MAX_LETTERS = 300
 """How much of a tracker's own words is said."""
+SECRET_BYTES = 32
 SECONDS_UNTIL_WELL = 120.0
 """How long a tracker must go on after a failure until its next failure is worth a sentence again."""
 
@@ -103,8 +109,9 @@ class Tracker:
             self._log.parent.mkdir(exist_ok=True)
             with self._log.open("ab") as log:
                 self._log_start = log.tell()
+                follow = [*module_command("jaxpg.run.trackers.follow"), self.name, str(self._folder), *imports_flags()]
                 self._process = subprocess.Popen(
-                    ["nice", "-n", "10", sys.executable, "-m", "jaxpg.run.trackers.follow", self.name, self._folder],
+                    ["nice", "-n", "10", *follow],
                     stdin=subprocess.PIPE,  # its end, however this process ends, ends the other one
                     stdout=log,
                     stderr=log,
@@ -140,11 +147,41 @@ def finish(trackers: Sequence[Tracker]) -> None:
 
 
 def bring_up_to_date(folder: Path) -> None:
-    """Sends what is new in a run folder to the trackers that show the run, unless a training does so already."""
+    """Sends what is new in a run folder to the trackers that show the run, unless a training does so already.
+
+    A run that somebody else has tracked stays as it is, because its folder names a run of this user's account, and
+    whoever wrote the folder may have chosen any.
+    """
     names = [name for name in TRACKERS if (folder / "trackers" / f"{name}.json").is_file()]
     if names:
         refuse_links(folder)
-    finish([Tracker(name, folder) for name in names if not _is_followed(folder, name)])
+    own = [name for name in names if _is_own(folder, name)]
+    for name in sorted(set(names) - set(own)):
+        say(f"jaxpg: {folder}: {name} gets nothing, because another user tracked this run; --resume sends it")
+    finish([Tracker(name, folder) for name in own if not _is_followed(folder, name)])
+
+
+def proof_of(name: str, run_id: str) -> str:
+    """A text by which a run folder shows that this user has tracked it under this id. Empty where none can be kept."""
+    place = platformdirs.user_cache_path("jaxpg") / "tracker-secret"
+    try:
+        place.parent.mkdir(parents=True, exist_ok=True)
+        with suppress(FileExistsError), open(os.open(place, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
+            file.write(secrets.token_bytes(SECRET_BYTES))
+        secret = read_regular(place)
+    except OSError:
+        return ""
+    is_whole = len(secret) == SECRET_BYTES
+    return hmac.new(secret, f"{name} {run_id}".encode(), "sha256").hexdigest() if is_whole else ""
+
+
+def _is_own(folder: Path, name: str) -> bool:
+    try:
+        state = read_json(folder / "trackers" / f"{name}.json")
+        proof, own = str(state["proof"]), proof_of(name, str(state["run"]))
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
+    return own != "" and hmac.compare_digest(proof.encode(), own.encode())
 
 
 def lock_of(folder: Path, name: str) -> FileLock:
