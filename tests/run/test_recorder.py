@@ -8,12 +8,16 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
+from typing import ClassVar, cast
 
 import pytest
 
+from jaxpg.machine.signals import Stop
 from jaxpg.run.recorder import Recorder
+from jaxpg.run.session import _wait_for_videos
 from jaxpg.run.writers import JsonLines
 from tests.runs import Signals, games, records, run, saved, summary, untimed
 
@@ -241,3 +245,17 @@ def test_a_real_recorder_that_is_ended_leaves_nothing_unfinished(trained: Path, 
     _wait_for(unfinished)
     recorder.close()
     assert [path.name for path in unfinished.parent.iterdir()] == ["record.log"]
+
+
+def test_at_the_end_it_is_said_how_many_videos_are_left_and_where_they_will_be(monkeypatch: pytest.MonkeyPatch) -> None:
+    said: list[str] = []
+
+    class TwoLeft:
+        unrecorded: ClassVar = [3, 6]
+
+        def wait(self, seconds: float) -> None:
+            self.unrecorded.pop()
+
+    monkeypatch.setattr("jaxpg.run.session.said_while_waiting", lambda what: said.append(what) or nullcontext())
+    _wait_for_videos(cast(Recorder, TwoLeft()), Path("runs/a"), Stop())
+    assert said == ["waiting for 2 videos in runs/a/videos", "waiting for 1 video in runs/a/videos"]
