@@ -70,6 +70,8 @@ def raised(error: Exception) -> str:
     """
     kind = type(error).__name__
     words = f"{kind}: {first_line(error)}"
+    if "assigned to static attribute" in words:  # of Flax, which goes on with five ways out
+        return f"{words.partition('. ')[0]}; put layers into nnx.List([...]) or nnx.Dict(...)"
     return f"{words.rstrip('.')}; JAX traces this code, so {TRACED[kind]}" if kind in TRACED else words
 
 
