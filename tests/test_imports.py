@@ -128,8 +128,8 @@ def test_only_the_checkpoints_know_orbax_and_nobody_pickles() -> None:
 
 def test_what_takes_long_to_import_is_imported_where_it_is_used() -> None:
     """SciPy alone was a third of the seconds before ``evaluate`` says its first word."""
-    for name, path in FILES.items():
-        lines = path.read_text(encoding="utf-8").splitlines()
+    for name in (name for name in FILES if name.startswith("jaxpg/")):
+        lines = FILES[name].read_text(encoding="utf-8").splitlines()
         assert not [line for line in lines if line.startswith(("from scipy", "import scipy"))], name
 
 
