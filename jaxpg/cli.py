@@ -26,11 +26,10 @@ from jaxpg.config import (
     load_recipe,
     load_run,
     packaged_recipes,
-    run_around,
     with_overrides,
     with_schedule,
 )
-from jaxpg.core.errors import UserError, nearest
+from jaxpg.core.errors import UserError, nearest, no_run
 from jaxpg.core.flag_types import FLAG_TYPES
 from jaxpg.core.user_modules import Trust, import_all, remarks_on_changes, resolved
 from jaxpg.envs import kind_of
@@ -85,8 +84,7 @@ def parse_train(argv: Sequence[str]) -> TrainArguments:
         raise UserError("a recipe and --resume exclude each other: a resumed run has its own configuration")
     if first.resume:
         if not os.path.isfile(Path(first.resume) / "config.yaml"):  # unlike Path.is_file, it never raises OSError
-            around = run_around(Path(first.resume))
-            raise UserError(f"{first.resume}: no run to resume: it has no config.yaml{around}")
+            raise UserError(f"{first.resume}: no run to resume: {no_run(Path(first.resume))}")
         loaded = with_schedule(load_run(first.resume, trust))  # before a flag makes the budget larger
         words = ("resumed", *_remarks_on_imports(first.resume, loaded))
         arguments = parse("train", argv, TrainArguments(config=loaded, about=words))

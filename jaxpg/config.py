@@ -7,7 +7,6 @@ import dataclasses
 import io
 import json
 import keyword
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -17,7 +16,7 @@ from typing import Annotated, Any
 from pydantic import Field, TypeAdapter, ValidationError
 from ruamel.yaml import YAML
 
-from jaxpg.core.errors import UserError, nearest
+from jaxpg.core.errors import UserError, nearest, no_run
 from jaxpg.core.run_config import RunConfig
 from jaxpg.core.strict_yaml import odd_place, position, read_yaml
 from jaxpg.core.user_modules import HASHES, NOBODY, Trust, import_trusted, resolved
@@ -209,14 +208,8 @@ def load_run(folder: str, trust: Trust = NOBODY) -> Config:
     except (OSError, ValueError) as error:
         raise UserError(f"{folder!r}: cannot be read: {error}") from error
     if not there:
-        raise UserError(f"{folder}: no run: it has no config.yaml{run_around(config.parent)}")
+        raise UserError(f"{folder}: no run: {no_run(config.parent)}")
     return load_recipe(config, trust)
-
-
-def run_around(place: Path) -> str:
-    """End of an error sentence: the run folder in which the place lies, or nothing if it lies in none."""
-    runs = [str(folder) for folder in (*place.parents,)[:2] if os.path.isfile(folder / "config.yaml")]
-    return f"; did you mean {runs[0]!r}?" if runs else ""
 
 
 def from_mapping(content: Mapping[str, Any]) -> Config:

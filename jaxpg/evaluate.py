@@ -23,7 +23,7 @@ from jaxpg.kernel.whole_episodes import play_episodes
 from jaxpg.machine.command import run_command
 from jaxpg.machine.console import say
 from jaxpg.machine.prepared import CallableModule, prepare_process
-from jaxpg.machine.waiting import count_up
+from jaxpg.machine.waiting import count_up, said_while_waiting
 from jaxpg.run.saved_run import restore_params
 from jaxpg.run.trackers.tracker import bring_up_to_date
 from jaxpg.scores.evaluation_file import Evaluation, add_evaluation, only_writer, read_evaluations
@@ -37,7 +37,9 @@ SEGMENT = 2**31
 
 @dataclasses.dataclass(frozen=True)
 class EvaluateArguments:
-    """Plays whole games with a run's policy, in the run's own protocol or another, and says how good it is."""
+    """Plays whole games with a run's policy, in the run's own protocol or another, and says how good it is: the mean
+    return with its 95 % interval (mean_low, mean_high).
+    """
 
     POSITIONAL: ClassVar[str] = "run folder"
     run: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="RUN_DIR")] = ""
@@ -156,8 +158,9 @@ def _evaluate(asked: EvaluateArguments, config: Config) -> Evaluation:
     folder, episodes, seed = Path(asked.run), asked.episodes, asked.seed
     env = dataclasses.replace(asked.env, num_lanes=min(asked.env.num_lanes, episodes))
     prepare_process(learns=False)
-    experiment = build(config, Player(env, asked.actions))
-    params, iteration, member = restore_params(folder, experiment, asked.checkpoint, asked.member)
+    with said_while_waiting("building the network and the emulators"):
+        experiment = build(config, Player(env, asked.actions))
+        params, iteration, member = restore_params(folder, experiment, asked.checkpoint, asked.member)
     results = folder / "evaluation.json"
     with only_writer(results):  # raises before the episodes are played if the file is damaged or cannot be written
         read_evaluations(results)

@@ -17,6 +17,7 @@ from jaxpg.machine.command import run_command
 from jaxpg.machine.console import say
 from jaxpg.machine.durable_files import refuse_links
 from jaxpg.machine.prepared import CallableModule, prepare_process
+from jaxpg.machine.waiting import said_while_waiting
 from jaxpg.run.saved_run import restore_params
 from jaxpg.run.trackers.tracker import bring_up_to_date
 from jaxpg.viewing.filming import Filming, film_checkpoints, film_grid
@@ -118,9 +119,10 @@ def command(argv: Sequence[str]) -> int:
 
 def _record(arguments: RecordArguments, config: Config) -> list[Path]:
     prepare_process(learns=False)
-    experiment = build(config, Player(arguments.env, arguments.actions, keeps_tape=True))
     folder = Path(arguments.run)
-    chosen = [restore_params(folder, experiment, which, arguments.member) for which in arguments.checkpoint]
+    with said_while_waiting("building the network and the emulators"):
+        experiment = build(config, Player(arguments.env, arguments.actions, keeps_tape=True))
+        chosen = [restore_params(folder, experiment, which, arguments.member) for which in arguments.checkpoint]
     restored = {one.iteration: one.params for one in chosen}  # the latest and the best may be the same
     for remark in experiment.remarks:
         say(f"jaxpg: {remark}")

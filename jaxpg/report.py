@@ -17,6 +17,7 @@ from jaxpg.machine.command import run_command
 from jaxpg.machine.console import say
 from jaxpg.machine.durable_files import try_to_write
 from jaxpg.machine.prepared import CallableModule
+from jaxpg.machine.waiting import said_while_waiting
 from jaxpg.viewing.charts import Chart
 from jaxpg.viewing.member_logs import by_member
 from jaxpg.viewing.report_page import count, page_of, sections_of, videos_of, write_page, write_pngs
@@ -102,13 +103,14 @@ def _report(asked: Sequence[str], out: Path, charts_folder: Path | None, trust: 
         return _write_whole(out, charts_folder, *whole)
     folders, remarks = _split(asked, trust)
     _try_places(out, charts_folder)
-    runs = _runs(folders, trust)
-    sections, videos = sections_of(runs), videos_of(runs)
-    charts = [chart for section in sections for chart in section.charts]
-    charts += [chart for video in videos for chart in video.charts]
-    write_page(out, page_of(runs, sections, videos))
-    if charts_folder:
-        write_pngs(charts_folder, charts)
+    with said_while_waiting(f"drawing the charts of {count(folders, 'run')}"):
+        runs = _runs(folders, trust)
+        sections, videos = sections_of(runs), videos_of(runs)
+        charts = [chart for section in sections for chart in section.charts]
+        charts += [chart for video in videos for chart in video.charts]
+        write_page(out, page_of(runs, sections, videos))
+        if charts_folder:
+            write_pngs(charts_folder, charts)
     what = f"{count(charts, 'chart')} and {count(videos, 'video')} of {count(runs, 'run')}"
     say(f"jaxpg: {what} in {out}")
     if charts_folder:

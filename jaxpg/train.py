@@ -20,6 +20,7 @@ from jaxpg.machine.signals import Stop, signals_heard, signals_raised_again
 from jaxpg.machine.waiting import said_while_waiting
 from jaxpg.parallel.processes import DistributedConfig, joined_team
 from jaxpg.parallel.team import Team
+from jaxpg.run.run_folder import new_run_folder
 from jaxpg.run.session import TrainResult, Wishes, run_session
 from jaxpg.run.training import Callback
 from jaxpg.run.writers import Writer
@@ -126,6 +127,8 @@ def _train(config: Config, distributed: DistributedConfig, stop: Stop, wishes: W
 def train_together(config: Config, team: Team, stop: Stop, wishes: Wishes) -> TrainResult:
     """Builds the experiment in one process of the team and runs it to its end."""
     team.check_same_settings(_common_settings(config, resumes=bool(wishes.resume)))
+    if not wishes.resume:
+        team.lead(lambda: str(new_run_folder(config)))  # refuses before anything is built
     with said_while_waiting("building the network and the emulators"):
         experiment = team.together(lambda: build(config, team=team))
     return run_session(config, experiment, team, stop, wishes)

@@ -169,6 +169,14 @@ def _memory_goes_back() -> Iterator[None]:
         yield
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _what_is_said_does_not_depend_on_the_machine() -> Iterator[None]:
+    """Commands that run within a test process never say that something takes long."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("jaxpg.machine.waiting.SECONDS_UNTIL_SAID", 3600.0)
+        yield
+
+
 @pytest.fixture(autouse=True)
 def _words_are_written() -> Iterator[None]:
     """What is said is written, as in a command, also where a test calls what lies beneath it."""

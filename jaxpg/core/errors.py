@@ -1,7 +1,10 @@
 """Errors that a user can cause: one sentence, exit code 2, no traceback."""
 
 import difflib
+import os
 from collections.abc import Iterable
+from contextlib import suppress
+from pathlib import Path
 
 MAX_SENTENCE = 2000
 """Most characters of an error sentence. A longer sentence loses its middle."""
@@ -52,25 +55,55 @@ def first_line(error: Exception) -> str:
     return " ".join(message.split()) if first.rstrip().endswith(":") else first
 
 
+TRACED = {
+    "TracerBoolConversionError": "choose with jax.numpy.where or jax.lax.cond, not with if, while, and, or",
+    "TracerArrayConversionError": "compute with jax.numpy, not with NumPy",
+    "TracerIntegerConversionError": "index arrays of jax.numpy, not lists or NumPy's arrays",
+    "ConcretizationTypeError": "keep arrays of jax.numpy, not numbers made with float() or int()",
+}
+"""What to do in place of what JAX cannot trace, by the name of JAX's error."""
+
+
+def raised(error: Exception) -> str:
+    """The type of an error in a user's code and its first line; for an error of JAX's tracing, what to write instead.
+
+    >>> raised(ValueError("no such colour."))
+    'ValueError: no such colour.'
+    """
+    kind = type(error).__name__
+    words = f"{kind}: {first_line(error)}"
+    if "assigned to static attribute" in words:  # of Flax, which goes on with five ways out
+        return f"{words.partition('. ')[0]}; put layers into nnx.List([...]) or nnx.Dict(...)"
+    return f"{words.rstrip('.')}; JAX traces this code, so {TRACED[kind]}" if kind in TRACED else words
+
+
 YOUR_OWN = "one of your own is registered by a file or module in imports (--imports FILE)"
 """End of an error sentence about an unknown name that looks like none of the known ones."""
 DID_YOU_MEAN = "; did you mean"
 CUTOFF = 0.6
 """Lowest similarity (``difflib``'s ratio) at which a name is suggested."""
+SHORTEST_PART = 4
+"""Fewest letters of a part for which whole names are suggested."""
 
 
 def nearest(name: str, names: Iterable[str]) -> str:
     """End of an error sentence: the nearest valid name, or all valid names if they are few. Never the name itself.
 
+    A name that is a part of no more than three valid names is near to them.
+
     >>> nearest("Pnog", ["Pong", "Breakout"])
     "; did you mean 'Pong'?"
+    >>> nearest("--budget", ["--run.budget-agent-steps", "--run.seed"])
+    "; did you mean '--run.budget-agent-steps'?"
     >>> nearest("Pong", ["Pong"])
     ''
     """
     by_folded = {n.casefold(): n for n in names if n != name}
     close = difflib.get_close_matches(name.casefold(), by_folded, n=1, cutoff=CUTOFF)
-    if close:
-        return f"{DID_YOU_MEAN} {by_folded[close[0]]!r}?"
+    part = name.casefold().strip("-")
+    wider = [n for n in by_folded if len(part) >= SHORTEST_PART and part in n]
+    if close or 0 < len(wider) <= 3:
+        return f"{DID_YOU_MEAN} {' or '.join(repr(by_folded[n]) for n in close or wider)}?"
     if 0 < len(by_folded) <= 12:
         return f"; valid names are {', '.join(sorted(by_folded.values()))}"
     return ""
@@ -93,3 +126,32 @@ def check_name(key: str, name: str, names: Iterable[str], otherwise: str = "") -
         hint = nearest(name, names)
         more = f"; {otherwise}" if otherwise and not hint.startswith(DID_YOU_MEAN) else ""
         raise UserError(f"{key}: unknown name {name!r}{hint}{more}")
+
+
+def no_run(folder: Path) -> str:
+    """End of an error sentence about a folder that is no run folder: why, and which run was perhaps meant.
+
+    Args:
+      folder: where a run was looked for.
+    """
+    why = "it has no config.yaml" if os.path.lexists(folder) else "there is no such folder"
+    for outer in folder.parents[:2]:
+        if _is_run(outer):
+            return f"{why}; did you mean {str(outer)!r}?"
+    beside = {one.name: one for one in _entries(folder.parent) if one != folder and _is_run(one)}
+    close = difflib.get_close_matches(folder.name, beside, n=1, cutoff=CUTOFF)
+    inside = [str(one) for one in _entries(folder) if _is_run(one)]
+    if inside or not close:
+        return why + (f"; it holds runs, such as {inside[0]}" if inside else "")
+    return f"{why}; did you mean {str(beside[close[0]])!r}?"
+
+
+def _is_run(folder: Path) -> bool:
+    return os.path.isfile(folder / "config.yaml")  # unlike Path.is_file, it never raises OSError
+
+
+def _entries(folder: Path) -> list[Path]:
+    """What lies in a folder, in the order of the names. Empty where the folder cannot be read."""
+    with suppress(OSError, ValueError):
+        return sorted(folder.iterdir())
+    return []

@@ -35,8 +35,11 @@ class Registry(Mapping[str, Entry]):
         """Decorator that adds the decorated object under ``name`` and returns the object unchanged.
 
         Raises:
-          UserError: another entry already has this name. The decorator raises this error when it is applied.
+          UserError: ``name`` is no text, as where the decorator stands without parentheses, or another entry already
+            has this name. The decorator raises the second error when it is applied.
         """
+        if not isinstance(name, str):
+            raise UserError(f'{self._key}: register yours under a name, as in @register("mine"), not {name!r}')
 
         def add(entry: Entry) -> Entry:
             known = self._entries.get(name)

@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from jaxpg.core.errors import UserError, first_line
+from jaxpg.core.errors import UserError, first_line, raised
 
 
 class Trust(NamedTuple):
@@ -176,7 +176,7 @@ def own_code(what: str, code: object, takes: str = "") -> Iterator[None]:
             raise
         if takes and isinstance(error, TypeError) and (words := wrong_signature(code, takes)):
             raise UserError(f"{what}: {words}") from error
-        raise UserError(f"{what}: {_line_in(code, error)}{type(error).__name__}: {first_line(error)}") from error
+        raise UserError(f"{what}: {line_in(code, error)}{raised(error)}") from error
 
 
 def wrong_signature(code: object, takes: str) -> str:
@@ -223,10 +223,10 @@ def is_jaxpgs(code: object) -> bool:
     return str(getattr(code, "__module__", "")).startswith("jaxpg.")
 
 
-def _line_in(code: object, error: Exception) -> str:
+def line_in(code: object, error: Exception) -> str:
     """The innermost line of the user's file at which the error passed. Empty where the file has no such line."""
     try:
-        file = inspect.getsourcefile(code)  # type: ignore[arg-type]  # raises TypeError for what has no source
+        file = inspect.getsourcefile(inspect.unwrap(code))  # type: ignore[arg-type]  # raises TypeError for what has no source
     except TypeError:
         return ""
     lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == file]

@@ -58,11 +58,12 @@ def register_jax_environment(
     """Decorator for a function ``EnvConfig -> JaxEnvironment``: ``env.backend`` can then be ``name``.
 
     Raises:
-      UserError: another backend already has this name.
+      UserError: ``name`` is no text, or another backend already has this name.
     """
+    register = register_environment(name)
 
     def add(make: Callable[[EnvConfig], JaxEnvironment]) -> Callable[[EnvConfig], JaxEnvironment]:
-        register_environment(name)(in_jax(make))
+        register(in_jax(make))
         _KINDS[name] = partial(_own_kind, make)
         return make
 

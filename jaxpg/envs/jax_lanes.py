@@ -8,13 +8,16 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxpg.core.errors import UserError, first_line
+from jaxpg.core.errors import UserError, raised
 from jaxpg.core.types import Answers, EmulatorNeeds, EnvSpec, JaxEnvironment, JaxStep, Lanes, TimeStep
-from jaxpg.core.user_modules import wrong_signature
+from jaxpg.core.user_modules import line_in, place_of, wrong_signature
 from jaxpg.envs.actions import ActionTable, numbered
 from jaxpg.envs.config import EnvConfig
 from jaxpg.envs.pictures import channels_last
 from jaxpg.envs.seeds import check_seeds
+
+TAKES = {"reset": "(key)", "step": "(key, state, action)"}
+RETURNS = {"reset": "(state, observation)", "step": "(state, jaxpg.JaxStep)"}
 
 
 class JaxLanes:
@@ -37,8 +40,8 @@ class JaxLanes:
     def __init__(self, config: EnvConfig, environment: JaxEnvironment, needs: EmulatorNeeds, num_lanes: int):
         self.num_lanes = num_lanes
         self._environment = environment
-        self._limit = min(config.max_episode_agent_steps, environment.max_episode_agent_steps)
         self._state, observation = _checked(config.backend, environment)
+        self._limit = min(config.max_episode_agent_steps, environment.max_episode_agent_steps)
         _check_observation(config, observation.shape, needs)
         names = environment.action_names or numbered(environment.num_actions)
         self._actions = ActionTable(names, config.actions, num_lanes)
@@ -156,8 +159,11 @@ def is_key(x: Any) -> bool:
     return jnp.issubdtype(x.dtype, jax.dtypes.prng_key)
 
 
-def _checked(name: str, environment: JaxEnvironment) -> tuple[Any, jax.ShapeDtypeStruct]:
+def _checked(name: str, environment: object) -> tuple[Any, jax.ShapeDtypeStruct]:
     """Shapes of one lane's state and observation. Raises UserError where the two functions do not fit."""
+    if not isinstance(environment, JaxEnvironment):
+        kind = type(environment).__name__
+        raise UserError(f"env.backend: the function of {name} must return a jaxpg.JaxEnvironment, not {kind}")
     key = jax.eval_shape(lambda: jax.random.key(0))
     state, observation = _traced(name, "reset", environment.reset, key)
     following, step = _traced(name, "step", environment.step, key, state, jax.ShapeDtypeStruct((), jnp.int32))
@@ -177,13 +183,16 @@ def _checked(name: str, environment: JaxEnvironment) -> tuple[Any, jax.ShapeDtyp
 
 def _traced(name: str, what: str, function: Callable[..., Any], *arguments: Any) -> tuple[Any, Any]:
     try:
-        first, second = jax.eval_shape(function, *arguments)
+        answer = jax.eval_shape(function, *arguments)
     except Exception as error:
-        takes = "(key)" if what == "reset" else "(key, state, action)"
-        if isinstance(error, TypeError) and (words := wrong_signature(function, takes)):
+        if isinstance(error, TypeError) and (words := wrong_signature(function, TAKES[what])):
             raise UserError(f"env.backend: {what} of {name}: {words}") from error
-        kind = type(error).__name__
-        raise UserError(f"env.backend: {what} of {name} cannot be traced: {kind}: {first_line(error)}") from error
+        words = line_in(function, error) + raised(error)
+        raise UserError(f"env.backend: {what} of {name} cannot be traced: {words}") from error
+    if not isinstance(answer, tuple | list) or len(answer) != 2:
+        given = f"{len(answer)} values" if isinstance(answer, tuple | list) else f"a {type(answer).__name__}"
+        raise UserError(f"env.backend: {place_of(function)}{what} of {name} must return {RETURNS[what]}, not {given}")
+    first, second = answer
     return first, second
 
 

@@ -148,7 +148,7 @@ def _train(training: Training, stop: Stop) -> tuple[str, bool]:
         if team.leads:
             _say_end(training, ended, "ended by a fault" if fault else ended)  # the fault itself was said above
         if not fault:
-            _wait_for_videos(recorder, stop)
+            _wait_for_videos(recorder, folder, stop)
     return ended, fault
 
 
@@ -213,12 +213,11 @@ def _of_best(progress: RunProgress) -> str:
     return f" over all members, {'-' if best is None else f'{best:.2f}'} of member {progress.best_member}, the best"
 
 
-def _wait_for_videos(recorder: Recorder, stop: Stop) -> None:
-    left = len(recorder.unrecorded)
-    if left and stop.signal is None:
-        say(f"jaxpg: waiting for {left} video{'s' if left > 1 else ''}")
-    while recorder.unrecorded and stop.signal is None:
-        recorder.wait(seconds=0.1)
+def _wait_for_videos(recorder: Recorder, folder: Path, stop: Stop) -> None:
+    while (left := len(recorder.unrecorded)) and stop.signal is None:
+        with said_while_waiting(f"waiting for {left} video{'s' if left > 1 else ''} in {folder / 'videos'}"):
+            while len(recorder.unrecorded) == left and stop.signal is None:
+                recorder.wait(seconds=0.1)
 
 
 def _mean_return(progress: RunProgress) -> str:

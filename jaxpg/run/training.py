@@ -274,7 +274,7 @@ class Training:
                         break
             is_over = stop.signal is None
             if self._segments.are_other_games(games, is_over=is_over):
-                self._begin_new_games("the same seeds and actions led to other games, so these are not deterministic")
+                self._begin_new_games("the same seeds and actions led to other games (changed, or not deterministic)")
             elif not is_over:
                 return
         self._to_replay = None

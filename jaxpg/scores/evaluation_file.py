@@ -60,6 +60,12 @@ class Evaluation:
     lengths_agent_steps: list[Count]
     """Agent steps of each episode."""
 
+    def __repr__(self) -> str:
+        """The scores without the lists of all episodes and the settings of the emulators."""
+        long = ("env", "returns", "lengths_agent_steps")
+        short = [field.name for field in dataclasses.fields(self) if field.name not in long]
+        return f"Evaluation({', '.join(f'{name}={getattr(self, name)!r}' for name in short)})"
+
     @property
     def is_baseline(self) -> bool:
         """Whether these are not the policy's scores, but those of random actions."""

@@ -4,9 +4,9 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
-from scipy import stats
 
 from jaxpg.scores.human_scores import human_normalized
+from jaxpg.scores.over_games import iqm
 
 CONFIDENCE = 0.95
 FEWEST_FOR_SKEWNESS = 10
@@ -53,7 +53,7 @@ def summarize(returns: np.ndarray, env: Mapping[str, Any], *, games: np.ndarray 
         mean_low=low,
         mean_high=high,
         median=float(np.median(returns)),
-        iqm=float(stats.trim_mean(returns, 0.25)),
+        iqm=float(iqm([returns])),
         min=float(returns.min()),
         max=float(returns.max()),
         human_normalized=human_normalized(mean, env),
@@ -95,6 +95,8 @@ def mean_interval(values: np.ndarray, independent: float | None = None) -> tuple
       The lower and the upper end, ``f64[...]``, which are equal where all values are equal. None where fewer than two
       values are independent.
     """
+    from scipy.special import stdtrit  # imported here, because it would delay the start of every command
+
     count = float(len(values)) if independent is None else independent
     if count < 2:
         return None
@@ -104,7 +106,7 @@ def mean_interval(values: np.ndarray, independent: float | None = None) -> tuple
     skewness = np.zeros_like(mean)
     if count >= FEWEST_FOR_SKEWNESS:
         skewness = ((deviation / np.where(spread > 0, spread, 1)) ** 3).mean(axis=0)
-    t = float(stats.t.ppf((1 + CONFIDENCE) / 2, count - 1))
+    t = float(stdtrit(count - 1, (1 + CONFIDENCE) / 2))
     low, high = (mean - spread * _with_skewness(end / np.sqrt(count), skewness, count) for end in (t, -t))
     return low, high
 

@@ -206,6 +206,7 @@ WRONG = [
         ["--env.game", "Nonsense-v2"],
         "unknown name 'Nonsense-v2'; envpool offers 104 Atari games, such as Pong and Breakout, and",
     ),
+    (["--budget", "8000"], "did you mean '--run.budget-agent-steps' or '--run.budget-episodes' or '--run"),
     (["--env.game", "LunarLandr-v3"], "did you mean 'LunarLander-v3'"),
     (
         ["--env.game", "Nonsense", "--env.backend", "ale"],
@@ -220,8 +221,8 @@ WRONG = [
     (["--env.actions", "LEFT"], "env.actions: LEFT alone leaves nothing to choose; give two actions or more"),
     (["--observation.first-row", "64"], "observation.first_row: rows 64 to 64 are not inside 0 to 70"),
     (["--env.noop-max", "0"], "env.noop_max: EnvPool needs at least 1"),
-    (["--resume", "nowhere"], "nowhere: no run to resume: it has no config.yaml"),
-    (["--resume", "x" * 300], "no run to resume: it has no config.yaml"),
+    (["--resume", "nowhere"], "nowhere: no run to resume: there is no such folder"),
+    (["--resume", "x" * 300], "no run to resume: there is no such folder"),
     (["--resume", "a", "b.yaml"], "a recipe and --resume exclude each other"),
     (["nowhere.yaml"], "nowhere.yaml: cannot read the recipe: No such file or directory"),
     (
@@ -285,6 +286,11 @@ def test_a_folder_that_holds_a_run_is_refused_and_stays_as_it_was(refusal, run_f
     (tmp_path / "my run").mkdir()
     (tmp_path / "my run" / "config.yaml").touch()
     assert "go on with --resume 'my run' or choose" in refusal(*ONE_ITERATION, "--run.dir", "my run")
+
+
+def test_a_folder_that_holds_a_run_is_refused_before_anything_is_built(refusal, run_folder, monkeypatch):
+    monkeypatch.setattr("jaxpg.train.build", lambda *_, **__: pytest.fail("built"))
+    assert refusal(*ONE_ITERATION, "--run.dir", "run").startswith("run.dir: run holds a run already")
 
 
 def test_a_resumed_run_is_given_its_own_folder_and_no_other_place(refusal, tmp_path):

@@ -155,7 +155,7 @@ def test_games_are_reported_as_they_end(folder: Path) -> None:
     ("argv", "message"),
     [
         ((), "which run? give its folder, such as runs/mine"),
-        (("nowhere",), "nowhere: no run: it has no config.yaml"),
+        (("nowhere",), "nowhere: no run: there is no such folder"),
         (("RUN", "--checkpoint", "7"), "no checkpoint of iteration 7; saved iterations are 15, 20"),
         (("RUN", "--checkpoint", "newest"), "checkpoint: 'newest' is no iteration, nor 'latest' or 'best'"),
         (("RUN", "--episodes", "0"), "episodes: at least 1, not 0"),

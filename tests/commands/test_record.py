@@ -222,7 +222,7 @@ def test_a_grid_shows_all_checkpoints_until_the_last_game_has_ended(
         (("RUN", "--checkpoint", "3"), "no checkpoint of iteration 3; saved iterations are 2, 4"),
         (("RUN", "--episodes", "0"), "episodes: at least 1, not 0"),
         (("RUN", "--seed", "-1"), "seed: from 0 to"),
-        (("nowhere",), "nowhere: no run: it has no config.yaml"),
+        (("nowhere",), "nowhere: no run: there is no such folder"),
     ],
 )
 def test_a_mistake_is_one_sentence_and_leaves_nothing(

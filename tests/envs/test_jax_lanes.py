@@ -7,9 +7,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+import jaxpg
 from jaxpg.core.errors import UserError
 from jaxpg.core.types import EmulatorNeeds, InJax, JaxEnvironment, JaxStep
-from jaxpg.envs import BACKENDS, make_env, register_jax_environment
+from jaxpg.envs import _KINDS, BACKENDS, kind_of, make_env, register_environment, register_jax_environment
 from jaxpg.envs.config import EnvConfig
 from jaxpg.envs.gymnax import quiet
 from jaxpg.envs.jax_lanes import JaxLanes
@@ -142,7 +143,19 @@ def step(key, state, action):
         ),
         ({"reset": lambda key: (0, jnp.zeros(3))}, "gives the observation float32.3., and step gives float32.2."),
         ({"reset": lambda key: (True, jnp.zeros(2))}, "reset of mine gives the state bool.., and step gives int32"),
-        ({"step": lambda key, state, action: 1 / 0}, "step of mine cannot be traced: ZeroDivisionError: division by"),
+        (
+            {"step": lambda key, state, action: 1 / 0},
+            r"step of mine cannot be traced: \S+test_jax_lanes.py:\d+: ZeroDivisionError: division by",
+        ),
+        (
+            {"step": lambda key, state, action: (state, 1.0, False, False, {})},
+            r"test_jax_lanes.py:\d+: step of mine must return \(state, jaxpg.JaxStep\), not 5 values",
+        ),
+        ({"reset": lambda key: jnp.zeros(2)}, r"reset of mine must return \(state, observation\), not a Sha"),
+        (
+            {"step": lambda key, state, action: (state, 1.0 if action > 0 else 0.0)},
+            r"py:\d+: TracerBoolConversionError: .*; JAX traces this code, so choose with jax.numpy.where or",
+        ),
         (
             {"step": lambda key, state, action: (state, 0.0)},
             r"step of mine returns \(state, jaxpg.JaxStep\), not a Sha",
@@ -157,6 +170,28 @@ def test_functions_that_do_not_fit_are_one_sentence(changed: dict, sentence: str
     environment = JaxEnvironment(reset, step, 2)._replace(**changed)
     with pytest.raises(UserError, match=sentence):
         JaxLanes(EnvConfig(backend="mine"), environment, VECTOR, 1)
+
+
+def test_a_function_that_makes_no_environment_or_makes_it_wrongly_is_one_sentence() -> None:
+    name = "made_wrongly"
+    made: dict = {"nothing": lambda: None, "half": lambda: JaxEnvironment(reset, step)}  # type: ignore[call-arg]
+    for what, sentence in (
+        ("nothing", f"env.backend: the function of {name} must return a jaxpg.JaxEnvironment, not NoneType"),
+        ("half", r"test_jax_lanes.py:\d+: TypeError: .*missing 1 required positional argument: 'num_actions'"),
+    ):
+        register_jax_environment(name)(lambda config, what=what: made[what]())
+        try:
+            for use in (lambda config: make_env(config, VECTOR, 1), kind_of):
+                with pytest.raises(UserError, match=sentence):
+                    use(EnvConfig(backend=name))
+        finally:
+            del BACKENDS._entries[name], _KINDS[name]
+
+
+def test_a_decorator_without_a_name_is_refused_where_it_stands() -> None:
+    for decorator in (register_jax_environment, register_environment, jaxpg.register_policy):
+        with pytest.raises(UserError, match=r'register yours under a name, as in @register\("mine"\), not <function'):
+            decorator(reset)
 
 
 def test_a_state_may_hold_keys_and_numbers_of_python() -> None:

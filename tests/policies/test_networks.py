@@ -296,11 +296,13 @@ def _make_mine(monkeypatch, module_class):
         ),
         (_mine(lambda logits, value: 1 / 0), f"{__file__}:"),
         (_mine(lambda logits, value: 1 / 0), ": ZeroDivisionError: division by zero"),
-        (_mine(lambda logits, value: logits if value > 0 else value), ": TracerBoolConversionError: Attempted boolean"),
+        (
+            _mine(lambda logits, value: logits if value > 0 else value),
+            "; JAX traces this code, so choose with jax.",
+        ),
         (_WithDropout, "drop.rngs.count, drop.rngs.key is no nnx.Param; a policy is a function of its weights alone"),
         (_WithoutWeights, "the module has no weights (nnx.Param), so there is nothing to learn"),
-        (_Listed, "Static attributes should not contain data values. Consider one of the following options: 1. If the"),
-        (_Listed, "If the container is a list or dict, try using nnx.List(...) or nnx.Dict(...) instead"),
+        (_Listed, "test_networks._Listed'>'; put layers into nnx.List([...]) or nnx.Dict(...)"),
         (
             _without("__init__"),
             f"{__file__}:{_line('def lacking(self, x)')}: _Lacks.__init__ takes (self, x), but must ",

@@ -8,12 +8,16 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
+from typing import ClassVar, cast
 
 import pytest
 
+from jaxpg.machine.signals import Stop
 from jaxpg.run.recorder import Recorder
+from jaxpg.run.session import _wait_for_videos
 from jaxpg.run.writers import JsonLines
 from tests.runs import Signals, games, records, run, saved, summary, untimed
 
@@ -144,9 +148,7 @@ def test_no_more_than_one_recorder_is_there_at_a_time(
     _write_program(program, f"mkdir {busy} || exit 1\nsleep 0.3\nrmdir {busy}")
     folder = _pong(tmp_path / "run", "--run.record-every", "1", iterations=3)
     assert _started(program) == [f"{iteration} cpu 19" for iteration in (1, 2, 3)]
-    output = capsys.readouterr()
-    assert "jaxpg: waiting for " in output.out
-    assert output.err == ""
+    assert capsys.readouterr().err == ""
     assert summary(folder)["iteration"] == 3
 
 
@@ -241,3 +243,17 @@ def test_a_real_recorder_that_is_ended_leaves_nothing_unfinished(trained: Path, 
     _wait_for(unfinished)
     recorder.close()
     assert [path.name for path in unfinished.parent.iterdir()] == ["record.log"]
+
+
+def test_at_the_end_it_is_said_how_many_videos_are_left_and_where_they_will_be(monkeypatch: pytest.MonkeyPatch) -> None:
+    said: list[str] = []
+
+    class TwoLeft:
+        unrecorded: ClassVar = [3, 6]
+
+        def wait(self, seconds: float) -> None:
+            self.unrecorded.pop()
+
+    monkeypatch.setattr("jaxpg.run.session.said_while_waiting", lambda what: said.append(what) or nullcontext())
+    _wait_for_videos(cast(Recorder, TwoLeft()), Path("runs/a"), Stop())
+    assert said == ["waiting for 2 videos in runs/a/videos", "waiting for 1 video in runs/a/videos"]

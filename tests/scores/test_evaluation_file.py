@@ -31,6 +31,12 @@ def test_of_eight_evaluations_at_the_same_time_all_are_kept(tmp_path: Path) -> N
     assert sorted(one.seed for one in read_evaluations(path)) == list(range(8))
 
 
+def test_an_evaluation_is_shown_by_its_scores_and_not_by_its_episodes() -> None:
+    shown = repr(made_evaluation([1.0] * 99 + [3.0]))
+    assert all(name in shown for name in ("mean=1.02, ", "mean_high=", "cut="))
+    assert not any(name in shown for name in ("returns=", "lengths_agent_steps=", "num_lanes"))
+
+
 def test_fewer_games_do_not_replace_more(tmp_path: Path) -> None:
     path = tmp_path / "evaluation.json"
     for returns in ([1.0] * 100, [2.0] * 32, [3.0] * 100):

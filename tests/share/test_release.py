@@ -62,7 +62,7 @@ def test_the_best_of_each_recipe_and_game_is_packed_with_its_card(evaluated: Pat
 def test_a_run_that_cannot_be_packed_leaves_nothing_half_written(evaluated: Path, tmp_path: Path, capsys) -> None:
     suite = _suite(tmp_path / "suite", evaluated, "plain-CartPole-v1-2")
     _release(suite, tmp_path / "out", code=2)
-    assert capsys.readouterr().err == f"jaxpg: {suite}/odd-a_b-1: no run: it has no config.yaml\n"
+    assert capsys.readouterr().err == f"jaxpg: {suite}/odd-a_b-1: no run: there is no such folder\n"
     _release(tmp_path, tmp_path / "out", code=2)
     assert capsys.readouterr().err == f"jaxpg: {tmp_path}/suite.json: cannot be read as the results of a suite\n"
     assert [path.name for path in tmp_path.iterdir()] == ["suite"]
