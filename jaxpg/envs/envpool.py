@@ -14,7 +14,13 @@ from jaxpg.envs.games import SHORT_PICTURE_ROWS, cartridge, check_game, game_nam
 from jaxpg.envs.pictures import channels_last
 from jaxpg.envs.seeds import check_seeds
 from jaxpg.envs.threads import affinity_offset
+from jaxpg.machine.console import say
+from jaxpg.machine.cores import own_cores
 from jaxpg.machine.signals import signals_left_to_the_system
+from jaxpg.machine.waiting import SECONDS_UNTIL_SAID
+
+SECONDS_PER_LANE = 0.1
+"""Seconds of one core in which EnvPool makes the emulator of an Atari lane."""
 
 
 def kind(game: str) -> Literal["pixels", "vector", "picture"]:
@@ -39,7 +45,7 @@ def _atari_games() -> list[str]:
 class EnvPool:
     """``N`` lanes of one EnvPool environment in synchronous mode, which is bit-deterministic.
 
-    EnvPool cannot re-seed a pool, so ``reset`` makes a new pool (about 0.1 CPU-seconds per Atari lane).
+    EnvPool cannot re-seed a pool, so ``reset`` makes a new one.
 
     Raises:
       UserError: the game is unknown, EnvPool cannot provide the observation, or the action subset is wrong.
@@ -89,7 +95,10 @@ class EnvPool:
     def reset(self, seeds: np.ndarray) -> None:
         check_seeds(seeds, self.num_lanes)
         self.close()
-        with suites.unbounded_spaces(), signals_left_to_the_system():  # making a pool holds Python's lock
+        seconds = SECONDS_PER_LANE * self.num_lanes / len(own_cores())
+        if self._other is None and seconds > SECONDS_UNTIL_SAID:  # said first: making a pool holds Python's lock
+            say(f"jaxpg: making {self.num_lanes} emulators, for about {seconds:.0f} s")
+        with suites.unbounded_spaces(), signals_left_to_the_system():
             self._pool = self._make(
                 self._task,
                 num_envs=self.num_lanes,

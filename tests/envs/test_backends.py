@@ -373,3 +373,17 @@ def test_the_longest_game_of_the_longest_agent_steps_can_be_asked_for(backend: s
     env.reset(np.zeros(1, int))
     assert not env.recv().truncated
     env.close()
+
+
+def test_long_making_of_emulators_is_said_before_it_begins(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    env = make_env(EnvConfig(game="Pong"), GRAY, 2)
+    with caplog.at_level("INFO", "jaxpg"):
+        env.reset(np.array([1, 2]))
+        assert caplog.messages == [], "two emulators take a fifth of a second"
+        monkeypatch.setattr("jaxpg.envs.envpool.own_cores", lambda: [0])
+        monkeypatch.setattr("jaxpg.envs.envpool.SECONDS_PER_LANE", 20.0)
+        env.reset(np.array([1, 2]))
+    env.close()
+    assert caplog.messages == ["jaxpg: making 2 emulators, for about 40 s"]
