@@ -6,16 +6,12 @@ gets a manifest of its files.
 """
 
 import errno
-import gc
-import logging
 import os
 import re
 import shutil
-import sys
-import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from functools import cache, partial
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +25,7 @@ from jaxpg.machine.console import say
 from jaxpg.machine.durable_files import check_letters, damage, damage_of_file, seal, sync_folder
 from jaxpg.parallel.team import Team
 from jaxpg.run.checkpoint_metadata import Metadata
+from jaxpg.run.orbax_noise import without_orbax_log
 
 METADATA = "metadata.json"
 LANES = "lanes"
@@ -36,9 +33,6 @@ MAX_METADATA_BYTES = 1_000_000_000
 ROOM_BYTES = 1_000_000
 """Disk space that a checkpoint takes at most besides its arrays and its metadata."""
 NOT_ORBAXS = "it is not what Orbax writes"
-LOGGERS = ("absl", "asyncio")
-ORBAX = f"{os.sep}orbax{os.sep}"
-LOOP_CLOSED, NOT_RETRIEVED = "Event loop is closed", "exception was never retrieved"
 
 
 class Checkpoints:
@@ -93,8 +87,7 @@ class Checkpoints:
         num_bytes = sum(x.nbytes for x in jax.tree.leaves((state, lanes))) + len(text)
         team.lead(lambda: self._prepare(unfinished, num_bytes))
         try:
-            _expect_late_writes()
-            with _without_orbax_log():
+            with without_orbax_log():
                 self._orbax.save(unfinished / "state", state)
                 self._orbax.wait_until_finished()
                 if lanes is not None:
@@ -313,54 +306,6 @@ def _check_room(folder: Path, num_bytes: int) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
-@contextmanager
-def _without_orbax_log() -> Iterator[None]:
-    """Silences Orbax and asyncio during a save, because the save itself raises its error.
-
-    When a save fails, Orbax logs the traceback of that error as well. Later, asyncio logs the tracebacks of Orbax's
-    other writes when those are discarded.
-    """
-    loggers = [logging.getLogger(name) for name in LOGGERS]
-    before = [logger.disabled for logger in loggers]
-    for logger in loggers:
-        logger.disabled = True
-    try:
-        yield
-    except (OSError, ValueError):
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", RuntimeWarning)  # about coroutines of writes that never started
-            gc.collect()
-        raise
-    finally:
-        for logger, disabled in zip(loggers, before, strict=True):
-            logger.disabled = disabled
-
-
-@cache
-def _expect_late_writes() -> None:
-    """Hides the tracebacks of writes that end after their save has failed.
-
-    Such writes run in TensorStore's threads and may end at any time. They find that asyncio's loop is closed or that no
-    task waits for them, and report a traceback. The save has already raised its error, so the traceback adds nothing.
-    """
-    hook = sys.unraisablehook
-
-    def tell(raised: Any) -> None:
-        code = getattr(raised.object, "cr_code", None)
-        of_orbax = code is not None and ORBAX in code.co_filename
-        if not of_orbax and not (isinstance(raised.exc_value, RuntimeError) and str(raised.exc_value) == LOOP_CLOSED):
-            hook(raised)
-
-    def is_news(record: logging.LogRecord) -> bool:
-        error = record.exc_info[1] if record.exc_info else None
-        of_orbax = ORBAX in record.pathname or NOT_RETRIEVED in record.getMessage()
-        return not (of_orbax and isinstance(error, OSError | ValueError))
-
-    sys.unraisablehook = tell
-    for name in LOGGERS:
-        logging.getLogger(name).addFilter(is_news)
-
-
 def _say(sentence: str) -> None:
     say(f"jaxpg: {sentence}", error=True)
 
@@ -369,7 +314,7 @@ def _say(sentence: str) -> None:
 def _readable(path: Path) -> Iterator[None]:
     """Turns the errors that Orbax raises at files which it did not write itself, which are of any kind, into one."""
     try:
-        with _without_orbax_log():
+        with without_orbax_log():
             yield
     except (UserError, MemoryError):
         raise

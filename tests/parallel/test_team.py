@@ -17,10 +17,10 @@ def _compare(monkeypatch, *everyones: list[str]) -> None:
 @pytest.mark.parametrize(
     ("flag", "value", "sentence"),
     [
-        ("--reinforce.discount", "0.5", "reinforce.discount is 0.98 in process 0 and 0.5 in process 1"),
+        ("--reinforce.discount", "0.5", "reinforce.discount is 0.99 in process 0 and 0.5 in process 1"),
         ("--run.seed", "7", "run.seed is 1 in process 0 and 7 in process 1"),
         ("--checkpoint.no-replay", "", "checkpoint.replay is True in process 0 and False in process 1"),
-        ("--env.actions", "3", r"env.actions is \('RIGHT', 'LEFT'\) in process 0 and \(3,\) in process 1"),
+        ("--env.actions", "3", r"env.actions is \('NOOP', 'RIGHT', 'LEFT'\) in process 0 and \(3,\) in process 1"),
     ],
 )
 def test_what_differs_is_named_with_both_values(monkeypatch, flag: str, value: str, sentence: str) -> None:
