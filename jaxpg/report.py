@@ -11,7 +11,7 @@ from typing import Annotated, ClassVar
 import tyro
 
 from jaxpg.cli import open_run, parse
-from jaxpg.core.errors import UserError
+from jaxpg.core.errors import UserError, no_run
 from jaxpg.core.user_modules import Trust, import_all, resolved
 from jaxpg.machine.command import run_command
 from jaxpg.machine.console import say
@@ -93,9 +93,17 @@ def command(argv: Sequence[str]) -> int:
     return 0
 
 
-def _report(asked: Sequence[str], out: Path, charts_folder: Path | None, trust: Trust) -> Path:
+def _check_given(asked: Sequence[str]) -> None:
+    """Raises UserError where no folder is given, or one that ``runs/*`` cannot have found."""
     if not asked:
         raise UserError(WHICH)
+    for folder in asked:
+        if not os.path.lexists(folder):
+            raise UserError(f"{folder}: no run: {no_run(Path(folder))}")
+
+
+def _report(asked: Sequence[str], out: Path, charts_folder: Path | None, trust: Trust) -> Path:
+    _check_given(asked)
     if out.suffix not in (".html", ".htm"):
         raise UserError(f"out: the name of a page ends with .html, unlike {str(out)!r}")
     whole = len(asked) == 1 and page_of_folder(Path(asked[0]))
@@ -124,8 +132,7 @@ def _serve(asked: ReportArguments) -> None:
     """Shows the page of the runs to browsers until a signal ends the command."""
     trust = Trust(resolved(asked.imports, Path()), asked.trust_imports)
     import_all(trust.given)
-    if not asked.runs:
-        raise UserError(WHICH)
+    _check_given(asked.runs)
     serve(KeptPage(partial(_page, asked.runs, trust), [Path(run) for run in asked.runs]), asked.host, asked.port)
 
 

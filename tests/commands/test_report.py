@@ -391,7 +391,9 @@ def test_the_page_has_the_colours_of_the_charts() -> None:
     [
         ((), "which runs? give a folder or more, such as runs/mine"),
         (("nowhere",), "nowhere: no run: there is no such folder"),
-        (("file", "nowhere"), "file: no run: it has no config.yaml; nowhere: no run: there is no such folder"),
+        (("file", "folder.html"), "file: no run: it has no config.yaml; folder.html: no run: it has no config.yaml"),
+        (("RUN", "RNU"), "RNU: no run: there is no such folder; did you mean 'RUN'?"),
+        (("RUN", "RNU", "--serve"), "RNU: no run: there is no such folder; did you mean 'RUN'?"),
         (("RUN", "--out", "folder.html"), "folder.html: cannot be written: a folder has this name"),
         (("RUN", "--out", "page.pdf"), "out: the name of a page ends with .html, unlike 'page.pdf'"),
         (("RUN", "--out", "file/page.html"), "file/page.html: cannot be written"),
