@@ -8,21 +8,21 @@ from jaxpg.core.errors import nearest, no_run
 @pytest.mark.parametrize(
     ("place", "words"),
     [
-        ("runs/frist", "there is no such folder; did you mean 'runs/first'?"),
+        ("runs/mnie", "there is no such folder; did you mean 'runs/mine'?"),
         ("runs/other", "there is no such folder"),
-        ("runs/first/videos", "it has no config.yaml; did you mean 'runs/first'?"),
-        ("runs/first/video", "there is no such folder; did you mean 'runs/first'?"),
-        ("runs", "it has no config.yaml; it holds runs, such as runs/first"),
-        ("runs/firs", "it has no config.yaml; did you mean 'runs/first'?"),
-        ("nowhere/first", "there is no such folder"),
+        ("runs/mine/videos", "it has no config.yaml; did you mean 'runs/mine'?"),
+        ("runs/mine/video", "there is no such folder; did you mean 'runs/mine'?"),
+        ("runs", "it has no config.yaml; it holds runs, such as runs/mine"),
+        ("runs/mine2", "it has no config.yaml; did you mean 'runs/mine'?"),
+        ("nowhere/mine", "there is no such folder"),
         ("x" * 300, "there is no such folder"),
     ],
 )
 def test_a_folder_without_a_run_is_described_and_the_nearest_run_named(place, words, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "runs" / "first" / "videos").mkdir(parents=True)
-    (tmp_path / "runs" / "first" / "config.yaml").touch()
-    (tmp_path / "runs" / "firs").mkdir()  # nearer, but no run
+    (tmp_path / "runs" / "mine" / "videos").mkdir(parents=True)
+    (tmp_path / "runs" / "mine" / "config.yaml").touch()
+    (tmp_path / "runs" / "mine2").mkdir()  # nearer, but no run
     assert no_run(type(tmp_path)(place)) == words
 
 
