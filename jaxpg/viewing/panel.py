@@ -73,11 +73,14 @@ class Panel:
 def picture_of(policy_input: np.ndarray) -> np.ndarray:
     """Draws a policy's input as gray levels, ``uint8[H, W]``; a picture in colour as it is, ``uint8[H, W, 3]``.
 
-    Of a stack of frames only the newest is drawn; a vector is drawn in rows of 16. Where the input has negative
-    numbers, 0 is mid-gray. Otherwise 0 is black and the largest value is white.
+    Of two channels, such as a frame and its motion, the second is drawn to the right of the first. Of a larger stack of
+    frames only the newest is drawn; a vector is drawn in rows of 16. Where a channel has negative numbers, 0 is
+    mid-gray. Otherwise 0 is black and the largest value is white.
     """
     if policy_input.ndim == 3 and policy_input.shape[-1] == 3 and policy_input.dtype == np.uint8:
         return policy_input
+    if policy_input.ndim == 3 and policy_input.shape[-1] == 2:
+        return np.concatenate([picture_of(policy_input[..., channel]) for channel in (0, 1)], axis=1)
     x = policy_input[..., -1] if policy_input.ndim == 3 else policy_input
     if x.ndim == 1:
         columns = 160 if x.size == 210 * 160 else min(x.size, 16)

@@ -33,6 +33,8 @@ def test_what_the_policy_sees_becomes_gray_levels() -> None:
     assert picture_of(stack)[1, 1] == 255, "the newest frame of a stack"
     colours = np.arange(12, dtype=np.uint8).reshape(2, 2, 3)
     assert np.array_equal(picture_of(colours), colours), "a picture in colour as it is"
+    motion = np.stack([np.eye(2), -np.eye(2)], axis=-1)
+    assert picture_of(motion).tolist() == [[255, 0, 0, 128], [0, 255, 128, 0]], "a frame, and its motion beside it"
     assert picture_of(np.ones(128)).shape == (8, 16)
     assert picture_of(np.ones(33_600)).shape == (210, 160)
     assert picture_of(np.zeros(4)).tolist() == [[0, 0, 0, 0]]
