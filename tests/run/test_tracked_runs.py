@@ -209,7 +209,7 @@ def test_settings_episodes_evaluation_video_and_report_are_there_once(
     assert [row["evaluation/mean"] for row in rows if "evaluation/mean" in row] == [evaluation["mean"]]
     assert len([row for row in rows if "video" in row]) == 1
     for name in ("wandb", "mlflow", "trackio"):
-        assert set(json.loads((resumed / "trackers" / f"{name}.json").read_bytes())) == {"run", "sent"}
+        assert set(json.loads((resumed / "trackers" / f"{name}.json").read_bytes())) == {"run", "sent", "proof"}
 
 
 class _Refuses(http.server.BaseHTTPRequestHandler):
