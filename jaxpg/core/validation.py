@@ -25,7 +25,9 @@ def _printable(name: str) -> str:
 
 Name = Annotated[str, Field(max_length=200), AfterValidator(_printable)]
 """A name, which may come from a stranger and is shown on terminals and pages."""
-Measured = Annotated[float, Field(ge=-1e100, le=1e100)]
+LARGEST = 1e100
+"""Largest number that is taken for one. Sums and squares of much larger ones are infinite."""
+Measured = Annotated[float, Field(ge=-LARGEST, le=LARGEST)]
 """A number that was measured in float32 or by a clock. Sums and squares of it are finite."""
 Count = Annotated[int, Field(ge=0, le=2**53)]
 """A whole number that is a float, too."""
@@ -68,3 +70,8 @@ def with_whole_numbers(data: Any) -> Any:
     if isinstance(data, list | tuple):
         return [with_whole_numbers(value) for value in data]
     return int(data) if isinstance(data, float) and data.is_integer() and abs(data) <= EXACT else data
+
+
+def is_number(x: object) -> bool:
+    """Whether an object that a stranger may have written is a number of which sums and squares are finite."""
+    return isinstance(x, int | float) and not isinstance(x, bool) and abs(x) <= LARGEST

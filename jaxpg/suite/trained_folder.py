@@ -10,6 +10,7 @@ from filelock import FileLock, Timeout
 from jaxpg.config import Config, dump, flatten, load_imported
 from jaxpg.core.errors import UserError
 from jaxpg.core.foreign_files import from_json, open_regular, read_json
+from jaxpg.core.validation import is_number
 from jaxpg.machine.durable_files import write_text
 from jaxpg.suite.works import jaxpg_command
 
@@ -30,10 +31,6 @@ LOCK = "lock"
 """The lock file of a run folder, ``jaxpg.run.lock.LOCK``."""
 SECONDS_TO_WAIT = 30.0
 """How long a training waits for an earlier one in its folder that is still saving because its parent was killed."""
-
-
-MAX_NUMBER = 1e100
-"""A line with larger numbers, or with one that is not finite, is damaged."""
 
 
 class Point(NamedTuple):
@@ -160,7 +157,7 @@ def _point(line: bytes) -> Point | None:
         mean = record["return_mean_100"]
         steps, seconds, episodes = (float(record[name]) for name in ("agent_steps", "wall_seconds", "episodes"))
         point = Point(steps, seconds, episodes, None if mean is None else float(mean))
-        return point if all(abs(x or 0) <= MAX_NUMBER for x in point) else None
+        return point if all(x is None or is_number(x) for x in point) else None
     except (ValueError, KeyError, TypeError):
         return None
 

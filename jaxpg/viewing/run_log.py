@@ -12,6 +12,7 @@ from jaxpg.core.errors import UserError
 from jaxpg.core.foreign_files import from_json, open_regular, read_json
 from jaxpg.core.run_config import members_of
 from jaxpg.core.user_modules import NOBODY, Trust
+from jaxpg.core.validation import is_number
 from jaxpg.run.checkpoints import Checkpoints
 from jaxpg.run.run_progress import RunProgress
 from jaxpg.run.writers import EpisodeRow, Record, episode_header
@@ -30,8 +31,6 @@ MAX_LINE_BYTES = 1_000_000
 """No line that a run writes is longer."""
 MAX_NUMBERS = 300
 """Numbers in a line of ``metrics.jsonl``. Each of the learner's own makes a chart."""
-MAX_NUMBER = 1e100
-"""Larger numbers, of which sums and squares are infinite, are taken for no numbers."""
 MAX_VIDEO_BYTES = 300_000_000
 """Largest video that is copied into the page."""
 T = TypeVar("T")
@@ -105,11 +104,11 @@ def _read_records(path: Path, remarks: list[str], members: int) -> list[Record]:
 
 def _record(line: str) -> Record:
     record = from_json(line)
-    if not all(_is_number(record[name]) and record[name] >= 0 for name in NUMBERS):
+    if not all(is_number(record[name]) and record[name] >= 0 for name in NUMBERS):
         raise ValueError("not all numbers are there")
     if len(record) > MAX_NUMBERS or not all(name.isprintable() for name in record):
         raise ValueError("no names of numbers")
-    return {name: x if _is_number(x) else None for name, x in record.items()}
+    return {name: x if is_number(x) else None for name, x in record.items()}
 
 
 def _read_games(path: Path, remarks: list[str], *, has_members: bool) -> list[EpisodeRow]:
@@ -119,7 +118,7 @@ def _read_games(path: Path, remarks: list[str], *, has_members: bool) -> list[Ep
 def _game(line: str) -> EpisodeRow:
     steps, wall, lane, candidate, total, length, *member = line.split(",")
     game = EpisodeRow(int(steps), float(wall), int(lane), int(candidate), float(total), int(length), *map(int, member))
-    if not all(_is_number(x) for x in game) or min(game.agent_steps, game.candidate, game.length_agent_steps) < 0:
+    if not all(is_number(x) for x in game) or min(game.agent_steps, game.candidate, game.length_agent_steps) < 0:
         raise ValueError("no game")
     return game
 
@@ -234,7 +233,7 @@ def _is_trace(trace: dict[str, Any]) -> bool:
         columns += zip(*game["probabilities"], strict=True)
         if len({len(column) for column in columns}) != 1 or len(game["probabilities"][0]) != len(names):
             return False
-        if not all(_is_number(x) for column in columns for x in column):
+        if not all(is_number(x) for column in columns for x in column):
             return False
     return True
 
@@ -263,10 +262,6 @@ def _whole_lines(path: Path, remarks: list[str]) -> Iterator[str]:
 def _remark_on_damage(path: Path, lines: int, remarks: list[str]) -> None:
     if lines:
         remarks.append(f"{path.name}: {lines} damaged {'line is' if lines == 1 else 'lines are'} left out")
-
-
-def _is_number(x: object) -> bool:
-    return isinstance(x, int | float) and not isinstance(x, bool) and abs(x) <= MAX_NUMBER
 
 
 def _number_in_name(path: Path) -> tuple[float, str]:

@@ -5,10 +5,10 @@ from typing import Any
 
 import numpy as np
 
+from jaxpg.core.validation import is_number
 from jaxpg.scores.study_file import StudyResults, StudyTrial
 from jaxpg.viewing.charts import Chart, Series, short
 from jaxpg.viewing.report_page import Section, count, render
-from jaxpg.viewing.run_log import MAX_NUMBER
 from jaxpg.viewing.tables import NOTHING, Table
 from jaxpg.viewing.views import MOST_ROWS
 
@@ -89,7 +89,7 @@ def _setting_chart(results: StudyResults, index: int) -> Chart | None:
     if not found:
         return None
     values = np.array([value for _, value in found])
-    if all(isinstance(x, int | float) and not isinstance(x, bool) and abs(x) <= MAX_NUMBER for x, _ in found):
+    if all(is_number(x) for x, _ in found):
         numbers = np.array([float(x) for x, _ in found])
         if key in results.logarithmic and (numbers > 0).all():
             numbers, label = np.log10(numbers), f"log10 of {key}"
