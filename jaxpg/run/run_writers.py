@@ -24,26 +24,32 @@ class RunWriters:
             JsonLines(folder / "metrics.jsonl", progress.iteration),
             EpisodesCsv(folder / "episodes.csv", progress.agent_steps, has_members=bool(progress.members)),
         ]
-        self._writers: list[Writer] = [*self._logs, *others]
+        self._others = others
         self._warn = warn
         self._failing: set[int] = set()  # which of the writers fail
 
     def sync(self) -> None:
-        """Returns when the lines of the two files are on the disk, because a checkpoint must not be ahead of them.
+        """Returns when everything is on the disk, because a checkpoint must not be ahead of what was written.
 
         Raises:
-          OSError: the lines cannot be written.
+          OSError: the lines of the two files cannot be written.
         """
         for log in self._logs:
             log.sync()
+        for writer in self._others:
+            if sync := getattr(writer, "sync", None):
+                try:
+                    sync()
+                except Exception as error:  # a writer may be the user's own code and raise anything
+                    self._warn(f"{_words(writer, error, 'sync(self)')}; the training goes on")
 
     def write(self, record: Record, episodes: list[EpisodeRow]) -> None:
         """Passes the record and the episodes of one iteration to every writer."""
         troubles = {}
-        for i, writer in enumerate(self._writers):
+        for i, writer in enumerate((*self._logs, *self._others)):
             try:
                 writer.write(record, episodes)
-            except Exception as error:  # a writer may be the user's own code and raise anything
+            except Exception as error:  # as in ``sync``
                 troubles[i] = _words(writer, error, "write(self, record, episodes)")
         new = [words for i, words in troubles.items() if i not in self._failing]
         if new:
@@ -53,7 +59,7 @@ class RunWriters:
     def close(self) -> str | None:
         """Closes every writer; returns a sentence where lines of the two files are lost, else None."""
         lost = None
-        for writer in self._writers:
+        for writer in (*self._logs, *self._others):
             try:
                 writer.close()
             except Exception as error:

@@ -4,7 +4,7 @@ import json
 import os
 import time
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
@@ -71,7 +71,9 @@ def episode_header(*, has_members: bool) -> str:
 class Writer(Protocol):
     """Receives the record and the finished episodes of every iteration.
 
-    A writer may raise any error. The run then prints a warning and goes on.
+    A writer may raise any error. The run then prints a warning and goes on. A writer that keeps something in memory
+    can have a third method, ``sync(self)``. Before each checkpoint it puts all of that on the disk, because a run that is
+    killed goes on from the checkpoint and does not write again what came before.
     """
 
     def write(self, record: Record, episodes: list[EpisodeRow]) -> None:
@@ -201,16 +203,26 @@ class TensorBoard:
         for episode in episodes:
             self._add(_event(episode.agent_steps, {"episode/return": episode.episode_return}))
 
+    def sync(self) -> None:
+        """Returns when all events are on the disk; raises OSError where they cannot be written."""
+        with self._ends_where_it_fails():
+            if self._events:
+                self._events.flush()
+
     def close(self) -> None:
         with suppress(OSError):
             if self._events:
                 self._events.close()
 
     def _add(self, event: Event) -> None:
-        if self._events is None:
-            return
+        with self._ends_where_it_fails():
+            if self._events:
+                self._events.write_event(event)
+
+    @contextmanager
+    def _ends_where_it_fails(self) -> Iterator[None]:
         try:
-            self._events.write_event(event)
+            yield
         except OSError as error:
             self._events = None
             raise OSError(error.errno, f"tensorboard/ cannot be written: {error.strerror}") from error

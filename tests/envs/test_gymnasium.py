@@ -279,10 +279,10 @@ def test_an_environment_works_while_its_answer_is_waited_for() -> None:
 def test_a_process_that_hangs_ends_with_a_trainer_that_is_killed(tmp_path: Path) -> None:
     script = tmp_path / "trainer.py"
     script.write_text(
-        "import sys\nimport numpy as np\nfrom tests.envs import test_gymnasium as t\n"
-        "t.import_all([t.FILE])\n"
-        "env = t.made(t.config_of(num_lanes=2, workers=2, does='hang'))\n"
-        "t.played(env, t.STEPS_BEFORE)\n"
+        "import numpy as np\nfrom tests.envs.odd_lanes import config_of, made, played, register\n"
+        "register()\n"
+        "env = made(config_of(num_lanes=2, workers=2, does='hang'))\n"
+        f"played(env, {STEPS_BEFORE})\n"
         "env.send(np.zeros(2, int))\n"
         "print(*(worker.process.pid for worker in env._lanes._workers), flush=True)\n"
         "env.recv()\n"

@@ -144,6 +144,33 @@ def test_tensorboard_gets_every_number_over_agent_steps(tmp_path):
     ]
 
 
+def test_a_checkpoint_is_not_ahead_of_what_any_writer_keeps_in_memory(tmp_path):
+    class Keeping:
+        written, on_disk = 0, 0
+
+        def write(self, record, episodes):
+            self.written += 1
+
+        def sync(self):
+            self.on_disk = self.written
+            if self.written == 2:
+                raise OSError("the disk of one's own is full")
+
+        def close(self):
+            pass
+
+    keeping, warnings = Keeping(), []
+    others = [TensorBoard(tmp_path / "tensorboard", 0), keeping]
+    writers = RunWriters(tmp_path, RunProgress(), others, warnings.append)
+    for number in (1, 2):
+        writers.write(record(number), [])
+        writers.sync()
+        assert [step for name, step, _ in scalars(tmp_path / "tensorboard") if name == "loss"][-1] == 100 * number
+        assert keeping.on_disk == number
+    assert warnings == ["the disk of one's own is full; the training goes on"]
+    writers.close()
+
+
 def test_tensorboard_shows_the_settings_of_a_new_run(tmp_path):
     (tmp_path / "config.yaml").write_text("run:\n  seed: 3\n")
     for agent_steps in (0, 900):
