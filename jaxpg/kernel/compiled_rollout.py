@@ -38,15 +38,18 @@ class CompiledRollout:
     Args:
       act: from ``make_act``.
       pool: the emulators, reset or replayed; their newest answer has been received.
+      device: the device of the tape, to which the handle is bound, too; otherwise the second call would compile anew.
     """
 
-    def __init__(self, act: Callable[..., tuple[jax.Array, Tape | None]], pool: CompilableEnv):
+    def __init__(
+        self, act: Callable[..., tuple[jax.Array, Tape | None]], pool: CompilableEnv, device: jax.Device | None
+    ):
         self._pool = pool
         self._clock = clock = Clock()
         emulators = pool.compiled()
-        self._handle = jnp.asarray(emulators.handle)
-        *_, self._answer = jax.eval_shape(emulators.recv, self._handle)
-        table = jnp.asarray(emulators.actions)
+        self._handle = jax.device_put(emulators.handle, device)
+        *_, answer = jax.eval_shape(emulators.recv, self._handle)
+        table = emulators.actions
 
         def play(row: jax.Array, now: _Now, population: Population, noise: jax.Array | None) -> _Now:
             handle, observation, tape, answers = now
@@ -54,7 +57,7 @@ class CompiledRollout:
             assert written is not None, "there is a tape"
             of_sample = row % AGENT_STEPS_PER_SAMPLE
             handle = _looked(clock, "act", of_sample == 1, handle, actions)
-            handle, observation, answer = emulators.recv(emulators.send(handle, table[actions]))
+            handle, observation, answer = emulators.recv(emulators.send(handle, jnp.asarray(table)[actions]))
             handle = _looked(clock, "emulate", of_sample == 1, handle, handle)
             handle = _looked(clock, None, of_sample == 0, handle, handle)
             answers = jax.tree.map(partial(jax.lax.dynamic_update_index_in_dim, index=row, axis=0), answers, answer)
@@ -65,6 +68,7 @@ class CompiledRollout:
             return jax.lax.fori_loop(first, end, partial(play, population=population, noise=noise), now)
 
         self._play_rows = play_rows
+        self._no_answers = jax.jit(partial(_zeros_in_rows, answer), static_argnums=0)
 
     def __call__(
         self,
@@ -88,8 +92,8 @@ class CompiledRollout:
           the seconds of the agent steps that were timed.
         """
         before, num_agent_steps = self._clock.seconds, len(tape.action) - 1
-        answers = jax.tree.map(lambda x: jnp.zeros((num_agent_steps, *x.shape), x.dtype), self._answer)
-        now = (self._handle, jnp.array(observation), tape, answers)  # a copy of the observation, because it is donated
+        first_observation = jnp.array(observation)  # a copy, because it is donated
+        now = (self._handle, first_observation, tape, self._no_answers(num_agent_steps))
         with compiled_code_not_kept():
             for first in range(0, num_agent_steps, AGENT_STEPS_AT_ONCE):
                 end = min(first + AGENT_STEPS_AT_ONCE, num_agent_steps)
@@ -99,6 +103,10 @@ class CompiledRollout:
         steps = self._pool.interpret(jax.device_get(answers))
         sample = Seconds(*(now - then for now, then in zip(self._clock.seconds, before, strict=True)))
         return tape, steps._replace(observation=np.asarray(newest)), sample
+
+
+def _zeros_in_rows(row: RawAnswers, num_rows: int) -> RawAnswers:
+    return jax.tree.map(lambda x: jnp.zeros((num_rows, *x.shape), x.dtype), row)
 
 
 def _looked(clock: Clock, phase: str | None, looks: jax.Array, handle: jax.Array, after: jax.Array) -> jax.Array:

@@ -17,11 +17,11 @@ import time
 import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from functools import partial
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import SingleDeviceSharding
 
 from jaxpg.core.errors import FaultError, first_line
 from jaxpg.core.types import (
@@ -296,7 +296,7 @@ class Rollout:
         (pool,) = self.pools
         assert tape is not None, "compiled rollouts keep a tape"
         assert isinstance(pool, CompilableEnv)
-        self._program = self._program or CompiledRollout(self.act, pool)
+        self._program = self._program or CompiledRollout(self.act, pool, self.device)
         clock.lap("emulate")
         tape, steps, sample = self._program(players.population, noise, tape, self._newest[0].observation, self.waiting)
         clock.lap_like(sample)
@@ -373,10 +373,14 @@ class Rollout:
         shape = (num_agent_steps + 1, self.num_lanes)
         if tape is not None and tape.action.shape == shape:
             return tape
-        zeros = partial(jnp.zeros, device=self.device)
-        return Tape(
-            observation=zeros((*shape, *self.encoded.shape), self.encoded.dtype),
-            action=zeros(shape, jnp.int32),
-            logits=zeros((*shape, self.pools[0].spec.num_actions), jnp.float32),
-            value=zeros(shape, jnp.float32),
-        )
+        num_actions, encoded = self.pools[0].spec.num_actions, self.encoded
+
+        def blank() -> Tape:
+            return Tape(
+                observation=jnp.zeros((*shape, *encoded.shape), encoded.dtype),
+                action=jnp.zeros(shape, jnp.int32),
+                logits=jnp.zeros((*shape, num_actions), jnp.float32),
+                value=jnp.zeros(shape, jnp.float32),
+            )
+
+        return jax.jit(blank, out_shardings=self.device and SingleDeviceSharding(self.device))()

@@ -56,7 +56,7 @@ def make_learn(
             first_lane = jnp.int32(0)
             gradient = gradient_of_rows(apply, objective, now[0], tape, first_lane, targets, rows, total_weight, bonus)
             rate = scheduled["learning_rate"]
-            *following, means = apply_gradient(optimizer, 1 / updates, *now, gradient, None, rate)
+            *following, means = apply_gradient(optimizer, 1 / updates, *now, gradient, rate)
             return tuple(following), means
 
         now = (state.params, state.optimizer)

@@ -3,6 +3,7 @@
 import dataclasses
 import math
 from collections.abc import Iterator
+from functools import partial
 
 import jax
 import numpy as np
@@ -20,8 +21,13 @@ def minibatches(config: ReinforceConfig, update_rows: int, key: jax.Array) -> It
     for epoch in range(config.epochs):
         order = np.arange(steps)
         if update_rows < steps:
-            order = np.asarray(jax.random.permutation(jax.random.fold_in(key, epoch), steps))
+            order = np.asarray(_permutation(key, epoch, steps))
         yield from order.reshape(-1, update_rows)
+
+
+@partial(jax.jit, static_argnames="num_rows")
+def _permutation(key: jax.Array, epoch: int, num_rows: int) -> jax.Array:
+    return jax.random.permutation(jax.random.fold_in(key, epoch), num_rows)
 
 
 def rows_per_update(config: ReinforceConfig, num_lanes: int) -> int:

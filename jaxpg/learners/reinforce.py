@@ -9,7 +9,7 @@ new policy to the policy that acted, which keeps the estimator unbiased. With mo
 """
 
 from collections.abc import Callable, Sequence
-from functools import partial
+from functools import partial, reduce
 from typing import NamedTuple
 
 import jax
@@ -143,8 +143,9 @@ class _Reinforce:
         )
         self._apply_gradient = jax.jit(
             partial(apply_gradient, with_rate, 1 / updates),
-            donate_argnames=("params", "optimizer_state", "means"),
+            donate_argnames=("params", "optimizer_state"),
         )
+        self._sum = jax.jit(lambda shares: jax.tree.map(lambda *x: reduce(jnp.add, x), *shares))
         self._weight_norm = jax.jit(
             lambda params: optax.tree.norm(params["policy"] if config.normalize_observations else params)
         )
@@ -175,14 +176,14 @@ class _Reinforce:
         rate, bonus = (np.asarray(x, np.float32) for x in scheduled.values())
         targets, returns, metrics = self._targets(state.returns, experiences)
         key, shuffle_key = self._split(state.key)
-        means: Metrics | None = None
+        shares: list[Metrics] = []
         for rows in minibatches(self._config, self._update_rows, shuffle_key):
             gradient = self._gradient(params, experiences, targets, rows, bonus)
-            params, optimizer_state, means = self._apply_gradient(params, optimizer_state, gradient, means, rate)
-        assert means is not None
+            params, optimizer_state, share = self._apply_gradient(params, optimizer_state, gradient, rate)
+            shares.append(share)
         if self._config.normalize_observations:
             params |= moments(statistics)
-        metrics |= means | scheduled | at_clip | {"weight_norm": self._weight_norm(params)}
+        metrics |= self._sum(shares) | scheduled | at_clip | {"weight_norm": self._weight_norm(params)}
         return ReinforceState(params, optimizer_state, returns, statistics, key), metrics
 
     def scheduled(self, progress: float) -> Metrics:

@@ -80,7 +80,6 @@ def apply_gradient(
     params: Params,
     optimizer_state: optax.OptState,
     gradient: Gradient,
-    means: Metrics | None,
     learning_rate: jax.Array,
 ) -> tuple[Params, optax.OptState, Metrics]:
     """Makes one step of the optimizer.
@@ -91,15 +90,13 @@ def apply_gradient(
       params: the weights.
       optimizer_state: the optimizer's state.
       gradient: the gradient of the whole update, with its metrics.
-      means: the sum of the earlier updates' metrics in this iteration, each times ``share``; None in the first update.
       learning_rate: ``f32[]``.
 
     Returns:
-      The new weights, the new optimizer state, and ``means`` including this update.
+      The new weights, the new optimizer state, and the metrics of this update times ``share``.
     """
     updates, optimizer_state = optimizer.update(gradient.gradient, optimizer_state, params, learning_rate=learning_rate)
     # without the barrier, XLA on CPU stores the squares to share them with an optimizer that also squares
     norm = optax.tree.norm(jax.lax.optimization_barrier(gradient.gradient))
     shares = {name: x * share for name, x in (gradient.metrics | {"gradient_norm": norm}).items()}
-    means = shares if means is None else jax.tree.map(jnp.add, means, shares)
-    return optax.apply_updates(params, updates), optimizer_state, means
+    return optax.apply_updates(params, updates), optimizer_state, shares

@@ -25,13 +25,23 @@ def first_state(experiment: Experiment, seed: int) -> tuple[Any, jax.Array]:
 
 
 def _alone(experiment: Experiment, seed: int) -> tuple[Any, jax.Array]:
-    init_key, learner_key, act_key = jax.random.split(jax.random.key(seed), 3)
+    init_key, learner_key, act_key = _split_in_three(jax.random.key(seed))
     params = jax.jit(experiment.policy.init)(init_key)
     return jax.jit(experiment.learner.init)(learner_key, params), act_key
 
 
+@jax.jit
+def _split_in_three(key: jax.Array) -> tuple[jax.Array, ...]:
+    return tuple(jax.random.split(key, 3))
+
+
 def key_of_iteration(key: jax.Array, iteration: int) -> jax.Array:
     """The randomness of the actions of one iteration, from what ``first_state`` returned."""
+    return _fold_in(key, iteration)
+
+
+@jax.jit
+def _fold_in(key: jax.Array, iteration: int) -> jax.Array:
     return jax.vmap(jax.random.fold_in, (0, None))(key, iteration) if key.ndim else jax.random.fold_in(key, iteration)
 
 

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from jaxpg.config import Config
@@ -149,7 +148,7 @@ class Segments:
         if self._queues:
             self._states = [jax.device_put(state, device) for device in self._team.devices]
             return list(self._queues)
-        population = self._learner.ask(state, jnp.zeros(1, jnp.int32))
+        population = self._learner.ask(state, jax.device_put(np.zeros(1, np.int32)))
         lanes = self._fleet.num_lanes // len(self._team.devices)
         return [FixedPopulation(jax.device_put(population, device), lanes) for device in self._team.devices]
 

@@ -92,6 +92,8 @@ def test_games_go_on_after_a_replay_as_they_would_have() -> None:
 def test_a_program_is_compiled_once_a_reset_and_not_kept_for_other_processes() -> None:
     """The emulators' address is in it: every start would add one to the cache of compiled code."""
     rollout, plain, population = _both(CARTPOLE)
+    rollout.device = jax.devices()[0]  # as in a training, whose weights are bound to it
+    population = jax.device_put(population, rollout.device)
     for segment in range(2):
         rollout.reset(lane_seeds(0, segment, LANES))
         rollout.collect(FixedPopulation(population, rollout.num_lanes), 20, jax.random.key(0))
