@@ -14,7 +14,9 @@ collect_ignore_glob = ["*/conftest.py"]
 """They have no doctests, and two files of one name cannot both be collected as modules."""
 
 LONGEST_FIRST = [
-    *("docs/test_documents.py", "parallel/test_processes.py", "faults/test_faults.py"),
+    *("docs/test_documents.py", "run/test_tracked_runs.py", "parallel/test_processes.py", "faults/test_faults.py"),
+    *("benchmarks/test_accelerator.py", "suite/test_suite.py", "suite/test_tuning.py", "share/test_exported_policies.py"),
+    *("commands/test_envpool_runs.py", "kernel/test_jax_iteration.py", "commands/test_notebook.py"),
     *("learners/test_reinforce.py", "envs/test_every_game.py", "commands/test_recipes.py", "commands/test_record.py"),
     *("learners/test_evolution.py", "kernel/test_rollout.py", "run/test_interruptions.py", "run/test_recorder.py"),
     *("run/test_population_runs.py", "policies/test_networks.py", "envs/test_backends.py"),
@@ -131,7 +133,7 @@ if "PYTEST_XDIST_WORKER" not in os.environ:  # workers and subprocesses inherit 
     os.environ["XDG_CACHE_HOME"] = _CACHE.name  # where the commands keep compiled code
     # Tests compile the same small programs again and again: what one process compiled, the others need not, however
     # small it is. The runs of tests/faults keep theirs as users' do.
-    os.environ["JAX_COMPILATION_CACHE_DIR"] = f"{_CACHE.name}/tests"
+    os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", f"{_CACHE.name}/tests")  # .ci/run has one for all its stages
     os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
     from jaxpg.machine.xla import choose_fusions  # imports JAX, which reads what was set above
 
