@@ -72,8 +72,8 @@ class Writer(Protocol):
     """Receives the record and the finished episodes of every iteration.
 
     A writer may raise any error. The run then prints a warning and goes on. A writer that keeps something in memory
-    can have a third method, ``sync(self)``. Before each checkpoint it puts all of that on the disk, because a run that is
-    killed goes on from the checkpoint and does not write again what came before.
+    can have a third method, ``sync(self)``. Before each checkpoint it puts all of that on the disk, because a run that
+    is killed goes on from the checkpoint and does not write again what came before.
     """
 
     def write(self, record: Record, episodes: list[EpisodeRow]) -> None:

@@ -234,6 +234,14 @@ def test_the_report_of_a_tracked_run_imports_what_the_user_gave_and_not_what_the
     assert "--trust-imports" not in commands[0]
 
 
+def test_an_empty_cache_does_not_make_a_tracked_run_another_users(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    proof = tracker_module.proof_of("wandb", "x")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    assert tracker_module.proof_of("wandb", "x") == proof
+
+
 def test_the_process_of_a_tracker_knows_what_this_one_has_imported(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
