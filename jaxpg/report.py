@@ -132,8 +132,7 @@ def _report(asked: Sequence[str], out: Path, files: Sequence[tuple[Format, Path]
             write_charts(folder, charts, kind)
     what = f"{count(charts, 'chart')} and {count(videos, 'video')} of {count(runs, 'run')}"
     say(f"jaxpg: {what} in {out}")
-    for kind, folder in files:
-        say(f"jaxpg: {count(charts, f'{kind.upper()} file')} in {folder}")
+    _say_files(files, charts)
     for remark in [*remarks, *(f"{run.name}: {remark}" for run in runs for remark in run.log.remarks)]:
         say(f"jaxpg: {remark}")
     return out
@@ -170,7 +169,13 @@ def _write_whole(out: Path, files: Sequence[tuple[Format, Path]], page: str, cha
     for kind, folder in files:
         write_charts(folder, charts, kind)
     say(f"jaxpg: {count(charts, 'chart')} in {out}")
+    _say_files(files, charts)
     return out
+
+
+def _say_files(files: Sequence[tuple[Format, Path]], charts: Sequence[Chart]) -> None:
+    for kind, folder in files:
+        say(f"jaxpg: {count(charts, f'{kind.upper()} file')} in {folder}")
 
 
 def _try_places(out: Path, files: Sequence[tuple[Format, Path]]) -> None:

@@ -173,7 +173,7 @@ def _run(runs: Sequence[SuiteRun], out: Path, parallel: int, stop: Stop) -> Suit
         processes.add(run)
     stop.note_signals()
     stop.keep()
-    say(f"jaxpg: {len(runs)} runs, {parallel} at a time, in {out}")
+    say(f"jaxpg: {len(runs)} run{'s' if len(runs) > 1 else ''}, {parallel} at a time, in {out}")
     progress = _Progress(runs, processes)
 
     def heed(ended: Ended) -> None:
