@@ -157,7 +157,7 @@ def _fails(tracker: Tracker) -> bool:
 def test_a_tracker_that_fails_costs_one_sentence_is_tried_again_and_hides_no_other_failure(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, program
 ) -> None:
-    program("echo 'jaxpg: no token' >&2; exit 1")
+    program("echo 'jaxpg: no token.' >&2; exit 1")
     tracker = Tracker("wandb", tmp_path)
     _wait_until(lambda: _fails(tracker))
     said: list[str] = []

@@ -129,7 +129,7 @@ class Tracker:
             said = self._log.read_bytes()[self._log_start :].decode(errors="replace").strip().splitlines()
             own = [line.removeprefix("jaxpg: ") for line in said if line.startswith("jaxpg: ")]
             words = [f"exit code {self._process.returncode}", *said[-1:], *own[-1:]][-1]
-            self._failure = f"{self.name}: {words[:MAX_LETTERS]}"
+            self._failure = f"{self.name}: {words[:MAX_LETTERS].rstrip('.')}"
         self._process = None
 
 
