@@ -157,6 +157,11 @@ def _trust(argv: Sequence[str]) -> Trust:
     return Trust(resolved(given, Path()), "--trust-imports" in argv)
 
 
+def trust_flags(imports: Sequence[str], trust_imports: bool) -> list[str]:
+    """The flags that say the same to ``parse_train``: which modules are given, and whether all others are trusted."""
+    return [*(["--imports", *imports] if imports else []), *(["--trust-imports"] if trust_imports else [])]
+
+
 def _with_imports(config: Config, loaded: Config, trust: Trust) -> Config:
     """Names all modules that were imported: those that the user gave, and those of the recipe or run.
 
@@ -264,16 +269,15 @@ def parse_play(command: str, argv: Sequence[str], default: Any) -> tuple[Any, Co
     return dataclasses.replace(arguments, env=env), config
 
 
-def open_run(
-    run: str | Path, imports: Sequence[str] = (), *, trust_imports: bool = False, says_changes: bool = True
-) -> Config:
+def open_run(run: str | Path, imports: Sequence[str] = (), *, trust_imports: bool = False) -> Config:
     """Reads the configuration of the run in a folder, and imports the modules that the run needs.
+
+    A printed sentence names each imported file that has changed since the run was trained.
 
     Args:
       run: the run folder.
       imports: modules and files that the caller imports, and therefore trusts, in place of those of the run.
       trust_imports: whether to import whatever the run folder names.
-      says_changes: whether a printed sentence names each imported file that has changed since the run was trained.
 
     Raises:
       UserError: there is no such run, or its imports are not trusted.
@@ -281,7 +285,7 @@ def open_run(
     trust = Trust(resolved(imports, Path()), trust_imports)
     import_all(trust.given)
     config = load_run(os.fspath(run), trust)
-    for remark in _remarks_on_imports(os.fspath(run), config) if says_changes else ():
+    for remark in _remarks_on_imports(os.fspath(run), config):
         say(f"jaxpg: {remark}")
     return config
 

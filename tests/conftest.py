@@ -131,6 +131,7 @@ marked as long, so that the README's command stays below six minutes on two core
 if "PYTEST_XDIST_WORKER" not in os.environ:  # workers and subprocesses inherit what is set here
     _CACHE = tempfile.TemporaryDirectory(prefix="jaxpg-tests-")
     os.environ["XDG_CACHE_HOME"] = _CACHE.name  # where the commands keep compiled code
+    os.environ["XDG_STATE_HOME"] = _CACHE.name  # where trackers keep what says that a run is this user's
     # Tests compile the same small programs again and again: what one process compiled, the others need not, however
     # small it is. The runs of tests/faults keep theirs as users' do.
     os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", f"{_CACHE.name}/tests")  # .ci/run has one for all its stages

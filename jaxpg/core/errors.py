@@ -43,14 +43,19 @@ class FaultError(Exception):
 def first_line(error: Exception) -> str:
     """First line of an error's message, or the name of the error's type if the message is empty.
 
-    A first line that ends with a colon says nothing without what follows it, which is joined to it.
+    A first line that ends with a colon says nothing without what follows it, which is joined to it. The number of an
+    error of the system is left out, because its words follow.
 
     >>> first_line(RuntimeError())
     'RuntimeError'
     >>> first_line(ValueError("either:" + chr(10) + "  this, or" + chr(10) + "  that"))
     'either: this, or that'
+    >>> first_line(OSError(28, "No space left on device"))
+    'No space left on device'
     """
     message = str(error)
+    if isinstance(error, OSError):
+        message = message.removeprefix(f"[Errno {error.errno}] ")
     first = (message.splitlines() or [type(error).__name__])[0]
     return " ".join(message.split()) if first.rstrip().endswith(":") else first
 

@@ -13,6 +13,7 @@ from jaxpg.core.errors import UserError
 from jaxpg.core.foreign_files import read_json
 
 MANIFEST = "manifest.json"
+TRIAL_BYTES = 4096
 
 
 def write_text(path: Path, text: str) -> None:
@@ -48,7 +49,9 @@ def write_json(path: Path, content: Any) -> None:
 
 
 def try_to_write(folder: Path, what: Path) -> None:
-    """Checks that files can be written in ``folder``: makes the folder if necessary, then creates and removes a file.
+    """Checks that files can be written in ``folder``: makes the folder if necessary, then writes and removes a file.
+
+    The file has some bytes, because a full disk takes empty files.
 
     Args:
       folder: the folder to try.
@@ -60,8 +63,11 @@ def try_to_write(folder: Path, what: Path) -> None:
     trial = folder / f".{secrets.token_hex(8)}.tmp"
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        trial.touch(exist_ok=False)
-        trial.unlink()
+        try:
+            with trial.open("xb") as file:
+                file.write(bytes(TRIAL_BYTES))
+        finally:
+            trial.unlink(missing_ok=True)
     except OSError as error:
         raise UserError(f"{what}: cannot be written: {error.strerror}") from error
 

@@ -89,10 +89,11 @@ def _check(parts: Sequence[Part], memory: int, in_use: int, what: str, but_there
     if not total or total + in_use <= memory:
         return
     heaviest = max(parts, key=lambda part: part.num_bytes)
+    used = f", of which {_text(in_use)} are in use already" if total <= memory else ""  # it would fit otherwise
     fitting = 100 * (memory - in_use - (total - heaviest.num_bytes)) // heaviest.num_bytes
     raise UserError(
         f"{heaviest.key}: the run needs about {_text(total)} of {what}, of which {_text(heaviest.num_bytes)} for "
-        f"{heaviest.what}, {but_there_is} {_text(memory)}; use less"
+        f"{heaviest.what}, {but_there_is} {_text(memory)}{used}; use less"
         + (f", about {fitting} % of that fits" if fitting > 0 else "")
     )
 

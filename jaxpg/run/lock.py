@@ -3,7 +3,7 @@
 import os
 import socket
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from filelock import FileLock, Timeout
@@ -25,25 +25,24 @@ def only_trainer(folder: Path) -> Iterator[None]:
     Raises:
       UserError: another process trains in the folder, or the folder cannot be written.
     """
-    try:
-        refuse_links(folder)
-        check_letters(folder.absolute())
-        folder.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(folder / LOCK, blocking=False)
-        lock.acquire()
-    except Timeout as error:
-        raise UserError(
-            f"{folder}: {_trainer(folder)} trains there already; end it first, or choose another"
-        ) from error
-    except OSError as error:
-        raise UserError(f"run.dir: cannot write {folder}: {error.strerror or error}") from error
-    except ValueError as error:  # the name contains a NUL byte
-        raise UserError(f"run.dir: {str(folder)!r} is no name of a folder") from error
-    try:
-        write_json(folder / TRAINER, {"process": os.getpid(), "host": socket.gethostname()})
+    with ExitStack() as held:
+        try:
+            refuse_links(folder)
+            check_letters(folder.absolute())
+            folder.mkdir(parents=True, exist_ok=True)
+            lock = FileLock(folder / LOCK, blocking=False)
+            lock.acquire()
+            held.callback(lock.release)
+            write_json(folder / TRAINER, {"process": os.getpid(), "host": socket.gethostname()})
+        except Timeout as error:
+            raise UserError(
+                f"{folder}: {_trainer(folder)} trains there already; end it first, or choose another"
+            ) from error
+        except OSError as error:
+            raise UserError(f"run.dir: cannot write {folder}: {error.strerror or error}") from error
+        except ValueError as error:  # the name contains a NUL byte
+            raise UserError(f"run.dir: {str(folder)!r} is no name of a folder") from error
         yield
-    finally:
-        lock.release()
 
 
 def _trainer(folder: Path) -> str:

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from jaxpg.core.errors import UserError
+from jaxpg.core.errors import UserError, first_line
 from jaxpg.core.user_modules import own_code
 from jaxpg.run.run_progress import RunProgress
 from jaxpg.run.writers import EpisodeRow, EpisodesCsv, JsonLines, Record, Writer
@@ -64,7 +64,7 @@ class RunWriters:
                 writer.close()
             except Exception as error:
                 if writer in self._logs:
-                    lost = str(error)
+                    lost = first_line(error)
                 else:
                     self._warn(f"{_words(writer, error, 'close(self)')}; it could not be closed")
         return lost
@@ -73,7 +73,7 @@ class RunWriters:
 def _words(writer: Writer, error: Exception, takes: str) -> str:
     """Words for an error of a writer's method, with the place in the user's file, or with what the method must take."""
     if isinstance(error, OSError):
-        return str(error)
+        return first_line(error)
     name = type(writer).__name__
     try:
         with own_code(name, type(writer), takes):

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import jax
 
 from jaxpg.config import Config, schedule_progress
-from jaxpg.core.errors import UserError
+from jaxpg.core.errors import UserError, first_line
 from jaxpg.kernel.clock import Seconds
 from jaxpg.kernel.jax_rollout import all_finite
 from jaxpg.kernel.pieces import Experiment
@@ -179,7 +179,7 @@ class Training:
             self.checkpoints.save(progress.iteration, self.state, metadata, lanes)
         except OSError as error:
             progress.best_iteration, progress.best_score = best_before
-            self.unsaved = f"iteration {progress.iteration} was not saved: {error}"
+            self.unsaved = f"iteration {progress.iteration} was not saved: {first_line(error)}"
             self._say(f"{self.unsaved}; the training goes on, and the next save tries again")
             return False
         self.unsaved = None

@@ -111,6 +111,28 @@ def mean_interval(values: np.ndarray, independent: float | None = None) -> tuple
     return low, high
 
 
+def difference_interval(one: np.ndarray, other: np.ndarray) -> tuple[float, float] | None:
+    """Computes the 95 % interval of ``mean(one) - mean(other)`` for two independent samples, ``f64[K]`` and ``f64[L]``.
+
+    The interval is Welch's t (1947), because the samples may spread differently. Where it lies above 0, the first mean
+    is larger. Two intervals of one mean each can overlap although this one lies above 0.
+
+    Returns:
+      The lower and the upper end; None where a sample has fewer than two values.
+    """
+    from scipy.special import stdtrit  # as in ``mean_interval``
+
+    if min(one.size, other.size) < 2:
+        return None
+    parts = [sample.var(ddof=1) / sample.size for sample in (one, other)]
+    variance, difference = sum(parts), float(one.mean() - other.mean())
+    if variance == 0:
+        return difference, difference
+    degrees = variance**2 / sum(p**2 / (s.size - 1) for p, s in zip(parts, (one, other), strict=True))
+    half = float(stdtrit(degrees, (1 + CONFIDENCE) / 2) * np.sqrt(variance))
+    return difference - half, difference + half
+
+
 def _with_skewness(normal: float, skewness: np.ndarray, count: float) -> np.ndarray:
     """Solves ``x + g x² / 3 + g² x³ / 27 + g / (6 count) = normal`` for x, where g is the skewness."""
     is_skewed = np.abs(skewness) > 1e-6

@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from jaxpg.scores.intervals import mean_interval
+from jaxpg.scores.intervals import difference_interval, mean_interval
 from jaxpg.scores.over_games import Estimate, iqm, mean_of_games, with_interval
 from jaxpg.scores.suite_file import SuiteRow
 
@@ -23,6 +23,20 @@ class GameScore(NamedTuple):
     """Lower end of the 95 % interval of the mean over seeds; None with a single seed."""
     high: float | None
     human_normalized: float | None
+
+
+class Difference(NamedTuple):
+    """How much better a recipe is in one game than the suite's first recipe there."""
+
+    recipe: str
+    than: str
+    game: str
+    actions: str
+    mean: float
+    """Difference of the two means over seeds."""
+    low: float
+    """Lower end of the difference's 95 % interval (Welch's t)."""
+    high: float
 
 
 class OverGames(NamedTuple):
@@ -58,12 +72,31 @@ def game_score(rows: Sequence[SuiteRow], actions: str) -> GameScore | None:
     scores = [row.scores[actions] for row in rows if actions in row.scores]
     if not scores:
         return None
-    means = np.array([score.mean for score in scores])
+    means = _means(rows, actions)
     interval = mean_interval(means)
     low, high = (float(interval[0]), float(interval[1])) if interval else (None, None)
     normalized = [score.human_normalized for score in scores if score.human_normalized is not None]
     human = float(np.mean(normalized)) if len(normalized) == len(scores) else None
     return GameScore(len(scores), float(means.mean()), low, high, human)
+
+
+def differences(rows: Sequence[SuiteRow]) -> list[Difference]:
+    """Compares each recipe with the first one of the same game, where both have two seeds or more.
+
+    Whether one recipe is better is a question about this difference. The recipes' own intervals do not answer it: they
+    may overlap although the difference is clear.
+    """
+    found = []
+    first: dict[str, str] = {}
+    groups = groups_of(rows)
+    for recipe, game in groups:
+        than = first.setdefault(game, recipe)
+        for actions in ACTIONS if than != recipe else ():
+            one, other = (_means(groups[name, game], actions) for name in (recipe, than))
+            if interval := difference_interval(one, other):
+                mean = float(one.mean() - other.mean())
+                found.append(Difference(recipe, than, game, actions, mean, *interval))
+    return found
 
 
 def normalized_scores(rows: Sequence[SuiteRow], actions: str) -> dict[str, list[np.ndarray]]:
@@ -94,6 +127,11 @@ def over_games(scores: Sequence[np.ndarray]) -> OverGames:
     )
 
 
+def _means(rows: Sequence[SuiteRow], actions: str) -> np.ndarray:
+    """The mean return of each run that was evaluated, ``f64[R]``."""
+    return np.array([row.scores[actions].mean for row in rows if actions in row.scores])
+
+
 def markdown(rows: Sequence[SuiteRow], episodes: int, checkpoint: str) -> str:
     """Writes the results as Markdown: over games, by game, and each run."""
     parts = [
@@ -112,6 +150,14 @@ def markdown(rows: Sequence[SuiteRow], episodes: int, checkpoint: str) -> str:
     ]
     head = "| recipe | game | actions | seeds | mean | 95 % interval | human-normalised |"
     parts.append("## By game\n\n" + _table(head, by_game))
+    lines = [
+        f"| {one.recipe} | {one.than} | {one.game} | {one.actions} | {_number(one.mean)} | "
+        f"{_number(one.low)} to {_number(one.high)} |"
+        for one in differences(rows)
+    ]
+    if lines:
+        head = "| recipe | minus | game | actions | difference | 95 % interval (Welch) |"
+        parts.append("## Is it better?\n\n" + _table(head, lines))
     head = "| recipe | game | seed | sampled | greedy | agent steps | minutes | ended |"
     parts.append("## Each run\n\n" + _table(head, [_run_line(row) for row in rows]))
     return "\n\n".join(parts) + "\n"
@@ -135,13 +181,22 @@ def _percent(estimate: Estimate | None) -> str:
 def _cell(score: GameScore | None, seeds: int) -> str:
     if score is None:
         return f"0 of {seeds} | - | - | -"
-    band = "-" if score.low is None or score.high is None else f"{score.low:,.1f} to {score.high:,.1f}"
+    band = "-" if score.low is None or score.high is None else f"{_number(score.low)} to {_number(score.high)}"
     human = "-" if score.human_normalized is None else f"{score.human_normalized:.1%}"
-    return f"{score.seeds} of {seeds} | {score.mean:,.1f} | {band} | {human}"
+    return f"{score.seeds} of {seeds} | {_number(score.mean)} | {band} | {human}"
+
+
+def _number(value: float) -> str:
+    """A score with one digit after the point, or at most four digits where it is small, as in many environments.
+
+    >>> _number(1234.56), _number(-16.84), _number(0.41749)
+    ('1,234.6', '-16.84', '0.4175')
+    """
+    return f"{value:,.1f}" if abs(value) >= 100 else f"{value:.4g}"
 
 
 def _run_line(row: SuiteRow) -> str:
-    means = [f"{row.scores[actions].mean:,.1f}" if actions in row.scores else "-" for actions in ACTIONS]
+    means = [_number(row.scores[actions].mean) if actions in row.scores else "-" for actions in ACTIONS]
     ended = row.ended or "not yet"
     if row.failure:
         ended = f"**failed**: {row.failure}"

@@ -30,16 +30,19 @@ class ReleaseArguments:
     """Folder of a suite, which has suite.json."""
     out: str = "pretrained"
     """New folder; the archive has the same name and .tar.gz behind it."""
+    imports: tuple[str, ...] = ()
+    """Modules (mine) and files (./mine.py) that register what the runs use, in place of those that the runs name."""
     trust_imports: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
     """Import the modules that the runs name, which runs their code."""
 
 
-def release(suite: Path, out: Path, *, trust_imports: bool = False) -> list[SuiteRow]:
+def release(suite: Path, out: Path, *, imports: Sequence[str] = (), trust_imports: bool = False) -> list[SuiteRow]:
     """Packs the best run of each recipe and game, and returns their rows.
 
     Args:
       suite: the folder of the suite.
       out: the new folder.
+      imports: modules and files to import first, because they register what the runs use.
       trust_imports: whether to import the modules that the runs name, which runs their code.
 
     Raises:
@@ -72,6 +75,7 @@ def release(suite: Path, out: Path, *, trust_imports: bool = False) -> list[Suit
                 name,
                 checkpoint=results.checkpoint,
                 note=_note(len(groups[group])),
+                imports=imports,
                 trust_imports=trust_imports,
             )
             (folder / name).mkdir()
@@ -125,7 +129,7 @@ def _table(rows: Sequence[SuiteRow], title: str) -> str:
 def command(argv: Sequence[str]) -> int:
     """Runs the command and returns its exit code, 0."""
     asked = parse("share.release", argv, ReleaseArguments())
-    release(Path(asked.suite), Path(asked.out), trust_imports=asked.trust_imports)
+    release(Path(asked.suite), Path(asked.out), imports=asked.imports, trust_imports=asked.trust_imports)
     return 0
 
 

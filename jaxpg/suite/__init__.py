@@ -12,7 +12,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 import tyro
 
-from jaxpg.cli import open_recipe, parse, parse_train
+from jaxpg.cli import open_recipe, parse, parse_train, trust_flags
 from jaxpg.config import Config, with_overrides
 from jaxpg.core.errors import UserError
 from jaxpg.machine.command import run_command
@@ -58,6 +58,8 @@ class SuiteArguments:
     """Which checkpoint is evaluated: latest, or best (highest mean return of the last 100 games of training)."""
     out: str = "runs/suite"
     """Folder of the runs and the results."""
+    imports: tuple[str, ...] = ()
+    """Modules (mine) and files (./mine.py) that register what the runs use, in place of those that the recipes name."""
     trust_imports: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
     """Whether to import the modules that the recipes name in imports, which runs their code."""
 
@@ -110,7 +112,7 @@ def command(argv: Sequence[str]) -> int:
     asked = parse("suite", argv[:edge], SuiteArguments())
     if not asked.recipes:
         raise UserError("which recipes? give one or more, such as atari")
-    flags = [*argv[edge + 1 :], *(["--trust-imports"] if asked.trust_imports else [])]
+    flags = [*argv[edge + 1 :], *trust_flags(asked.imports, asked.trust_imports)]
     if asked.budget_agent_steps:
         flags += ["--run.budget-agent-steps", str(asked.budget_agent_steps)]
     if asked.budget_seconds:
@@ -171,7 +173,7 @@ def _run(runs: Sequence[SuiteRun], out: Path, parallel: int, stop: Stop) -> Suit
         processes.add(run)
     stop.note_signals()
     stop.keep()
-    say(f"jaxpg: {len(runs)} runs, {parallel} at a time, in {out}")
+    say(f"jaxpg: {len(runs)} run{'s' if len(runs) > 1 else ''}, {parallel} at a time, in {out}")
     progress = _Progress(runs, processes)
 
     def heed(ended: Ended) -> None:

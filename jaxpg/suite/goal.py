@@ -7,7 +7,7 @@ from typing import Literal
 
 import numpy as np
 
-from jaxpg.suite.trained_folder import Point, return_at
+from jaxpg.suite.trained_folder import Point
 
 Score = Literal["last", "final", "area", "steps"]
 OverSeeds = Literal["mean", "worst", "median"]
@@ -77,6 +77,14 @@ class Goal:
 
 
 def _mean_return(points: Sequence[Point], first: float, last: float) -> float | None:
-    returns = [return_at(points, agent_steps) for agent_steps in np.linspace(first, last, GRID)]
-    known = [value for value in returns if value is not None]
-    return statistics.fmean(known) if known else None
+    """The mean of the learning curve from ``first`` to ``last`` agent steps, from the first game that ended on.
+
+    Between iterations the curve is a straight line, so that every iteration counts, also the last one, which ends
+    after the budget. After the last iteration, its return stays.
+    """
+    known = [(point.agent_steps, point.return_mean_100) for point in points if point.return_mean_100 is not None]
+    if not known:
+        return None
+    steps, returns = np.array(known).T
+    curve = np.interp(np.linspace(first, last, GRID), steps, returns, left=np.nan)
+    return None if np.isnan(curve).all() else float(np.nanmean(curve))

@@ -8,7 +8,7 @@ from typing import Annotated, Any, ClassVar
 
 import tyro
 
-from jaxpg.cli import open_recipe, parse, parse_train
+from jaxpg.cli import open_recipe, parse, parse_train, trust_flags
 from jaxpg.config import Config, with_overrides
 from jaxpg.core.errors import FaultError, UserError
 from jaxpg.machine.console import say
@@ -71,6 +71,8 @@ class TuneArguments:
     """How settings are chosen: by Optuna's tree-structured Parzen estimator (tpe), or at random."""
     sampler_seed: int = 0
     """Seed of the choice of settings."""
+    imports: tuple[str, ...] = ()
+    """Modules (mine) and files (./mine.py) that register what the runs use, in place of those that the recipe names."""
     trust_imports: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
     """Whether to import the modules that the recipe names in imports, which runs their code."""
 
@@ -141,7 +143,7 @@ def command(argv: Sequence[str]) -> int:
     edge = list(argv).index("--") if "--" in argv else len(argv)
     asked = parse("tune", argv[:edge], TuneArguments())
     import_optuna()
-    flags = [*argv[edge + 1 :], *(["--trust-imports"] if asked.trust_imports else [])]
+    flags = [*argv[edge + 1 :], *trust_flags(asked.imports, asked.trust_imports)]
     if asked.budget_agent_steps:
         flags += ["--run.budget-agent-steps", str(asked.budget_agent_steps)]
     config = parse_train([*([asked.recipe] if asked.recipe else []), *flags]).config

@@ -143,19 +143,19 @@ class Processes:
           work: the work.
           before: the command that succeeded last; empty for none.
         """
-        command = work.next_command()
-        if command is None:
-            return [Ended(work, None, 0)]
-        if command == before:
-            return [Ended(work, "the command succeeded and left nothing; see its log", 0)]
         slot = self._free.pop()
         try:
+            command = work.next_command()
+            if command is None or command == before:
+                self._free.append(slot)
+                failure = "the command succeeded and left nothing; see its log" if command else None
+                return [Ended(work, failure, 0)]
             with work.log.open("ab") as log, on_cores(self._cores[slot]):
                 start = log.tell()
                 process = _start(command, log, self._variables[slot])
         except OSError as error:
             self._free.append(slot)
-            return [Ended(work, f"{error.filename}: {error.strerror}", 1)]
+            return [Ended(work, f"{error.filename or work.log.parent}: {error.strerror}", 1)]
         self._running.append(_Running(work, command, slot, process, start))
         return []
 

@@ -1,4 +1,4 @@
-"""Charts as data, and their drawing with Matplotlib: SVG for a page in light or dark mode, and PNG for papers."""
+"""Charts as data, and their drawing with Matplotlib: SVG for a page in light or dark mode, PNG and PDF for papers."""
 
 import io
 import os
@@ -11,7 +11,6 @@ from typing import Any, Literal, NamedTuple
 
 import matplotlib as mpl
 import numpy as np
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 
@@ -40,7 +39,11 @@ STYLE: Any = {
     "text.color": INK,
     "svg.fonttype": "none",  # text stays text and takes the page's font
     "svg.hashsalt": "jaxpg",
+    "pdf.fonttype": 42,  # TrueType, because publishers refuse Type 3
 }
+
+Format = Literal["png", "pdf"]
+"""Kind of file of a chart: dots, or lines and text that stay sharp at any size."""
 
 
 class Series(NamedTuple):
@@ -78,7 +81,7 @@ class Chart(NamedTuple):
     """The data and texts of a chart, without a drawing."""
 
     key: str
-    """Name of the chart in the page, and of its PNG file."""
+    """Name of the chart in the page, and of its file."""
     title: str
     x_label: str
     y_label: str
@@ -139,19 +142,22 @@ def draw_svg(chart: Chart) -> Drawing:
     return Drawing(svg, marks)
 
 
-def draw_png(chart: Chart, folder: Path) -> Path:
-    """Draws a chart with its legend as a PNG file into ``folder`` and returns the file's path."""
-    path = folder / f"{chart.key}.png"
+def draw_file(chart: Chart, folder: Path, kind: Format) -> Path:
+    """Draws a chart with its legend as a file into ``folder`` and returns the file's path.
+
+    The same chart always makes the same bytes: the file names neither its maker nor a date.
+    """
+    path = folder / f"{chart.key}.{kind}"
+    metadata = {"png": ("Software",), "pdf": ("Creator", "Producer", "CreationDate")}[kind]
     with _style():
         figure, axes = _draw(chart)
         if len(chart.legend) > 1:
             handles, labels = axes.get_legend_handles_labels()
             figure.legend(handles, labels, loc="outside lower left", frameon=False, ncols=1, fontsize=8)
             figure.set_size_inches(chart.size_inches[0], chart.size_inches[1] + 0.2 * len(chart.legend))
-        FigureCanvasAgg(figure)
-        unfinished = folder / f".{secrets.token_hex(8)}.png"
+        unfinished = folder / f".{secrets.token_hex(8)}.{kind}"
         try:
-            figure.savefig(unfinished, dpi=PNG_DOTS_PER_INCH, metadata={"Software": None})
+            figure.savefig(unfinished, dpi=PNG_DOTS_PER_INCH, metadata=dict.fromkeys(metadata))
             os.replace(unfinished, path)
         finally:
             unfinished.unlink(missing_ok=True)

@@ -14,7 +14,7 @@ from jaxpg import __version__
 from jaxpg.config import dump
 from jaxpg.core.errors import UserError
 from jaxpg.machine.durable_files import write_text
-from jaxpg.viewing.charts import Chart, draw_png, draw_svg, in_words, short
+from jaxpg.viewing.charts import Chart, Format, draw_file, draw_svg, in_words, short
 from jaxpg.viewing.tables import Table, checkpoints_table, runs_table, settings_table, time_table
 from jaxpg.viewing.views import (
     Run,
@@ -210,10 +210,10 @@ def write_page(path: Path, text: str) -> None:
         raise UserError(f"{path}: cannot be written: {error.strerror}") from error
 
 
-def write_pngs(folder: Path, charts: Sequence[Chart]) -> None:
-    """Writes each chart as a PNG file into ``folder``; raises UserError where one cannot be written."""
+def write_charts(folder: Path, charts: Sequence[Chart], kind: Format) -> None:
+    """Writes each chart as a file into ``folder``; raises UserError where one cannot be written."""
     try:
         for chart in charts[:MOST_CHARTS]:
-            draw_png(chart, folder)
+            draw_file(chart, folder, kind)
     except OSError as error:
         raise UserError(f"{folder}: cannot be written: {error.strerror}") from error

@@ -4,10 +4,11 @@ A file or line that cannot be read is left out and named in a remark. Only a fol
 """
 
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
-from jaxpg.config import Change, Config, load_history, load_run
+from jaxpg.config import Change, Config, load_history, load_imported, load_run
 from jaxpg.core.errors import UserError
 from jaxpg.core.foreign_files import from_json, open_regular, read_json
 from jaxpg.core.run_config import members_of
@@ -65,6 +66,23 @@ class RunLog(NamedTuple):
     """Sentences about files and lines that could not be read."""
 
 
+def config_of_log(folder: str, trust: Trust = NOBODY) -> Config:
+    """Reads the configuration of a run whose logs are to be shown.
+
+    A page plays no policy, so it needs no code that the run names, except for a learner of the user's own, whose code
+    defines the learner's settings. So a run is shown, too, where that code is not there or not trusted.
+
+    Raises:
+      UserError: the folder is not a run, or its learner is unknown and its imports are not trusted.
+    """
+    try:
+        return load_run(folder, trust)
+    except UserError:
+        with suppress(UserError):
+            return load_imported(Path(folder) / "config.yaml")
+        raise
+
+
 def read_run(folder: str, trust: Trust = NOBODY) -> RunLog:
     """Reads a run folder without changing anything in it.
 
@@ -75,7 +93,7 @@ def read_run(folder: str, trust: Trust = NOBODY) -> RunLog:
     Raises:
       UserError: the folder is not a run.
     """
-    config = load_run(folder, trust)
+    config = config_of_log(folder, trust)
     path = Path(folder)
     remarks: list[str] = []
     members = len(members_of(config.run))

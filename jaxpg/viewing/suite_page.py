@@ -6,7 +6,7 @@ import numpy as np
 
 from jaxpg.scores.over_games import performance_profile, with_interval
 from jaxpg.scores.suite_file import SuiteResults, SuiteRow
-from jaxpg.scores.suite_tables import ACTIONS, game_score, groups_of, normalized_scores, over_games
+from jaxpg.scores.suite_tables import ACTIONS, differences, game_score, groups_of, normalized_scores, over_games
 from jaxpg.viewing.charts import Chart, Series, short
 from jaxpg.viewing.report_page import Section, count, render
 from jaxpg.viewing.tables import NOTHING, Table, duration
@@ -36,9 +36,10 @@ def suite_page(results: SuiteResults, name: str) -> tuple[str, list[Chart]]:
         Section(
             "How good it is",
             f"Mean return of {results.episodes} whole games of each run (checkpoint: {results.checkpoint}), and the "
-            "mean over seeds with Student's 95 % interval.",
+            "mean over seeds with Student's 95 % interval. A recipe is better than another one where the interval of "
+            "their difference (Welch's t) lies above 0.",
             [],
-            [_games_table(rows)],
+            [_games_table(rows), *_differences_table(rows)],
         ),
         Section(
             "How it learned",
@@ -82,6 +83,15 @@ def _games_table(rows: Sequence[SuiteRow]) -> Table:
             seeds = f"{score.seeds} of {len(group)}"
             lines.append([recipe, game, actions, seeds, short(score.mean) + band, human])
     return Table("By game", ["recipe", "game", "actions", "seeds", "mean [95 %]", "human = 1"], lines)
+
+
+def _differences_table(rows: Sequence[SuiteRow]) -> list[Table]:
+    """The table of each recipe minus the first one of its game, if there is anything to compare."""
+    lines = []
+    for one in differences(rows):
+        band = f"{short(one.mean)} [{short(one.low)}, {short(one.high)}]"
+        lines.append([f"{one.recipe} minus {one.than}", one.game, one.actions, band])
+    return [Table("Is it better?", ["recipes", "game", "actions", "difference [95 %]"], lines)] if lines else []
 
 
 def _over_games_table(rows: Sequence[SuiteRow], actions: str) -> Table | None:

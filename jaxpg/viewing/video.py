@@ -16,7 +16,7 @@ import numpy as np
 from filelock import FileLock, Timeout
 
 from jaxpg.core.errors import UserError
-from jaxpg.machine.durable_files import unfinished_path
+from jaxpg.machine.durable_files import try_to_write, unfinished_path
 
 FRAMES_PER_SECOND = 60
 SECONDS_FOR_LAST_WORDS = 5.0
@@ -84,7 +84,7 @@ def video_place(path: Path) -> Iterator[None]:
     try:
         if path.is_dir():
             raise IsADirectoryError(errno.EISDIR, "a folder has this name")
-        path.parent.mkdir(parents=True, exist_ok=True)
+        try_to_write(path.parent, path)
         lock = FileLock(unfinished, blocking=False)  # locks the unfinished video itself, so no lock file remains
         lock.acquire()
     except Timeout as error:

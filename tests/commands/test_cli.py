@@ -15,6 +15,11 @@ from jaxpg.evaluate import EvaluateArguments
 from jaxpg.record import RecordArguments
 from jaxpg.report import ReportArguments
 from jaxpg.run.run_folder import new_run_folder
+from jaxpg.share.exporting import ExportArguments
+from jaxpg.share.pushing import PushArguments
+from jaxpg.share.release import ReleaseArguments
+from jaxpg.suite import SuiteArguments
+from jaxpg.suite.tuning import TuneArguments
 from jaxpg.train import main
 from tests.runs import ONE_ITERATION, nobody_reads_stdout
 
@@ -348,3 +353,14 @@ def test_a_tilde_is_the_home_folder_wherever_a_folder_is_given(monkeypatch: pyte
     assert (report.out, report.png) == (f"{tmp_path}/b.html", f"{tmp_path}/c")
     assert parse("record", ["~/a", "--out=~/b.mp4"], RecordArguments()).out == f"{tmp_path}/b.mp4"
     assert parse("evaluate", ["~/a"], EvaluateArguments()).run == f"{tmp_path}/a"
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        *(EvaluateArguments, RecordArguments, ReportArguments, ExportArguments, PushArguments, ReleaseArguments),
+        *(SuiteArguments, TuneArguments),
+    ],
+)
+def test_where_imports_may_be_trusted_others_may_be_given_as_the_refusal_says(command: type) -> None:
+    assert {"imports", "trust_imports"} <= {field.name for field in dataclasses.fields(command)}

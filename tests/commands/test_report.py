@@ -12,7 +12,7 @@ from jaxpg.learners.random_search import RandomSearchConfig
 from jaxpg.report import main
 from jaxpg.scores.intervals import mean_interval
 from jaxpg.viewing import charts
-from jaxpg.viewing.charts import LIGHT, Chart, Series, draw_png, draw_svg, in_words
+from jaxpg.viewing.charts import LIGHT, Chart, Series, draw_file, draw_svg, in_words
 from jaxpg.viewing.run_log import read_run
 from jaxpg.viewing.views import (
     evaluation_chart,
@@ -249,7 +249,7 @@ def test_the_same_charts_become_files(tmp_path: Path) -> None:
     folder = made_run(tmp_path / "mine", returns=[1.0, 2.0, 3.5])
     filmed(folder)
     out = tmp_path / "page.html"
-    _report(folder, "--out", out, "--png", tmp_path / "png")
+    _report(folder, "--out", out, "--png", tmp_path / "png", "--pdf", tmp_path / "pdf")
     files = sorted((tmp_path / "png").iterdir())
     assert {path.stem for path in files} == {figure["id"] for figure in Page(out).all("figure")}
     for path in files:
@@ -258,6 +258,18 @@ def test_the_same_charts_become_files(tmp_path: Path) -> None:
         assert (picture[0] == 255).all(), "white paper"
         colorful = np.ptp(picture.astype(int), axis=-1) > 40
         assert colorful.sum() > 20, f"{path.stem} shows something"
+    assert sorted(path.name for path in (tmp_path / "pdf").iterdir()) == [f"{path.stem}.pdf" for path in files]
+
+
+def test_a_chart_for_a_paper_has_lines_and_fonts_that_publishers_take(tmp_path: Path) -> None:
+    line = Series("one", "line", np.arange(3.0), np.arange(3.0), low=np.arange(3.0) - 1, high=np.arange(3.0) + 1)
+    chart = Chart("curve", "", "agent steps", "return", (line,))
+    once, again = (draw_file(chart, tmp_path, "pdf").read_bytes() for _ in range(2))
+    assert once == again
+    assert once.startswith(b"%PDF")
+    assert b"/Type3" not in once
+    assert b"/Type0" in once, "text is text"
+    assert b"/Subtype /Image" not in once, "lines are no dots"
 
 
 def test_a_picture_with_several_names_has_a_legend(tmp_path: Path) -> None:
@@ -265,7 +277,7 @@ def test_a_picture_with_several_names_has_a_legend(tmp_path: Path) -> None:
     one, two = (
         Chart(key, "", "", "", series) for key, series in (("1", (line,)), ("2", (line, line._replace(name="b"))))
     )
-    low, high = (len(_picture(draw_png(chart, tmp_path))) for chart in (one, two))
+    low, high = (len(_picture(draw_file(chart, tmp_path, "png"))) for chart in (one, two))
     assert high > low
 
 
@@ -293,7 +305,7 @@ def test_the_page_has_the_colours_of_the_charts() -> None:
         (("RUN", "--pgn", "x"), "unknown flag --pgn; did you mean '--png'?"),
         (("--serve",), "which runs? give a folder or more, such as runs/mine"),
         (("nowhere", "--serve"), "nowhere: no run: there is no such folder"),
-        (("RUN", "--serve", "--out", "x.html"), "--serve writes no files; leave out --out and --png"),
+        (("RUN", "--serve", "--out", "x.html"), "--serve writes no files; leave out --out, --png and --pdf"),
         (("RUN", "--port", "80"), "--host and --port belong to --serve"),
     ],
 )

@@ -137,3 +137,19 @@ def test_what_is_no_run_is_named_and_left_out(tmp_path: Path, capsys: pytest.Cap
         f"{tmp_path / 'odd' / 'config.yaml'}:2:1",
     ]
     assert "no run: it has no config.yaml" in left_out[0]
+
+
+def test_a_page_needs_no_code_that_the_run_names_but_that_of_its_learner(
+    tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    ran, mine = tmp_path / "ran", tmp_path / "mine.py"
+    mine.write_text(f"open({str(ran)!r}, 'w')")
+    folder = made_run(tmp_path / "theirs", returns=[1.0, 2.0], imports=(str(mine),))
+    _report(folder, "--out", tmp_path / "page.html")
+    assert "theirs" in Page(tmp_path / "page.html").text
+    assert not ran.exists()
+    config = folder / "config.yaml"
+    config.write_text(config.read_text().replace("learner: reinforce", "learner: mine"))
+    _report(folder, "--out", tmp_path / "other.html", code=2)
+    assert f"it imports {mine}, which would run that code" in capsys.readouterr().err
+    assert not ran.exists()

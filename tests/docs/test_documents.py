@@ -11,7 +11,9 @@ from types import ModuleType
 from urllib.parse import urlparse
 
 import pytest
+from ruamel.yaml import YAML
 
+import jaxpg
 from jaxpg.__main__ import COMMANDS
 from jaxpg.cli import TrainArguments, parse, parse_train
 from jaxpg.config import packaged_recipes
@@ -148,6 +150,12 @@ def test_links_lead_somewhere(path: Path) -> None:
             assert (url.scheme, bool(url.netloc)) == ("https", True), target
         elif url.path:
             assert (path.parent / url.path).exists(), target
+
+
+def test_the_citation_names_this_version() -> None:
+    cited = YAML(typ="safe").load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
+    assert (cited["version"], cited["license"]) == (jaxpg.__version__, "Apache-2.0")
+    assert {"cff-version", "message", "title", "authors"} <= set(cited)
 
 
 def test_every_recipe_is_described() -> None:

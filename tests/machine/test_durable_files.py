@@ -2,12 +2,14 @@
 
 import json
 import os
+import resource
 import threading
 from pathlib import Path
 
 import pytest
 
-from jaxpg.machine.durable_files import write_json, write_text
+from jaxpg.core.errors import UserError
+from jaxpg.machine.durable_files import try_to_write, write_json, write_text
 
 
 def test_a_file_that_several_write_at_once_is_one_of_theirs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -35,6 +37,18 @@ def test_a_file_that_several_write_at_once_is_one_of_theirs(tmp_path: Path, monk
     assert not failed
     assert path.read_text() in ("a" * 100_000, "b" * 100_000)
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_disk_that_takes_empty_files_alone_is_full(tmp_path: Path) -> None:
+    try_to_write(tmp_path / "runs", Path("page.html"))
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, hard))
+    try:
+        with pytest.raises(UserError, match="page.html: cannot be written: File too large"):
+            try_to_write(tmp_path / "runs", Path("page.html"))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert list((tmp_path / "runs").iterdir()) == []
 
 
 def test_what_cannot_be_written_leaves_nothing(tmp_path: Path) -> None:

@@ -155,7 +155,7 @@ def test_the_machines_own_memory_is_what_counts(monkeypatch):
 def test_memory_that_is_in_use_already_counts(monkeypatch):
     monkeypatch.setattr(sizes, "_in_use", lambda: 8 * GB - 1000)
     sizes.check_memory([sizes.Part("a", "b", 1000)])
-    with pytest.raises(UserError, match="a: the run needs about 1 kB of memory, of which 1 kB for b"):
+    with pytest.raises(UserError, match="1 kB for b, but .* has 8 GB, of which 8 GB are in use already; use less"):
         sizes.check_memory([sizes.Part("a", "b", 1001)])
     monkeypatch.undo()
     assert 30_000_000 < sizes._in_use() < machine.usable_memory()
@@ -223,7 +223,7 @@ def test_an_accelerators_memory_is_the_devices_own():
         sizes.check_memory(parts, mine, Device({"bytes_limit": 4 * GB, "bytes_in_use": GB + 10**7}))
     assert str(caught.value) == (
         "c: the run needs about 3 GB of memory on a device, of which 3 GB for d, but cuda:0 (H200) gives this process "
-        "4 GB; use less, about 99 % of that fits"
+        "4 GB, of which 1 GB are in use already; use less, about 99 % of that fits"
     )
     with pytest.raises(
         UserError, match="^a: the run needs about 9 GB of memory, of which 9 GB for b, but this machine "

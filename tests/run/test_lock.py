@@ -45,6 +45,21 @@ def test_a_second_trainer_is_refused_with_the_first_ones_process_and_host(holder
         pass
 
 
+def test_a_full_disk_is_a_sentence_and_the_lock_is_free_again(tmp_path, monkeypatch):
+    def full(descriptor):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", full)
+        with (
+            pytest.raises(UserError, match="run.dir: cannot write .*run: No space left"),
+            only_trainer(tmp_path / "run"),
+        ):
+            pass
+    with only_trainer(tmp_path / "run"):
+        pass
+
+
 def test_a_file_system_without_locks_holds_one_trainer_too(tmp_path, monkeypatch):
     def refuse(descriptor, operation):
         raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))

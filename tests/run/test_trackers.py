@@ -157,7 +157,7 @@ def _fails(tracker: Tracker) -> bool:
 def test_a_tracker_that_fails_costs_one_sentence_is_tried_again_and_hides_no_other_failure(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, program
 ) -> None:
-    program("echo 'jaxpg: no token' >&2; exit 1")
+    program("echo 'jaxpg: no token.' >&2; exit 1")
     tracker = Tracker("wandb", tmp_path)
     _wait_until(lambda: _fails(tracker))
     said: list[str] = []
@@ -232,6 +232,14 @@ def test_the_report_of_a_tracked_run_imports_what_the_user_gave_and_not_what_the
     follow_module._make_page(tmp_path, tmp_path / "page.html", ["--imports", "mine"])
     assert commands[0][-2:] == ["--imports", "mine"]
     assert "--trust-imports" not in commands[0]
+
+
+def test_an_empty_cache_does_not_make_a_tracked_run_another_users(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    proof = tracker_module.proof_of("wandb", "x")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    assert tracker_module.proof_of("wandb", "x") == proof
 
 
 def test_the_process_of_a_tracker_knows_what_this_one_has_imported(

@@ -8,7 +8,7 @@ from scipy import stats
 
 from jaxpg.core.errors import UserError
 from jaxpg.scores.suite_file import SuiteResults, read_suite, write_suite
-from jaxpg.scores.suite_tables import game_score, markdown, normalized_scores, over_games
+from jaxpg.scores.suite_tables import differences, game_score, markdown, normalized_scores, over_games
 from tests.suite_rows import made_row, made_rows
 
 
@@ -24,6 +24,20 @@ def test_one_seed_has_no_interval_and_none_has_no_score() -> None:
     score = game_score([made_row("a", "Pong", 1, 3.0), made_row("a", "Pong", 2, None)], "sampled")
     assert (score.seeds, score.mean, score.low, score.high, score.human_normalized) == (1, 3.0, None, None, None)
     assert game_score([made_row("a", "Pong", 2, None)], "sampled") is None
+
+
+def test_a_difference_has_welch_s_interval_and_the_first_recipe_of_a_game_is_the_one_to_beat() -> None:
+    mine, base = [10.0, 14.0, 30.0], [1.0, 2.0]
+    rows = [made_row("base", "Pong", seed, mean) for seed, mean in enumerate(base)]
+    rows += [made_row("mine", "Pong", seed, mean) for seed, mean in enumerate(mine)]
+    rows += [made_row("other", "Pong", 1, 5.0), made_row("mine", "Qbert", 1, 5.0), made_row("mine", "Qbert", 2, 6.0)]
+    (found,) = differences(rows)
+    assert found[:4] == ("mine", "base", "Pong", "sampled")
+    expected = stats.ttest_ind(mine, base, equal_var=False).confidence_interval(0.95)
+    assert (found.mean, found.low, found.high) == pytest.approx((16.5, expected.low, expected.high))
+    assert "| mine | base | Pong | sampled | 16.5 | " in markdown(rows, 5, "latest")
+    same = [made_row(name, "Pong", seed, 3.0) for name in ("base", "mine") for seed in (1, 2)]
+    assert differences(same)[0][4:] == (0.0, 0.0, 0.0)
 
 
 def test_recipes_are_compared_on_the_games_that_all_have() -> None:
@@ -44,7 +58,7 @@ def test_over_games_has_an_interval_where_every_game_has_two_runs() -> None:
 
 def test_the_tables_say_which_run_failed_and_why() -> None:
     text = markdown(made_rows(), 5, "latest")
-    assert "| plain | Pong | sampled | 1 of 2 | 11.0 | - | 20.0% |" in text
+    assert "| plain | Pong | sampled | 1 of 2 | 11 | - | 20.0% |" in text
     assert "| plain | Pong | 2 | - | - | 1,000 | 1.0 | **failed**: a \\| weight became NaN |" in text
     assert "| better | 2 | 4 | 35.0% | 30.0% to 40.0% | 35.0% |" in text
     for table in text.split("\n\n"):

@@ -34,8 +34,15 @@ def test_the_area_rewards_learning_early():
     goal = Goal("area", "mean", 400)
     early, late = (goal.score_of(_points(*returns)) for returns in ([8.0, 8.0, 8.0, 8.0], [0.0, 0.0, 8.0, 8.0]))
     assert early == 8.0
-    # of the grid's 100 points, 75 are at 100 agent steps or later, where there are returns, and 25 at 300 or later
-    assert late == pytest.approx(8 * 25 / 75)
+    # from 100 agent steps on, where there are returns: 0 for a third, from 0 to 8 for a third, 8 for a third
+    assert late == pytest.approx(4.0, abs=0.1)
+
+
+def test_an_iteration_that_ends_after_the_budget_counts_too():
+    """A budget of 390 in iterations of 100: two runs that differ in their last iteration alone are not equally good."""
+    good, bad = (Goal("last", "mean", 390).score_of(_points(0.0, 0.0, 0.0, value)) for value in (8.0, 4.0))
+    assert good == pytest.approx(2 * bad)
+    assert bad > 1.0
 
 
 def test_few_games_do_not_reach_the_target():

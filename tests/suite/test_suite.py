@@ -95,10 +95,23 @@ def test_every_run_is_trained_and_evaluated_once_and_a_second_call_has_nothing_t
     )
     assert {actions: score["mean"] for actions, score in row["scores"].items()} == {"sampled": 4.0, "greedy": 4.0}
     assert row["curve"][-1] == [640.0, pytest.approx(4 * (4 - 100 * 0.0095))]
-    assert "| mine | Acrobot-v1 | sampled | 2 of 2 | 3.5 | -2.9 to 9.9 | 35.0% |" in Path("out/suite.md").read_text()
+    assert (
+        "| mine | Acrobot-v1 | sampled | 2 of 2 | 3.5 | -2.853 to 9.853 | 35.0% |" in Path("out/suite.md").read_text()
+    )
     assert "runs=4 of=4 run=" in capsys.readouterr().out
     _suite(*asked)
     assert [command for command, *_ in program.calls()] == ["jaxpg.report"]
+
+
+def test_a_file_that_the_user_names_takes_the_place_of_the_recipe_s_own(program, capsys):
+    Path("mine.yaml").write_text("imports: [./gone.py]\n" + RECIPE)
+    Path("own.py").touch()
+    asked = ["mine.yaml", "--seeds", "1", "--episodes", "0"]
+    _suite(*asked, code=2)
+    assert "gone.py, which would run that code" in capsys.readouterr().err
+    _suite(*asked, "--imports", "./own.py")
+    (train,) = [words for command, *words in program.calls() if command == "jaxpg.train"]
+    assert train[-2:] == ["--imports", str(Path("own.py").resolve())]
 
 
 def test_a_failed_run_is_a_row_that_says_so_and_is_tried_again_by_the_next_call(program, capsys):

@@ -67,6 +67,18 @@ def test_each_work_takes_its_commands_one_after_another_and_skips_what_is_done(t
     assert (tmp_path / "b.1").exists()
 
 
+def test_a_work_that_cannot_write_what_its_command_reads_has_failed_and_the_others_go_on(tmp_path):
+    class Full(Steps):
+        def next_command(self):
+            raise OSError(28, "No space left on device")
+
+    processes = Processes(1)
+    for work in (Full(tmp_path, "a"), Steps(tmp_path, "b", DONE)):
+        processes.add(work)
+    ended = {one.work.name: (one.failure, one.exit_code) for one in _all(processes)}
+    assert ended == {"a": (f"{tmp_path}: No space left on device", 1), "b": (None, 0)}
+
+
 def test_a_failure_is_the_last_line_of_this_call_and_the_others_go_on(tmp_path):
     for name in ("bad", "silent"):
         (tmp_path / f"{name}.log").write_text("jaxpg: an older failure\n")

@@ -23,6 +23,7 @@ def test_the_report_of_a_suite_shows_scores_and_curves_and_who_failed(tmp_path: 
     assert [figure["id"] for figure in page.all("figure")] == ["profile_sampled", *(f"learning_{i}" for i in range(3))]
     assert "failed: a | weight became NaN" in page.text
     assert "Human-normalised scores, sampled actions" in page.text
+    assert "better minus plain" in page.text
     assert not [tag for tag in page.all("script") + page.all("link") if tag.get("src", "data:")[:5] != "data:"]
     assert sorted(path.name for path in (tmp_path / "charts").iterdir()) == [
         *(f"learning_{i}.png" for i in range(3)),

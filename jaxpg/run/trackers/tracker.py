@@ -129,7 +129,7 @@ class Tracker:
             said = self._log.read_bytes()[self._log_start :].decode(errors="replace").strip().splitlines()
             own = [line.removeprefix("jaxpg: ") for line in said if line.startswith("jaxpg: ")]
             words = [f"exit code {self._process.returncode}", *said[-1:], *own[-1:]][-1]
-            self._failure = f"{self.name}: {words[:MAX_LETTERS]}"
+            self._failure = f"{self.name}: {words[:MAX_LETTERS].rstrip('.')}"
         self._process = None
 
 
@@ -162,8 +162,11 @@ def bring_up_to_date(folder: Path) -> None:
 
 
 def proof_of(name: str, run_id: str) -> str:
-    """A text by which a run folder shows that this user has tracked it under this id. Empty where none can be kept."""
-    place = platformdirs.user_cache_path("jaxpg") / "tracker-secret"
+    """A text by which a run folder shows that this user has tracked it under this id. Empty where none can be kept.
+
+    The secret that it is made with does not lie in the cache, because people empty caches.
+    """
+    place = platformdirs.user_state_path("jaxpg") / "tracker-secret"
     try:
         place.parent.mkdir(parents=True, exist_ok=True)
         with suppress(FileExistsError), open(os.open(place, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
