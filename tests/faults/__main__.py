@@ -50,7 +50,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--partners", type=int, default=0, help="SIGKILLs of one of four processes of a run")
     parser.add_argument("--damages", type=int, default=0, help="damaged checkpoints")
     parser.add_argument(
-        "--signals", type=int, default=0, help="rounds of SIGTERM, SIGINT and SIGHUP, one kind of run a round"
+        "--signals", type=int, default=0, help="rounds in which every kind gets a signal; 7 for all ways"
     )
     parser.add_argument("--disk", action="store_true", help="full disks and read-only folders")
     parser.add_argument("--others", action="store_true", help="a clock that jumps back, a second trainer")
@@ -114,9 +114,10 @@ def _kills(arguments: argparse.Namespace, new_folder: Iterator[Path]) -> Iterato
 def _signals(arguments: argparse.Namespace, new_folder: Iterator[Path]) -> Iterator[Part]:
     from tests.faults.signals import signalled
 
-    for seed in range(arguments.seed, arguments.seed + arguments.signals):
-        kind = arguments.kinds[seed % len(arguments.kinds)]
-        for number, times, at_start in WAYS:
+    for turn in range(arguments.signals):
+        for i, kind in enumerate(arguments.kinds):
+            number, times, at_start = WAYS[(i + turn) % len(WAYS)]
+            seed = arguments.seed + turn
             part = partial(signalled, kind, number, next(new_folder), seed, times=times, at_start=at_start)
             yield f"signals, {kind}", part
 

@@ -1,6 +1,7 @@
 """What of a run must be the same to the bit however often it was interrupted, and where two runs differ."""
 
 import json
+import logging
 from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -55,6 +56,7 @@ def untimed(rows: list[dict]) -> list[dict]:
 
 def scalars(folder: Path) -> dict[str, list[tuple[int, float]]]:
     """What TensorBoard itself shows of a run, without what a clock says."""
+    logging.getLogger("tensorboard").setLevel(logging.ERROR)  # it warns where a resumed run plays something again
     shown = EventAccumulator(str(folder / "tensorboard"), size_guidance={SCALARS: 0}).Reload()
     names = [name for name in shown.Tags()[SCALARS] if not _is_of_a_clock(name)]
     return {name: [(event.step, event.value) for event in shown.Scalars(name)] for name in names}

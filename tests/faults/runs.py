@@ -68,10 +68,9 @@ KINDS = {
 """Flags of each kind of run, without its folder and without saves."""
 PATHS = {
     **dict.fromkeys(("reinforce", "clipped", "envpool-pong"), "compiled rollouts"),
-    **dict.fromkeys(("ale", "gymnasium", "random_search", "evolution"), "rollouts stepped from Python"),
-    **dict.fromkeys(("jax", "jax-sweep"), "rollouts in JAX"),  # with the learning, in one program
+    **dict.fromkeys(("jax", "jax-sweep"), "rollouts in JAX"),  # one program with the learning
 }
-"""How a kind's agent steps are made, in the words of a run's first line. Candidates play in JAX's lanes from Python."""
+"""How a kind's agent steps are made where Python does not step them, in the words of a run's first line."""
 
 
 class End(NamedTuple):
@@ -182,8 +181,9 @@ def uninterrupted(kind: str) -> Path:
         ended = end(process)
         if ended.code:
             raise RuntimeError(f"{kind}: an uninterrupted run ended with {ended}")
-        if PATHS.get(kind, "") not in ended.stdout:
-            raise RuntimeError(f"{kind}: {PATHS[kind]} were wanted: {ended.stdout}")
+        path = PATHS.get(kind, "rollouts stepped from Python")
+        if path not in ended.stdout:
+            raise RuntimeError(f"{kind}: {path} were wanted: {ended.stdout}")
         return [first_line, time.monotonic() - began - first_line]
 
     return _once(f"whole-{kind}", make)
