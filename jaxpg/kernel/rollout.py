@@ -46,6 +46,7 @@ from jaxpg.policies.observations import Observation, encoded_shape
 LANES_WORTH_A_WORD = 128
 """With at least this many lanes, a reset says that it starts emulators. An Atari emulator takes a tenth of a second of
 one core to start, and meanwhile EnvPool lets no other thread report progress."""
+FROM_PYTHON = "rollouts stepped from Python"
 NOT_SENT = 255
 """Stands for an action in the record where the lane's pool was at rest."""
 
@@ -109,7 +110,7 @@ class Rollout:
         """How rollouts of a fixed population are played: words for the first line of a run."""
         if self._in_jax:
             return "rollouts in JAX"
-        return "compiled rollouts" if self._compiles else "rollouts stepped from Python"
+        return "compiled rollouts" if self._compiles else FROM_PYTHON
 
     def reset(self, seeds: np.ndarray) -> None:
         """Restarts every lane's emulator with its own seed (``int64[N]``) and drops the unfinished episodes."""

@@ -10,6 +10,7 @@ from jaxpg.config import Config
 from jaxpg.core.errors import FaultError
 from jaxpg.core.user_modules import own_code
 from jaxpg.kernel.pieces import Experiment
+from jaxpg.kernel.rollout import FROM_PYTHON
 from jaxpg.machine.console import say
 from jaxpg.machine.durable_files import write_json
 from jaxpg.machine.signals import Stop
@@ -182,7 +183,8 @@ def _introduction(config: Config, experiment: Experiment, team: Team, recipe: st
     kind = f"{device.platform} ({device.device_kind})"
     if team.num_devices > 1:
         kind = f"{team.num_devices} devices in {team.num_processes} processes, each {kind}"
-    path = experiment.fleet.rollouts[0].path
+    has_candidates = experiment.learner.episodes_to_play  # they take turns, whatever the emulators could do
+    path = FROM_PYTHON if has_candidates else experiment.fleet.rollouts[0].path
     lanes = f"{config.env.num_lanes} lanes"
     if experiment.members:
         lanes = f"{len(experiment.members)} members of {lanes}"

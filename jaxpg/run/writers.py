@@ -190,7 +190,8 @@ class TensorBoard:
 
     def __init__(self, folder: Path, last_agent_steps: int, settings: str = ""):
         folder.mkdir(exist_ok=True)
-        self._events: EventsWriter | None = EventsWriter(str(folder / "events"), f".{last_agent_steps}")
+        number = len(list(folder.iterdir()))  # TensorBoard sorts files by name, which must not depend on the clock
+        self._events: EventsWriter | None = EventsWriter(str(folder / f"events_{number:06}"))
         start = SessionLog(status=SessionLog.START)  # TensorBoard drops events of earlier processes after this step
         self._add(Event(wall_time=time.time(), step=last_agent_steps + 1, session_log=start))
         if settings:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from itertools import count
 from pathlib import Path
-from signal import SIGINT, SIGTERM
+from signal import SIGHUP, SIGINT, SIGTERM
 
 from jaxpg.machine.console import speaking
 from tests.faults.runs import KINDS, Outcome
@@ -50,7 +50,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--partners", type=int, default=0, help="SIGKILLs of one of four processes of a run")
     parser.add_argument("--damages", type=int, default=0, help="damaged checkpoints")
     parser.add_argument(
-        "--signals", type=int, default=0, help="rounds of SIGTERM and SIGINT, once, twice, at the start"
+        "--signals", type=int, default=0, help="rounds in which every kind gets a signal; 7 for all ways"
     )
     parser.add_argument("--disk", action="store_true", help="full disks and read-only folders")
     parser.add_argument("--others", action="store_true", help="a clock that jumps back, a second trainer")
@@ -60,7 +60,10 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-WAYS = [(SIGTERM, 1, False), (SIGTERM, 2, False), (SIGINT, 1, False), (SIGTERM, 1, True), (SIGINT, 1, True)]
+WAYS = [
+    *((SIGTERM, 1, False), (SIGTERM, 2, False), (SIGINT, 1, False), (SIGHUP, 1, False), (SIGTERM, 1, True)),
+    *((SIGINT, 1, True), (SIGHUP, 1, True)),
+]
 """Which signal, how often, and whether at the start."""
 
 Part = tuple[str, Callable[[], Outcome]]
@@ -111,9 +114,10 @@ def _kills(arguments: argparse.Namespace, new_folder: Iterator[Path]) -> Iterato
 def _signals(arguments: argparse.Namespace, new_folder: Iterator[Path]) -> Iterator[Part]:
     from tests.faults.signals import signalled
 
-    for seed in range(arguments.seed, arguments.seed + arguments.signals):
-        kind = arguments.kinds[seed % len(arguments.kinds)]
-        for number, times, at_start in WAYS:
+    for turn in range(arguments.signals):
+        for i, kind in enumerate(arguments.kinds):
+            number, times, at_start = WAYS[(i + turn) % len(WAYS)]
+            seed = arguments.seed + turn
             part = partial(signalled, kind, number, next(new_folder), seed, times=times, at_start=at_start)
             yield f"signals, {kind}", part
 

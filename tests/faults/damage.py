@@ -16,7 +16,8 @@ from tests.faults.runs import End, Outcome, finish, interrupted
 from tests.faults.signals import refusal
 from tests.faults.vandals import VANDALS
 
-KIND = "reinforce"
+KINDS = ("reinforce", "jax-sweep")
+"""Of the second, checkpoints also hold lanes, and a state for each member."""
 ALL_DAMAGED_SHARE = 0.25
 
 
@@ -36,9 +37,9 @@ class Interrupted(NamedTuple):
 
 
 @cache
-def subject() -> Interrupted:
-    """The run whose copies are damaged."""
-    folder = interrupted(KIND)
+def subject(kind: str) -> Interrupted:
+    """The run of this kind whose copies are damaged."""
+    folder = interrupted(kind)
     checkpoints = Checkpoints(folder / "checkpoints")
     like = compare.like(folder)
     good = {iteration: _content(checkpoints.restore(iteration, like)) for iteration in checkpoints.iterations()}
@@ -58,25 +59,27 @@ def damage_checkpoints(count: int, seed: int, folder: Path, *, to_the_end: int =
     rng, outcome = random.Random(f"damage {seed}"), Outcome()
     for number in range(count):
         run = folder / f"{number}"
-        name, must_notice, vandalised = _damaged_copy(rng, run, list(VANDALS)[number % len(VANDALS)])
-        kind, wrong = judge(run, must_notice, vandalised)
-        outcome.counts[kind] += 1
-        outcome.require(not wrong, f"damage {number} (seed {seed}), {name}: {wrong}")
+        kind = KINDS[number // len(VANDALS) % len(KINDS)]
+        name, must_notice, vandalised = _damaged_copy(rng, kind, run, list(VANDALS)[number % len(VANDALS)])
+        what, wrong = judge(kind, run, must_notice, vandalised)
+        outcome.counts[what] += 1
+        outcome.require(not wrong, f"damage {number} (seed {seed}) of {kind}, {name}: {wrong}")
         shutil.rmtree(run)
     for number in range(to_the_end):
         run = folder / f"end-{number}"
-        name, must_notice, _ = _damaged_copy(rng, run, rng.choice(list(VANDALS)))
+        kind = KINDS[number % len(KINDS)]
+        name, must_notice, _ = _damaged_copy(rng, kind, run, rng.choice(list(VANDALS)))
         outcome.counts["through the command line"] += 1
         linked = any(path.is_symlink() for path in run.rglob("*"))  # nothing is written in such a folder
-        wrong = _resumed(run, refused=linked or all(must_notice))
-        outcome.require(not wrong, f"damage to the end {number} (seed {seed}), {name}: {wrong}")
+        wrong = _resumed(kind, run, refused=linked or all(must_notice))
+        outcome.require(not wrong, f"damage to the end {number} (seed {seed}) of {kind}, {name}: {wrong}")
     return outcome
 
 
-def _damaged_copy(rng: random.Random, run: Path, first: str) -> tuple[str, list[bool], list[int]]:
+def _damaged_copy(rng: random.Random, kind: str, run: Path, first: str) -> tuple[str, list[bool], list[int]]:
     """Copies the run and damages its newest checkpoint, or each; says how, and whether each must be noticed."""
-    shutil.copytree(subject().folder, run)
-    iterations = sorted(subject().good, reverse=True)
+    shutil.copytree(subject(kind).folder, run)
+    iterations = sorted(subject(kind).good, reverse=True)
     vandalised = iterations if rng.random() < ALL_DAMAGED_SHARE else iterations[:1]
     names, must_notice = [], []
     for iteration in vandalised:
@@ -87,7 +90,7 @@ def _damaged_copy(rng: random.Random, run: Path, first: str) -> tuple[str, list[
     return ", ".join(names), must_notice, iterations
 
 
-def judge(run: Path, must_notice: list[bool], iterations: list[int]) -> tuple[str, str]:
+def judge(kind: str, run: Path, must_notice: list[bool], iterations: list[int]) -> tuple[str, str]:
     """Opens a run whose checkpoints of ``iterations`` (newest first) are damaged where ``must_notice`` says so.
 
     Returns:
@@ -97,7 +100,7 @@ def judge(run: Path, must_notice: list[bool], iterations: list[int]) -> tuple[st
     checkpoints, told = Checkpoints(run / "checkpoints"), io.StringIO()
     try:
         with contextlib.redirect_stderr(told):
-            restored = checkpoints.newest_whole(subject().like)
+            restored = checkpoints.newest_whole(subject(kind).like)
     except UserError as error:
         one_line = len(str(error).splitlines()) == 1
         return "refused", "" if expected is None and one_line else f"WRONG: {expected} is whole, but refused: {error}"
@@ -109,7 +112,7 @@ def judge(run: Path, must_notice: list[bool], iterations: list[int]) -> tuple[st
         return "WRONG", "WRONG: it was taken for a run without checkpoints"
     if expected is None:
         return "WRONG", "WRONG: all are damaged, but one was loaded"
-    if wrong := _differs(_content(restored), subject().good[expected]):
+    if wrong := _differs(_content(restored), subject(kind).good[expected]):
         return "WRONG", f"WRONG: not what was saved as {expected}: {wrong}"
     passed = iterations[: iterations.index(expected)]
     aside = [i for i in passed if not (run / "checkpoints" / f"{i}.damaged").is_dir()]
@@ -125,7 +128,7 @@ def _differs(ours: Good, theirs: Good) -> str:
     return ", ".join(arrays) or ("" if ours.metadata == theirs.metadata else "metadata")
 
 
-def _resumed(run: Path, *, refused: bool) -> str:
+def _resumed(kind: str, run: Path, *, refused: bool) -> str:
     """Resumes through the command line; what is wrong, empty where nothing is."""
     ended = finish(run)
     if refused:
@@ -134,7 +137,7 @@ def _resumed(run: Path, *, refused: bool) -> str:
     elif ended.code:
         wrong = [f"exit code {ended.code}: {ended.stderr}"]
     else:
-        wrong = compare.differences(KIND, run)
+        wrong = compare.differences(kind, run)
     return "; ".join(wrong[:4])
 
 

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 ROOT = Path(__file__).resolve().parents[2]
-PATIENCE_SECONDS = 300
+PATIENCE_SECONDS = 900
 
 _CARTPOLE = [
     *("--env.game", "CartPole-v1", "--observation.name", "vector", "--env.num-lanes", "4", "--env.num-threads", "1"),
@@ -31,6 +31,10 @@ _PONG = [
     *("--env.max-episode-agent-steps", "200", "--checkpoint.segment-agent-steps", "200"),
     *("--run.target-return", "None", "--run.schedule-agent-steps", "0", "--run.budget-agent-steps", "1600"),
     *("--reinforce.rollout-agent-steps", "8"),
+]
+_JAX = [*_CARTPOLE, "--env.backend", "gymnax"]
+_REINFORCE_IN_JAX = [
+    *(*_JAX, "--policy.hidden", "8", "--reinforce.rollout-agent-steps", "8", "--run.budget-agent-steps", "12800"),
 ]
 KINDS = {
     "reinforce": [*_REINFORCE, "--reinforce.rollout-agent-steps", "8"],
@@ -49,8 +53,24 @@ KINDS = {
         *(*_POPULATION, "--run.learner", "evolution", "--evolution.pairs", "8"),
         *("--evolution.generations", "12", "--evolution.episodes-per-candidate", "2"),
     ],
+    "gymnasium": [
+        *(*_REINFORCE, "--env.backend", "gymnasium", "--env.workers", "2", "--reinforce.rollout-agent-steps", "8"),
+    ],
+    "jax": _REINFORCE_IN_JAX,
+    "jax-sweep": [
+        *(*_REINFORCE_IN_JAX, "--run.population", "2", "--run.sweep", '{"optimizer.learning_rate": [1e-3, 1e-2]}'),
+    ],
+    "jax-evolution": [
+        *(*_JAX, "--policy.name", "linear", "--run.budget-agent-steps", "1000000000", "--run.learner", "evolution"),
+        *("--evolution.pairs", "8", "--evolution.generations", "12", "--evolution.normalize-observations"),
+    ],
 }
 """Flags of each kind of run, without its folder and without saves."""
+PATHS = {
+    **dict.fromkeys(("reinforce", "clipped", "envpool-pong"), "compiled rollouts"),
+    **dict.fromkeys(("jax", "jax-sweep"), "rollouts in JAX"),  # one program with the learning
+}
+"""How a kind's agent steps are made where Python does not step them, in the words of a run's first line."""
 
 
 class End(NamedTuple):
@@ -161,6 +181,9 @@ def uninterrupted(kind: str) -> Path:
         ended = end(process)
         if ended.code:
             raise RuntimeError(f"{kind}: an uninterrupted run ended with {ended}")
+        path = PATHS.get(kind, "rollouts stepped from Python")
+        if path not in ended.stdout:
+            raise RuntimeError(f"{kind}: {path} were wanted: {ended.stdout}")
         return [first_line, time.monotonic() - began - first_line]
 
     return _once(f"whole-{kind}", make)

@@ -1,4 +1,4 @@
-"""SIGTERM and SIGINT at any moment, a clock that jumps back, a second trainer on the same folder."""
+"""SIGTERM, SIGINT and SIGHUP at any moment, a clock that jumps back, a second trainer on the same folder."""
 
 import random
 import signal
@@ -12,6 +12,7 @@ from tests.faults.runs import End, Outcome, end, finish, new, phases_seconds, sa
 CODES = {
     signal.SIGTERM: {143, -signal.SIGTERM},  # the latter while Python imports, and for the second signal
     signal.SIGINT: {130, -signal.SIGINT},
+    signal.SIGHUP: {129, -signal.SIGHUP},
 }
 
 JUMPS_BACK = """

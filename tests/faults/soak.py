@@ -1,5 +1,6 @@
 """A long training whose memory, files and threads are watched: none of them may grow."""
 
+import json
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,11 +11,17 @@ from tests.faults.runs import end, start
 
 EVERY_SECONDS = 10
 WARM_UP_SECONDS = 120
+SHORT = [
+    *("--env.max-episode-agent-steps", "250", "--checkpoint.segment-agent-steps", "250"),
+    *("--checkpoint.every-seconds", "20"),
+]
+"""New emulators, and with them newly compiled rollouts, and saves come far more often than by default."""
 
 
 def soak(minutes: float, folder: Path) -> Iterator[str]:
     """Trains on Pong for so long, and yields what it did as lines of a table in Markdown."""
-    process = start(["--run.target-return", "None", "--run.budget-agent-steps", "1000000000", "--run.dir", str(folder)])
+    endless = ["--run.target-return", "None", "--run.budget-agent-steps", "1000000000"]
+    process = start([*endless, *SHORT, "--run.dir", str(folder)])
     began, rows = time.monotonic(), []
     try:
         while process.poll() is None and time.monotonic() - began < 60 * minutes:
@@ -26,6 +33,10 @@ def soak(minutes: float, folder: Path) -> Iterator[str]:
         ended = end(process)
     if not alive:
         raise RuntimeError(f"the training ended of itself: {ended}")
+    newest = max((folder / "checkpoints").glob("*/metadata.json"), key=lambda path: int(path.parent.name))
+    progress = json.loads(newest.read_text())["progress"]
+    yield f"{progress['agent_steps']:,} agent steps, {progress['segment'] + 1} segments"
+    yield ""
     yield from table(np.array(rows))
 
 
@@ -37,16 +48,17 @@ def sample(pid: int) -> tuple[float, int, int]:
 
 
 def table(rows: np.ndarray) -> Iterator[str]:
-    """First, last and slope per hour of every column after the warm-up; the first column is seconds."""
+    """First, last, mean of each quarter and slope per hour of every column after the warm-up; the first is seconds."""
     rows = rows[rows[:, 0] >= WARM_UP_SECONDS]
     if len(rows) < 3:
         raise ValueError(f"fewer than three samples after the first {WARM_UP_SECONDS} seconds; soak for longer")
-    yield f"| {len(rows)} samples | first | last | slope an hour | standard error |"
-    yield "|---|---|---|---|---|"
+    yield f"| {len(rows)} samples | first | last | mean of each quarter | slope an hour | standard error |"
+    yield "|---|---|---|---|---|---|"
     hours = rows[:, 0] / 3600
     for name, values in zip(["resident memory, MiB", "file descriptors", "threads"], rows[:, 1:].T, strict=True):
         slope, error = slope_and_error(hours, values)
-        yield f"| {name} | {values[0]:.1f} | {values[-1]:.1f} | {slope:.2f} | {error:.2f} |"
+        quarters = ", ".join(f"{quarter.mean():.1f}" for quarter in np.array_split(values, 4))
+        yield f"| {name} | {values[0]:.1f} | {values[-1]:.1f} | {quarters} | {slope:.2f} | {error:.2f} |"
 
 
 def slope_and_error(x: np.ndarray, y: np.ndarray) -> tuple[float, float]:

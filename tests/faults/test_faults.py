@@ -1,5 +1,6 @@
 """The short form of ``python -m tests.faults``: a few of each fault."""
 
+import os
 import shutil
 from signal import SIGINT, SIGTERM
 
@@ -51,7 +52,7 @@ def test_sigint_at_the_start_loses_nothing(tmp_path):
     check(signalled("reinforce", SIGINT, tmp_path / "run", seed=1, at_start=True))
 
 
-def test_a_lost_line_a_doubled_game_and_a_wrong_weight_are_differences(tmp_path):
+def test_a_lost_line_a_doubled_game_a_lost_event_and_a_wrong_weight_are_differences(tmp_path):
     folder = tmp_path / "run"
     shutil.copytree(uninterrupted("reinforce"), folder)
     assert not compare.differences("reinforce", folder)
@@ -61,6 +62,12 @@ def test_a_lost_line_a_doubled_game_and_a_wrong_weight_are_differences(tmp_path)
         found = compare.differences("reinforce", folder)
         assert any(name in what for what in found), f"a changed {name} was not noticed: {found}"
         (folder / name).write_text("".join(lines))
+    (events,) = (folder / "tensorboard").iterdir()
+    os.truncate(events, events.stat().st_size // 2)
+    found = compare.differences("reinforce", folder)
+    assert found
+    assert all("tensorboard" in what for what in found)
+    assert not compare.differences("reinforce", folder, has_gaps_in_tensorboard=True)
     whole = compare.expected("reinforce")
     wrong = whole._replace(arrays={name: x[:-1] + bytes([x[-1] ^ 1]) for name, x in whole.arrays.items()})
     assert len(compare.compare(whole, wrong)) == len(whole.arrays) > 3
@@ -68,12 +75,12 @@ def test_a_lost_line_a_doubled_game_and_a_wrong_weight_are_differences(tmp_path)
 
 def test_a_wrongly_restored_array_is_reported(tmp_path, monkeypatch):
     """A checkpoint that is loaded, but as that of another iteration, or with a bit that was flipped."""
-    run, good = tmp_path / "run", damage.subject().good
-    shutil.copytree(damage.subject().folder, run)
+    run, good = tmp_path / "run", damage.subject("reinforce").good
+    shutil.copytree(damage.subject("reinforce").folder, run)
     newest, before = sorted(good, reverse=True)[:2]
-    assert damage.judge(run, [False, False], [newest, before]) == ("loaded and equal", "")
-    kind, wrong = damage.judge(run, [True, False], [newest, before])
+    assert damage.judge("reinforce", run, [False, False], [newest, before]) == ("loaded and equal", "")
+    kind, wrong = damage.judge("reinforce", run, [True, False], [newest, before])
     assert kind == "WRONG", "a checkpoint that should have been passed over was loaded"
     assert "WRONG: not what was saved" in wrong
     monkeypatch.setattr(compare, "as_bytes", lambda state: {"x": b"other"})
-    assert damage.judge(run, [False, False], [newest, before])[0] == "WRONG"
+    assert damage.judge("reinforce", run, [False, False], [newest, before])[0] == "WRONG"

@@ -57,7 +57,7 @@ def add_a_dotfile(rng: random.Random, folder: Path) -> bool:
 
 def link_elsewhere(rng: random.Random, folder: Path) -> bool:
     """What the link shows may be right or not, but is not the checkpoint's own."""
-    path = _a_file(rng, folder / "state")
+    path = _a_file(rng, rng.choice(sorted(part for part in folder.iterdir() if part.is_dir())))
     elsewhere = folder.parent.parent / f"elsewhere-{path.name}"
     shutil.move(path, elsewhere)
     path.symlink_to(rng.choice([elsewhere, "/etc/hostname", "/nowhere", folder.parent]))

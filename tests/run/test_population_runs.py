@@ -113,10 +113,15 @@ def test_the_winner_is_an_ordinary_checkpoint(search):
     )
 
 
-@pytest.mark.parametrize("learner", [SEARCH, EVOLUTION], ids=["random_search", "evolution"])
-def test_the_same_seed_gives_the_same_run(learner, tmp_path):
+@pytest.mark.parametrize(
+    "learner",
+    [SEARCH, [*EVOLUTION, "--evolution.normalize-observations"]],
+    ids=["random_search", "evolution"],
+)
+def test_the_same_seed_gives_the_same_run(learner, tmp_path, capsys):
     for name in ("a", "b"):
         run(*ENV, *learner, "--run.dir", str(tmp_path / name))
+        assert ", rollouts stepped from Python, " in capsys.readouterr().out  # candidates take turns
     assert untimed(games(tmp_path / "a")) == untimed(games(tmp_path / "b"))
     assert untimed(records(tmp_path / "a")) == untimed(records(tmp_path / "b"))
 

@@ -186,6 +186,16 @@ def test_tensorboard_is_told_where_a_resumed_run_starts(tmp_path):
     assert starts == [901]  # TensorBoard drops what older files hold from this step on
 
 
+def test_tensorboard_reads_in_order_although_the_clock_jumps_back(tmp_path, monkeypatch):
+    (tmp_path / "events.out.tfevents.1700000000.host.0").touch()  # of an earlier version
+    for time, number in ((1_800_000_000.0, 1), (1_600_000_000.0, 2), (1_600_000_000.0, 3)):
+        monkeypatch.setattr("time.time", lambda time=time: time)
+        writer = TensorBoard(tmp_path, 100 * number - 100)
+        writer.write(record(number), [])
+        writer.close()
+    assert [event.step for event in events(tmp_path) if event.HasField("session_log")] == [1, 101, 201]
+
+
 @pytest.mark.parametrize(("kind", "name"), [(JsonLines, "metrics.jsonl"), (EpisodesCsv, "episodes.csv")])
 def test_what_a_full_disk_does_not_take_is_written_later_and_never_half(kind, name, tmp_path):
     """The kernel's limit on a file's size stands for the full disk: it too takes a part of a write."""
