@@ -15,8 +15,9 @@ collect_ignore_glob = ["*/conftest.py"]
 
 LONGEST_FIRST = [
     *("docs/test_documents.py", "run/test_tracked_runs.py", "parallel/test_processes.py", "faults/test_faults.py"),
-    *("benchmarks/test_accelerator.py", "suite/test_suite.py", "suite/test_tuning.py", "share/test_exported_policies.py"),
-    *("commands/test_envpool_runs.py", "kernel/test_jax_iteration.py", "commands/test_notebook.py"),
+    *("benchmarks/test_accelerator.py", "suite/test_suite.py", "suite/test_tuning.py"),
+    *("share/test_exported_policies.py", "commands/test_envpool_runs.py"),
+    *("kernel/test_jax_iteration.py", "commands/test_notebook.py"),
     *("learners/test_reinforce.py", "envs/test_every_game.py", "commands/test_recipes.py", "commands/test_record.py"),
     *("learners/test_evolution.py", "kernel/test_rollout.py", "run/test_interruptions.py", "run/test_recorder.py"),
     *("run/test_population_runs.py", "policies/test_networks.py", "envs/test_backends.py"),
