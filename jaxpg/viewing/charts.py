@@ -193,7 +193,8 @@ def _draw_series(axes: Any, one: Series, label: str | None) -> None:
             size, opacity = (6, 0.35) if one.faint else (14, 0.8)
             axes.scatter(one.x, one.y, s=size, color=color, alpha=opacity, linewidths=0, label=label)
         case "interval":
-            error = [one.x - one.low, one.high - one.x]
+            # lists, because Matplotlib takes the first of them for a number where it is an array of one
+            error = [(one.x - one.low).tolist(), (one.high - one.x).tolist()]
             axes.errorbar(
                 one.x, one.y, xerr=error, fmt="o", color=color, markersize=6, capsize=4, linewidth=2, label=label
             )
