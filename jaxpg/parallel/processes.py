@@ -272,12 +272,12 @@ class Presence:
     def _missing(self, seconds: float) -> list[str]:
         """Names of the processes without a sign for ``seconds``.
 
-        All signs pass through process 0. If process 0 does not answer, it is the only name.
+        All signs pass through process 0. If process 0 does not answer, it is the only name, and nobody else is silent
+        for longer than at its last answer.
         """
-        now = time.monotonic()
-        if now - self._answered_at > seconds:
+        if time.monotonic() - self._answered_at > seconds:
             return [self._names[0]]
-        return [self._names[i] for i, heard_at in self._heard_at.items() if now - heard_at > seconds]
+        return [self._names[i] for i, heard_at in self._heard_at.items() if self._answered_at - heard_at > seconds]
 
     def close(self) -> None:
         self._ended.set()
