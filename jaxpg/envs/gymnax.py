@@ -65,11 +65,24 @@ def _action_names(env: Any, game: str, num_actions: int) -> tuple[str, ...]:
 def kind(game: str) -> Literal["vector", "picture"]:
     """What the environment shows a policy.
 
+    Most environments are only traced for that, which starts none of JAX's devices: the processes of a run must find
+    each other before a device starts. An environment that JAX cannot trace is made in earnest.
+
     Raises:
       UserError: as for ``gymnax``.
     """
-    env, params = _made(game)
-    return "vector" if len(env.observation_space(params).shape) <= 1 else "picture"
+    shapes: list[tuple[int, ...]] = []
+
+    def look() -> tuple[()]:
+        env, params = _made(game)
+        shapes.append(env.observation_space(params).shape)
+        return ()
+
+    try:
+        jax.eval_shape(look)
+    except Exception:
+        look()
+    return "vector" if len(shapes[-1]) <= 1 else "picture"
 
 
 def _made(game: str) -> tuple[Any, Any]:

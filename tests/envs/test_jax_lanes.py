@@ -1,5 +1,6 @@
 """Environments in JAX: gymnax stepped by hand with the same keys, ends of both kinds, and what cannot be played."""
 
+import subprocess
 import sys
 
 import jax
@@ -117,6 +118,20 @@ def test_observations_of_minatar_are_there_or_not() -> None:
 def test_what_gymnax_cannot_give_is_one_sentence(game: str, needs: EmulatorNeeds, sentence: str) -> None:
     with pytest.raises(UserError, match=sentence):
         lanes(game, 1, needs)
+
+
+@pytest.mark.long
+def test_what_an_environment_shows_is_known_before_any_device_starts() -> None:
+    """Several processes must find each other first. JAX takes a number of devices only until they have started."""
+    games = "CartPole-v1", "Acrobot-v1", "Breakout-MinAtar"
+    code = (
+        "import jax; from jaxpg.envs.gymnax import kind;"
+        f"print(*(kind(game) for game in {games}));"
+        "jax.config.update('jax_num_cpu_devices', 2);"
+        "print(jax.device_count(), kind('FourRooms-misc'))"  # JAX cannot trace how the last one is made
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["vector", "vector", "picture", "2", "vector"]
 
 
 def test_without_gymnax_the_sentence_says_how_to_install_it(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,7 +12,7 @@ from tests.faults.runs import Outcome, end, lines, new, saves, start
 
 PROCESSES = 4
 LONGEST_END_SECONDS = 60
-KINDS = ("reinforce", "random_search")
+KINDS = ("reinforce", "random_search", "jax")
 SMALL = ["--run.lane-groups", "4", "--env.num-lanes", "8"]
 
 
