@@ -6,13 +6,35 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 import numpy as np
+import pytest
+from PIL import Image
 
 from jaxpg.config import dump, load_recipe
+from jaxpg.report import main
 from jaxpg.scores.evaluation_file import Evaluation, add_evaluation
 from jaxpg.scores.intervals import summarize
+from jaxpg.viewing.run_log import read_run
 from jaxpg.viewing.video import video_place, write_video
+from jaxpg.viewing.views import Run, number_runs
 
 CONFIG = load_recipe(Path(__file__).parents[1] / "configs" / "pong.yaml")
+
+
+def report(*argv: str | Path, code: int = 0) -> None:
+    """Runs the command, which ends with this exit code."""
+    with pytest.raises(SystemExit) as end:
+        main([str(argument) for argument in argv])
+    assert end.value.code == code
+
+
+def colors_of(path: Path) -> np.ndarray:
+    """The colors of a picture's pixels, ``uint8[H, W, 3]``."""
+    with Image.open(path) as image:
+        return np.asarray(image.convert("RGB"))
+
+
+def logs(*folders: Path) -> list[Run]:
+    return number_runs([read_run(str(folder)) for folder in folders])
 
 
 def made_run(folder: Path, *, returns: list[float], seed: int = 1, **changes) -> Path:

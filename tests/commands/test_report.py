@@ -5,42 +5,23 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
 
 import jaxpg.report as report_module
 from jaxpg.learners.random_search import RandomSearchConfig
-from jaxpg.report import main
 from jaxpg.scores.intervals import mean_interval
 from jaxpg.viewing import charts
 from jaxpg.viewing.charts import LIGHT, Chart, Series, draw_file, draw_svg, in_words
-from jaxpg.viewing.run_log import read_run
 from jaxpg.viewing.views import (
     evaluation_chart,
     games_chart,
     learning_charts,
-    number_runs,
     phase_microseconds,
     signal_charts,
     thin,
     trace_charts,
 )
-from tests.report_runs import TRACE, Page, evaluated, filmed, made_run
+from tests.report_runs import TRACE, Page, colors_of, evaluated, filmed, logs, made_run, report
 from tests.runs import nobody_reads_stdout, records
-
-
-def _report(*argv: str | Path, code: int = 0) -> None:
-    with pytest.raises(SystemExit) as end:
-        main([str(argument) for argument in argv])
-    assert end.value.code == code
-
-
-def _picture(path: Path) -> np.ndarray:
-    with Image.open(path) as image:
-        return np.asarray(image.convert("RGB"))
-
-
-def _logs(*folders: Path):
-    return number_runs([read_run(str(folder)) for folder in folders])
 
 
 def test_one_page_has_all_of_a_run_and_asks_nobody(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
@@ -48,7 +29,7 @@ def test_one_page_has_all_of_a_run_and_asks_nobody(tmp_path: Path, capsys: pytes
     evaluated(folder, [1.0, 2.0, 6.0])
     filmed(folder)
     out = tmp_path / "page.html"
-    _report(folder, "--out", out)
+    report(folder, "--out", out)
     page = Page(out)
     keys = [figure["id"] for figure in page.all("figure")]
     first, last = ["return_steps", "return_time", "games_0", "evaluations"], ["time", "signal_entropy"]
@@ -70,7 +51,7 @@ def test_one_page_has_all_of_a_run_and_asks_nobody(tmp_path: Path, capsys: pytes
 
 def test_a_curve_is_drawn_where_its_numbers_are(tmp_path: Path) -> None:
     folder = made_run(tmp_path / "mine", returns=[1.0, 2.0, 4.0])
-    chart, by_time = learning_charts(_logs(folder))
+    chart, by_time = learning_charts(logs(folder))
     line = chart.series[0]
     assert (line.x.tolist(), line.y.tolist()) == ([2000.0, 3000.0, 4000.0], [1.0, 2.0, 4.0])
     assert by_time.series[0].x.tolist() == [2.0, 3.0, 4.0]
@@ -94,7 +75,7 @@ def test_seeds_become_a_mean_with_its_interval_as_far_as_all_go(tmp_path: Path) 
         made_run(tmp_path / "c", returns=[9.0, 9.0, 9.0], seed=1, run={"budget_agent_steps": 5}),
         made_run(tmp_path / "d", returns=[4.0, 9.0, 9.0], seed=3),
     ]
-    runs = _logs(*folders)
+    runs = logs(*folders)
     assert [(run.color, run.dash, run.group) for run in runs] == [
         (0, 0, "Pong reinforce, seeds 1, 2, 3"),
         (0, 1, "Pong reinforce, seeds 1, 2, 3"),
@@ -114,20 +95,20 @@ def test_seeds_become_a_mean_with_its_interval_as_far_as_all_go(tmp_path: Path) 
     assert (mean.y[0], mean.y[-1]) == (2.0, 5.0)
     assert (mean.low[0], mean.high[0]) == mean_interval(np.array([0.0, 2.0, 4.0]))
     assert (mean.low[0], mean.high[0]) == pytest.approx((2 - 4.9683, 2 + 4.9683), abs=1e-3), "Student's"
-    two = [one for one in learning_charts(_logs(*folders[:2]))[0].series if one.kind == "line"][-1]
+    two = [one for one in learning_charts(logs(*folders[:2]))[0].series if one.kind == "line"][-1]
     assert (two.name, two.low) == ("Pong reinforce, seeds 1, 2: mean", None), "too few for a band"
 
 
 def test_every_candidate_is_shown_with_what_it_did_when_it_played_again(tmp_path: Path) -> None:
     search = {"run": {"learner": "random_search"}, "random_search": RandomSearchConfig(episodes_per_candidate=1)}
     folder = made_run(tmp_path / "search", returns=[5.0, 6.0, 7.0, 1.0, 3.0], **search)
-    chart = games_chart(_logs(folder)[0], 0)
+    chart = games_chart(logs(folder)[0], 0)
     first, fresh = chart.series
     assert (first.x.tolist(), first.y.tolist()) == ([0.0, 1.0, 2.0], [7.0, 5.0, 6.0])
     assert (fresh.x.tolist(), fresh.y.tolist()) == ([1.0, 2.0], [1.0, 3.0])
     assert chart.key == "candidates_0"
     assert chart.legend == [("return in the search", 0), ("mean of the finalist's fresh games", 1)]
-    plain = games_chart(_logs(made_run(tmp_path / "plain", returns=[5.0, 6.0]))[0], 3)
+    plain = games_chart(logs(made_run(tmp_path / "plain", returns=[5.0, 6.0]))[0], 3)
     assert (plain.key, plain.series[0].y.tolist()) == ("games_3", [5.0, 6.0])
 
 
@@ -135,7 +116,7 @@ def test_each_evaluation_is_a_row_with_its_interval(tmp_path: Path) -> None:
     folder = made_run(tmp_path / "mine", returns=[1.0])
     evaluations = [evaluated(folder, [1.0, 2.0, 6.0]), evaluated(folder, [4.0, 4.0], checkpoint=9)]
     evaluated(folder, [4.0] * 3, checkpoint=9, games=np.array([5, 5, 5]), cut=1)
-    chart = evaluation_chart(_logs(folder))
+    chart = evaluation_chart(logs(folder))
     assert chart.rows == (
         "mine: checkpoint 7, sampled, 3 games",
         "mine: checkpoint 9, sampled, 2 games",
@@ -152,7 +133,7 @@ def test_each_evaluation_is_a_row_with_its_interval(tmp_path: Path) -> None:
 
 
 def test_time_is_of_the_settled_run(tmp_path: Path) -> None:
-    runs = _logs(made_run(tmp_path / "mine", returns=[1.0] * 40))
+    runs = logs(made_run(tmp_path / "mine", returns=[1.0] * 40))
     lines = runs[0].log.records
     lines[0]["emulate_seconds"] = 100.0  # compilation
     phases = phase_microseconds(lines)
@@ -162,7 +143,7 @@ def test_time_is_of_the_settled_run(tmp_path: Path) -> None:
 
 
 def test_the_learners_own_numbers_are_means_of_neighbours(tmp_path: Path) -> None:
-    [chart] = signal_charts(_logs(made_run(tmp_path / "mine", returns=[1.0] * 9)))
+    [chart] = signal_charts(logs(made_run(tmp_path / "mine", returns=[1.0] * 9)))
     assert (chart.key, chart.title) == ("signal_entropy", "entropy")
     assert chart.series[0].y.mean() == pytest.approx(0.7 - 0.1 * 4.5)
 
@@ -190,7 +171,7 @@ def test_thinning_keeps_the_ends() -> None:
 def test_settings_that_differ_stand_side_by_side(tmp_path: Path) -> None:
     folders = [made_run(tmp_path / str(seed), returns=[1.0], seed=seed) for seed in (1, 2)]
     out = tmp_path / "page.html"
-    _report(*folders, "--out", out)
+    report(*folders, "--out", out)
     text = Page(out).text
     assert "Settings that differ between the runs setting 1 2 run.seed 1 2 All settings of 1" in text
 
@@ -202,7 +183,7 @@ def test_a_report_without_readers_and_of_a_folder_with_an_odd_name_is_whole(tmp_
     out = tmp_path / "page.html"
     with nobody_reads_stdout(), pytest.MonkeyPatch.context() as patch:
         patch.setattr(Path, "read_bytes", _taken_away(Path.read_bytes))
-        _report(folder, "--out", out)
+        report(folder, "--out", out)
     assert "B\\udce4r" in Page(out).text
     assert "7.mp4 cannot be read: No such file or directory" in Page(out).text
     assert {path.name for path in tmp_path.iterdir()} == {folder.name, "page.html"}
@@ -225,18 +206,18 @@ def test_a_run_that_has_just_begun_is_shown_as_far_as_it_is(tmp_path: Path, caps
         (folder / name).unlink()
     (folder / "checkpoints").rmdir()
     out = tmp_path / "page.html"
-    _report(folder, "--out", out, "--png", tmp_path / "png")
+    report(folder, "--out", out, "--png", tmp_path / "png")
     assert "new: no metrics.jsonl yet" in capsys.readouterr().out
     assert "not yet, or interrupted" in Page(out).text
     made_run(tmp_path / "first", returns=[])
-    _report(tmp_path / "first", "--out", out)
+    report(tmp_path / "first", "--out", out)
     assert [figure["id"] for figure in Page(out).all("figure")] == ["time", "signal_entropy"], "no game has ended"
 
 
 def test_nothing_in_a_real_runs_folder_changes(uninterrupted: Path, tmp_path: Path) -> None:
     before = {path: path.stat().st_mtime_ns for path in uninterrupted.rglob("*")}
     out = tmp_path / "page.html"
-    _report(uninterrupted, "--out", out)
+    report(uninterrupted, "--out", out)
     assert {path: path.stat().st_mtime_ns for path in uninterrupted.rglob("*")} == before
     text = Page(out).text
     last = records(uninterrupted)[-1]
@@ -249,11 +230,11 @@ def test_the_same_charts_become_files(tmp_path: Path) -> None:
     folder = made_run(tmp_path / "mine", returns=[1.0, 2.0, 3.5])
     filmed(folder)
     out = tmp_path / "page.html"
-    _report(folder, "--out", out, "--png", tmp_path / "png", "--pdf", tmp_path / "pdf")
+    report(folder, "--out", out, "--png", tmp_path / "png", "--pdf", tmp_path / "pdf")
     files = sorted((tmp_path / "png").iterdir())
     assert {path.stem for path in files} == {figure["id"] for figure in Page(out).all("figure")}
     for path in files:
-        picture = _picture(path)
+        picture = colors_of(path)
         assert picture.shape[1] == 4.8 * charts.PNG_DOTS_PER_INCH
         assert (picture[0] == 255).all(), "white paper"
         colorful = np.ptp(picture.astype(int), axis=-1) > 40
@@ -277,7 +258,7 @@ def test_a_picture_with_several_names_has_a_legend(tmp_path: Path) -> None:
     one, two = (
         Chart(key, "", "", "", series) for key, series in (("1", (line,)), ("2", (line, line._replace(name="b"))))
     )
-    low, high = (len(_picture(draw_file(chart, tmp_path, "png"))) for chart in (one, two))
+    low, high = (len(colors_of(draw_file(chart, tmp_path, "png"))) for chart in (one, two))
     assert high > low
 
 
@@ -317,7 +298,7 @@ def test_a_mistake_is_one_sentence(
     (tmp_path / "file").touch()
     (tmp_path / "folder.html").mkdir()
     monkeypatch.setattr(report_module, "read_run", None)  # all is noticed before a run is read
-    _report(*argv, code=2)
+    report(*argv, code=2)
     said = capsys.readouterr().err
     assert message in said
     assert said.startswith("jaxpg: ")

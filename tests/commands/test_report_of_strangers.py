@@ -6,30 +6,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
 
-from jaxpg.report import main
 from jaxpg.viewing import charts
 from jaxpg.viewing.run_log import read_run
-from jaxpg.viewing.views import (
-    number_runs,
-)
-from tests.report_runs import TRACE, Page, evaluated, filmed, made_run
-
-
-def _report(*argv: str | Path, code: int = 0) -> None:
-    with pytest.raises(SystemExit) as end:
-        main([str(argument) for argument in argv])
-    assert end.value.code == code
-
-
-def _picture(path: Path) -> np.ndarray:
-    with Image.open(path) as image:
-        return np.asarray(image.convert("RGB"))
-
-
-def _logs(*folders: Path):
-    return number_runs([read_run(str(folder)) for folder in folders])
+from tests.report_runs import TRACE, Page, evaluated, filmed, made_run, report
 
 
 def test_what_others_wrote_is_text(tmp_path: Path) -> None:
@@ -43,7 +23,7 @@ def test_what_others_wrote_is_text(tmp_path: Path) -> None:
     odd = {'"><a href=x><b onclick=x>': 1.0, "../../x": 2.0, "$\\frac{\\1": 3.0}
     (folder / "metrics.jsonl").write_text("".join(json.dumps(record | odd) + "\n" for record in records))
     out = tmp_path / "page.html"
-    _report(folder, folder, "--out", out, "--png", tmp_path / "png")
+    report(folder, folder, "--out", out, "--png", tmp_path / "png")
     page = Page(out)
     scripts = page.all("script")
     assert [s for s in scripts if s.get("type") != "application/json"] == [{}], "only the page's own"
@@ -64,7 +44,7 @@ def test_a_page_has_a_bounded_number_of_charts_and_says_so(tmp_path: Path, monke
     monkeypatch.setattr("jaxpg.viewing.report_page.MOST_CHARTS", 2)
     folder = made_run(tmp_path / "mine", returns=[1.0, 2.0])
     out = tmp_path / "page.html"
-    _report(folder, "--out", out, "--png", tmp_path / "png")
+    report(folder, "--out", out, "--png", tmp_path / "png")
     page = Page(out)
     assert [figure["id"] for figure in page.all("figure")] == ["return_steps", "return_time"]
     assert "2 of 5 charts are drawn" in page.text
@@ -99,7 +79,7 @@ def test_what_cannot_be_read_is_left_out_and_named(tmp_path: Path, capsys: pytes
     (folder / "summary.json").write_text("[]")
     (folder / "checkpoints" / "4").mkdir()
     out = tmp_path / "page.html"
-    _report(folder, "--out", out)
+    report(folder, "--out", out)
     log = read_run(str(folder))
     assert [record["iteration"] for record in log.records] == [1, 2, 3]
     assert [game.episode_return for game in log.games] == [1.0, 2.0]
@@ -127,7 +107,7 @@ def test_what_is_no_run_is_named_and_left_out(tmp_path: Path, capsys: pytest.Cap
     (tmp_path / "notes.txt").touch()
     (made_run(tmp_path / "odd", returns=[1.0]) / "config.yaml").write_text("env: [\n")
     out = tmp_path / "page.html"
-    _report(*sorted(tmp_path.iterdir()), "--out", out)
+    report(*sorted(tmp_path.iterdir()), "--out", out)
     said = capsys.readouterr().out.splitlines()
     assert said[0].endswith(f"of 1 run in {out}")
     left_out = [line for line in said if line.startswith("jaxpg: left out: ")]
@@ -145,11 +125,11 @@ def test_a_page_needs_no_code_that_the_run_names_but_that_of_its_learner(
     ran, mine = tmp_path / "ran", tmp_path / "mine.py"
     mine.write_text(f"open({str(ran)!r}, 'w')")
     folder = made_run(tmp_path / "theirs", returns=[1.0, 2.0], imports=(str(mine),))
-    _report(folder, "--out", tmp_path / "page.html")
+    report(folder, "--out", tmp_path / "page.html")
     assert "theirs" in Page(tmp_path / "page.html").text
     assert not ran.exists()
     config = folder / "config.yaml"
     config.write_text(config.read_text().replace("learner: reinforce", "learner: mine"))
-    _report(folder, "--out", tmp_path / "other.html", code=2)
+    report(folder, "--out", tmp_path / "other.html", code=2)
     assert f"it imports {mine}, which would run that code" in capsys.readouterr().err
     assert not ran.exists()
