@@ -69,7 +69,7 @@ def task(game: str) -> Task:
 
     try:
         spec = envpool.make_spec(game)
-    except (ImportError, RuntimeError) as error:  # such as: Procgen needs Qt 5
+    except (ImportError, RuntimeError, ValueError) as error:  # Procgen needs Qt 5, MJLab's tracking a file of motions
         raise UserError(f"env.game: EnvPool cannot load {game}: {str(error).strip().rstrip('.')}") from error
     with unbounded_spaces():
         _check_actions(game, spec)

@@ -113,6 +113,7 @@ def _film(
 ) -> None:
     """Writes an episode with the panel beside it into the video; ``shown`` has the frames of each agent step."""
     decode = jax.jit(experiment.observation.decode)
+    picture = np.empty((SIZE[1], SIZE[0], 3), np.uint8)
     score, seconds = 0.0, 0.0
     with count_up("agent_steps_filmed", len(played.actions)) as filmed:
         for t, frames in enumerate(shown):
@@ -125,9 +126,10 @@ def _film(
                 value=float(played.values[t]) if experiment.policy.has_value else None,
                 input=np.asarray(decode(played.encoded[t])),
             )
-            beside = panel.draw(moment)
+            picture[:, GAME_SIZE[0] :] = panel.draw(moment)
             for frame in frames:
-                video.write(np.concatenate([scale_game(frame, GAME_SIZE), beside], axis=1))
+                picture[:, : GAME_SIZE[0]] = scale_game(frame, GAME_SIZE)
+                video.write(picture)
             score += float(played.rewards[t])
             seconds += len(frames) / FRAMES_PER_SECOND
             filmed(1)

@@ -118,7 +118,7 @@ def test_every_environment_steps_or_is_refused_with_a_reason(package: str) -> No
             reasons[kind] += 1
     refused = Counter({reason: count for reason, count in reasons.items() if reason not in KINDS})
     match package.removeprefix("envpool."):
-        case "minigrid" | "gfootball":
+        case "minigrid" | "gfootball" | "craftax":
             assert not refused
         case "toy_text":
             assert refused.keys() == {"env.game: a game of  may last forever"}
@@ -128,6 +128,9 @@ def test_every_environment_steps_or_is_refused_with_a_reason(package: str) -> No
         case "classic_control" | "box2d" | "highway":
             assert refused.keys() <= {"env.game:  takes continuous actions", "env.game:  is for several players"}
             assert reasons["vector"] >= 2
+        case "marlgrid":
+            assert refused.keys() == {"env.game:  is for several players"}
+            assert reasons["picture"] == 2
         case "pgx":
             assert refused.keys() == {"env.game:  is for several players"}
             assert reasons["vector"] == 1

@@ -2,8 +2,9 @@
 
 import numpy as np
 import pytest
+from PIL import Image
 
-from jaxpg.viewing.panel import Moment, Panel, picture_of
+from jaxpg.viewing.panel import GAME_SIZE, Moment, Panel, picture_of, scale_game
 
 
 def _moment(**changes) -> Moment:
@@ -38,3 +39,12 @@ def test_what_the_policy_sees_becomes_gray_levels() -> None:
     assert picture_of(np.ones(128)).shape == (8, 16)
     assert picture_of(np.ones(33_600)).shape == (210, 160)
     assert picture_of(np.zeros(4)).tolist() == [[0, 0, 0, 0]]
+
+
+@pytest.mark.parametrize("rows", [210, 250])
+@pytest.mark.parametrize("size", [GAME_SIZE, (480, 360), (320, 240), (120, 90)])
+def test_a_game_is_scaled_as_pillow_scales_it(rows: int, size: tuple[int, int]) -> None:
+    """Pillow's box filter averages when a picture becomes smaller and takes the nearest pixel when it becomes larger."""
+    frame = np.random.default_rng(rows).integers(0, 256, (rows, 160, 3), dtype=np.uint8)
+    by_pillow = np.asarray(Image.fromarray(frame).resize(size, Image.Resampling.BOX))
+    assert np.array_equal(scale_game(frame, size), by_pillow)
