@@ -7,7 +7,7 @@ The guard compares the ratio of training speed to raw EnvPool's speed with the r
 
 Only ratios of neighbouring turns are compared, never times, because a machine's speed changes from hour to hour. The
 noise changes, too, so record each kind of machine in several different hours. On an unrecorded kind of machine the
-guard says so and ends with 0. After a change that gains or costs speed, remove the kind from ``guard.json`` and record
+guard measures nothing, says so and ends with 0. After a change that gains or costs speed, remove the kind from ``guard.json`` and record
 it again.
 """
 
@@ -60,13 +60,21 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=1.0, help="length of one turn (default 1)")
     parser.add_argument("--record", action="store_true", help="add to the ratios of this machine's kind")
     arguments = parser.parse_args()
-    contestants = {name: _pair(name) for name in GUARDED}
+    contestants = {GUARDED[0]: _pair(GUARDED[0])}
     facts = contestants[GUARDED[0]][0].facts
     described = CPUINFO.read_text(encoding="utf-8") if CPUINFO.exists() else ""
     kind = f"{facts['platform']} ({facts['device']}), {os.cpu_count()} cores, {processor(described)}"
+    record = _records().get(kind)
     try:
+        if record is None and not arguments.record:
+            print(f"no ratios are recorded for {kind}, so nothing is measured; --record records them")
+            return
+        contestants |= {name: _pair(name) for name in GUARDED[1:]}
         measure = partial(_measure, contestants, arguments.rounds, arguments.seconds)
-        sys.exit(_record(kind, [measure() for _ in range(REPEATS)]) if arguments.record else _guard(kind, measure))
+        if arguments.record:
+            _record(kind, [measure() for _ in range(REPEATS)])
+        else:
+            sys.exit(_guard(kind, record, measure))
     finally:
         for pair in contestants.values():
             for contestant in pair:
@@ -85,21 +93,16 @@ def processor(cpuinfo: str) -> str:
     return ", ".join([facts["model name"], *numbers]) if "model name" in facts else platform.machine()
 
 
-def _record(kind: str, measured: list[Ratios]) -> int:
+def _record(kind: str, measured: list[Ratios]) -> None:
     records = _records()
     before = records.get(kind, {}).get("ratios", {})
     ratios = {name: before.get(name, []) + [once[name] for once in measured] for name in GUARDED}
     records[kind] = {"date": time.strftime("%Y-%m-%d"), "game": GAME, "ratios": ratios}
     RECORD.write_text(json.dumps(records, indent=2) + "\n", encoding="utf-8")
     print(f"{kind}: {ratios}")
-    return 0
 
 
-def _guard(kind: str, measure: Callable[[], Ratios]) -> int:
-    record = _records().get(kind)
-    if record is None:
-        print(f"no ratios are recorded for {kind}; measured: {measure()}")
-        return 0
+def _guard(kind: str, record: dict[str, Any], measure: Callable[[], Ratios]) -> int:
     print(f"{GAME}, {kind}: training speed over raw EnvPool's, recorded {record['date']}", flush=True)
     recorded = {name: Recorded.of(measured) for name, measured in record["ratios"].items()}
     for _ in range(ATTEMPTS):  # a busy machine slows some attempts, slower code slows all

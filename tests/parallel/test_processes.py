@@ -26,10 +26,9 @@ from tests.parallel.together import PER_ITERATION, RUNS, train
 from tests.runs import games, records, run, untimed
 
 pytestmark = pytest.mark.long
-FEW_RUNS = ["reinforce", "random_search"]
 ROOT = Path(__file__).parents[2]
 TOGETHER = [sys.executable, "-m", "tests.parallel.together"]
-WAYS = {"2 processes": list(RUNS), "4 processes": FEW_RUNS, "8 devices": FEW_RUNS}
+WAYS = {"2 processes": list(RUNS), "4 processes": ["reinforce"], "8 devices": ["reinforce", "random_search"]}
 """How many work together, and which runs they make: each compiles its own programs."""
 
 
@@ -108,13 +107,13 @@ def four(tmp_path_factory, two: Ended) -> Ended:
     """Go on with a run of two, and one is killed in the last run."""
     folder = tmp_path_factory.mktemp("four")
     shutil.copytree(two.folder / "reinforce", folder / "copy")
-    return _together(folder, 4, FEW_RUNS, lambda processes: processes[2].kill())
+    return _together(folder, 4, WAYS["4 processes"], lambda processes: processes[2].kill())
 
 
 @pytest.fixture(scope="module")
 def eight(tmp_path_factory) -> Ended:
     flags = f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count=8"
-    return _together(tmp_path_factory.mktemp("eight"), 1, FEW_RUNS, XLA_FLAGS=flags)
+    return _together(tmp_path_factory.mktemp("eight"), 1, WAYS["8 devices"], XLA_FLAGS=flags)
 
 
 @pytest.fixture
@@ -302,8 +301,9 @@ def _process(number: int, address: str, *argv: str) -> subprocess.Popen:
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130), (signal.SIGHUP, 129)])
-@pytest.mark.parametrize("process", [0, 1])
+@pytest.mark.parametrize(
+    ("process", "number", "code"), [(0, signal.SIGTERM, 143), (1, signal.SIGINT, 130), (1, signal.SIGHUP, 129)]
+)
 def test_who_waits_for_others_says_so_and_can_be_ended(tmp_path: Path, process: int, number: int, code: int) -> None:
     address = f"127.0.0.1:{free_port()}"
     waiting = _process(process, address, "--run.dir", str(tmp_path / "run"))

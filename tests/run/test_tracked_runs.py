@@ -26,7 +26,7 @@ pytestmark = pytest.mark.long
 PONG = [
     *("--env.game", "Pong", "--env.num-lanes", "2", "--env.max-episode-agent-steps", "20"),
     *("--reinforce.rollout-agent-steps", "32", "--policy.hidden", "8", "--run.target-return", "None"),
-    *("--checkpoint.every-iterations", "20", "--run.budget-agent-steps", "80000"),
+    *("--checkpoint.every-iterations", "20", "--run.budget-agent-steps", "32000"),
     *("--run.writers", "tensorboard", "wandb", "mlflow", "trackio"),
 ]
 Curve = list[tuple[int, float]]
@@ -164,7 +164,7 @@ def test_every_tracker_shows_the_same_curve_of_a_run_that_was_killed(
     resumed: Path, environment: dict[str, str], name: str
 ) -> None:
     expected = curve(resumed, name)
-    assert [step for step, _ in curve(resumed, "iteration")] == list(range(64, 80001, 64))
+    assert [step for step, _ in curve(resumed, "iteration")] == list(range(64, 32001, 64))
     assert mlflow_curve(resumed, environment, name) == expected
     rows = wandb_rows(resumed, environment)
     assert [(row["_step"], row[name]) for row in rows if name in row] == expected
@@ -187,10 +187,10 @@ def test_settings_episodes_evaluation_video_and_report_are_there_once(
     run = client.get_run(run_id)
     assert run.info.status == "FINISHED"
     assert run.data.params["env.game"] == "Pong"
-    assert mlflow_curve(resumed, environment, "evaluation/mean") == [(80000, evaluation["mean"])]
+    assert mlflow_curve(resumed, environment, "evaluation/mean") == [(32000, evaluation["mean"])]
     there = {file.path for place in ("", "videos") for file in client.list_artifacts(run_id, place) if not file.is_dir}
     assert {"config.yaml", "episodes.csv", "evaluation.json", "report.html"} <= there
-    assert {path for path in there if path.endswith(".mp4")} == {"videos/1250.mp4"}
+    assert {path for path in there if path.endswith(".mp4")} == {"videos/500.mp4"}
     assert len(client.search_runs([run.info.experiment_id], f"tags.mlflow.runName = '{resumed.name}'")) == 1
 
     rows = wandb_rows(resumed, environment)
