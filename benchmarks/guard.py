@@ -7,8 +7,8 @@ The guard compares the ratio of training speed to raw EnvPool's speed with the r
 
 Only ratios of neighbouring turns are compared, never times, because a machine's speed changes from hour to hour. The
 noise changes, too, so record each kind of machine in several different hours. On an unrecorded kind of machine the
-guard measures nothing, says so and ends with 0. After a change that gains or costs speed, remove the kind from ``guard.json`` and record
-it again.
+guard measures nothing, says so and ends with 0. After a change that gains or costs speed, remove the kind from
+``guard.json`` and record it again.
 """
 
 import argparse

@@ -123,8 +123,13 @@ def _resized(frame: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     """A picture of another width and height; NumPy enlarges seven times as fast as Pillow."""
     if size[0] < frame.shape[1] or size[1] < frame.shape[0]:
         return np.asarray(Image.fromarray(frame).resize(size, Image.Resampling.BOX))
-    columns, rows = (((np.arange(n) + 0.5) * old / n).astype(int) for n, old in zip(size, frame.shape[1::-1]))
+    columns, rows = (_nearest(frame.shape[1], size[0]), _nearest(frame.shape[0], size[1]))
     return frame.take(columns, axis=1).take(rows, axis=0)
+
+
+def _nearest(old: int, new: int) -> np.ndarray:
+    """Which of ``old`` pixels lies under each of ``new`` ones."""
+    return ((np.arange(new) + 0.5) * old / new).astype(int)
 
 
 def shorten(text: str, most: int) -> str:

@@ -137,6 +137,7 @@ def _command(path: Path, size: tuple[int, int]) -> list[str]:
     return [
         *(imageio_ffmpeg.get_ffmpeg_exe(), "-v", "error", "-y"),
         *("-f", "rawvideo", "-pix_fmt", "rgb24", "-s", f"{width}x{height}", "-r", str(FRAMES_PER_SECOND), "-i", "-"),
-        *("-c:v", "libx264", "-pix_fmt", "yuv420p", "-crf", "20", "-preset", "veryfast", "-bf", "0", "-movflags", "+faststart"),
+        *("-c:v", "libx264", "-pix_fmt", "yuv420p", "-crf", "20", "-preset", "veryfast"),
+        *("-bf", "0", "-movflags", "+faststart"),
         str(path.absolute()),
     ]

@@ -44,7 +44,7 @@ def test_what_the_policy_sees_becomes_gray_levels() -> None:
 @pytest.mark.parametrize("rows", [210, 250])
 @pytest.mark.parametrize("size", [GAME_SIZE, (480, 360), (320, 240), (120, 90)])
 def test_a_game_is_scaled_as_pillow_scales_it(rows: int, size: tuple[int, int]) -> None:
-    """Pillow's box filter averages when a picture becomes smaller and takes the nearest pixel when it becomes larger."""
+    """Pillow's box filter averages pixels for a smaller picture and takes the nearest one for a larger picture."""
     frame = np.random.default_rng(rows).integers(0, 256, (rows, 160, 3), dtype=np.uint8)
     by_pillow = np.asarray(Image.fromarray(frame).resize(size, Image.Resampling.BOX))
     assert np.array_equal(scale_game(frame, size), by_pillow)
