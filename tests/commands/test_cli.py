@@ -47,7 +47,9 @@ def squeezed(text: str) -> str:
 
 
 def tree(folder: Path) -> dict[str, bytes]:
-    return {str(p.relative_to(folder)): p.read_bytes() if p.is_file() else b"" for p in folder.rglob("*")}
+    """Every file with its content, and every folder; without the bytecode that Python writes beside a user's module."""
+    found = [path for path in folder.rglob("*") if "__pycache__" not in path.parts]
+    return {str(path.relative_to(folder)): path.read_bytes() if path.is_file() else b"" for path in found}
 
 
 @pytest.fixture
