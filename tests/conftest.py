@@ -103,7 +103,10 @@ WITH_THE_LONG_TESTS = {
             "every_policy_starts_near_uniform_and_has_a_value_only_when_asked",
         )
     ],
-    "run/test_members.py": ["test_the_report_has_a_curve", "test_commands_take_the_best_member"],
+    "run/test_members.py": [
+        *("test_the_report_has_a_curve", "test_commands_take_the_best_member"),
+        "test_a_population_that_is_interrupted",
+    ],
     "run/test_interruptions.py": [
         "test_a_segment_that_is_shorter_than_games",
         "test_a_run_that_is_ended_and_resumed_is_the_uninterrupted_run[12]",

@@ -69,7 +69,7 @@ def test_a_game_that_ale_cannot_play_is_refused_before_it_ends_the_process() -> 
 
 @pytest.mark.parametrize(
     ("backend", "game"),
-    [pytest.param(*one, marks=[] if number % 8 == 0 else [pytest.mark.long]) for number, one in enumerate(GAMES)],
+    [pytest.param(*one, marks=[] if number % 16 == 0 else [pytest.mark.long]) for number, one in enumerate(GAMES)],
 )
 def test_one_iteration(backend: str, game: str) -> None:
     pool = make_env(_env(backend, game), make_observation(OBSERVATION).needs, 1)

@@ -22,7 +22,7 @@ METADATA = Metadata(
 ).to_json()
 METRICS = b"".join(json.dumps({"iteration": i, "loss": 0.5}).encode() + b"\n" for i in range(1, 6))
 EPISODES = b"agent_steps,wall_seconds,lane,candidate,return,length_agent_steps\n64,0.1,0,0,9.0,9\n96,0.2,1,0,7.0,7\n"
-FUZZ = hypothesis.settings(max_examples=300, deadline=None, derandomize=True, database=None)
+FUZZ = hypothesis.settings(max_examples=200, deadline=None, derandomize=True, database=None)
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),

@@ -19,7 +19,7 @@ NASTIEST = {
 
 
 @hypothesis.settings(
-    max_examples=40,
+    max_examples=25,
     deadline=None,
     derandomize=True,
     database=None,
