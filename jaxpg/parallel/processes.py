@@ -272,10 +272,11 @@ class Presence:
     def _missing(self, seconds: float) -> list[str]:
         """Names of the processes without a sign for ``seconds``.
 
-        All signs pass through process 0. If process 0 does not answer, it is the only name, and nobody else is silent
-        for longer than at its last answer.
+        All signs pass through process 0. If process 0 does not answer another one, it is the only name, and nobody else
+        is silent for longer than at its last answer. Process 0 itself knows that it lives, however long its own answer
+        takes on a busy machine.
         """
-        if time.monotonic() - self._answered_at > seconds:
+        if self._process != 0 and time.monotonic() - self._answered_at > seconds:
             return [self._names[0]]
         return [self._names[i] for i, heard_at in self._heard_at.items() if self._answered_at - heard_at > seconds]
 
