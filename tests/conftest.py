@@ -38,7 +38,7 @@ WITH_THE_LONG_TESTS = {
     "commands/test_recipes.py": [
         f"test_every_recipe_takes_a_step[{name}]"
         for name in (
-            *("mspacman_es_linear", "mspacman_random_search", "notebooks/n2_pong_conv"),
+            *("mspacman_random_search", "notebooks/n2_pong_conv"),
             *("minatar", "small_picture", "vector", "cartpole"),
         )
     ]

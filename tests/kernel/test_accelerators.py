@@ -18,7 +18,7 @@ from jaxpg.kernel.act import gumbel_noise
 from jaxpg.kernel.pieces import Experiment
 from tests.helpers import rounded_products
 
-IN_TIME = ("pong", "atari", "mspacman_es_linear")
+IN_TIME = ("pong", "atari", "mspacman_ars_ram")
 """One of each kind; the others are tried with the long tests."""
 ON_HOST = sorted(
     str(path.relative_to(RECIPES).with_suffix(""))
