@@ -65,10 +65,6 @@ class EnvPool:
         else:
             self._task = config.game
             self._options = suites.options(config, needs)
-        self._options |= {
-            "num_threads": config.num_threads,
-            "thread_affinity_offset": affinity_offset(config.num_threads, num_lanes),
-        }
         if self._other is None:
             offered = offered_actions(config)
             num_actions, space = _spaces(self._task, tuple(self._options.items()))
@@ -78,6 +74,10 @@ class EnvPool:
         else:
             offered, dtype, remark = self._other.action_names, self._other.dtype, self._other.remark
             shape = suites.laid_out(self._other, needs)
+        self._options |= {
+            "num_threads": config.num_threads,
+            "thread_affinity_offset": affinity_offset(config.num_threads, num_lanes),
+        }
         self._actions = ActionTable(offered, config.actions, num_lanes)
         self.spec = EnvSpec(
             num_actions=len(self._actions),
