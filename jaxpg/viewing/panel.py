@@ -94,10 +94,11 @@ def picture_of(policy_input: np.ndarray) -> np.ndarray:
 
 @lru_cache(maxsize=1000)
 def written(text: str, size: int, ink: tuple[int, int, int]) -> Image.Image:
-    """Draws a line of text on the panel's paper; its top is the line's. Cached, because most lines come back."""
+    """Draws a line of text on the panel's paper, as wide as the panel at most. Cached, because most lines come back."""
     font = ImageFont.load_default(size)
-    image = Image.new("RGB", (math.ceil(font.getlength(text)), LINE), PAPER)
-    ImageDraw.Draw(image).text((0, 0), text, ink, font)
+    line = text.replace("\n", " ")
+    image = Image.new("RGB", (min(math.ceil(font.getlength(line)), PANEL_WIDTH), LINE), PAPER)
+    ImageDraw.Draw(image).text((0, 0), line, ink, font)
     return image
 
 

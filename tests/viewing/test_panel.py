@@ -23,6 +23,7 @@ def test_the_panel_shows_the_probabilities_as_lengths() -> None:
     assert not np.array_equal(image, panel.draw(_moment(score=4.0)))
     many = Panel([str(i) for i in range(18)]).draw(_moment(probabilities=np.full(18, 1 / 18), action=17))
     assert many.shape == image.shape
+    assert Panel(["", "a long\nname" * 99]).draw(_moment()).shape == image.shape, "whatever an environment calls them"
 
 
 def test_what_the_policy_sees_becomes_gray_levels() -> None:
