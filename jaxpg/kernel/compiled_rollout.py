@@ -38,7 +38,7 @@ class CompiledRollout:
     Args:
       act: from ``make_act``.
       pool: the emulators, reset or replayed; their newest answer has been received.
-      device: the device of the tape, to which the handle is bound, too; otherwise the second call would compile anew.
+      device: where the program runs, or None for JAX's default.
     """
 
     def __init__(
@@ -47,6 +47,7 @@ class CompiledRollout:
         self._pool = pool
         self._clock = clock = Clock()
         emulators = pool.compiled()
+        self._device = device
         self._handle = jax.device_put(emulators.handle, device)
         *_, answer = jax.eval_shape(emulators.recv, self._handle)
         table = emulators.actions
@@ -92,13 +93,14 @@ class CompiledRollout:
           the seconds of the agent steps that were timed.
         """
         before, num_agent_steps = self._clock.seconds, len(tape.action) - 1
-        first_observation = jnp.array(observation)  # a copy, because it is donated
-        now = (self._handle, first_observation, tape, self._no_answers(num_agent_steps))
+        # Bound to the device as the program's results are: otherwise its second call would compile it again.
+        first, no_answers = jax.device_put((jnp.array(observation), self._no_answers(num_agent_steps)), self._device)
+        now = (self._handle, first, tape, no_answers)
         with compiled_code_not_kept():
-            for first in range(0, num_agent_steps, AGENT_STEPS_AT_ONCE):
-                end = min(first + AGENT_STEPS_AT_ONCE, num_agent_steps)
+            for begin in range(0, num_agent_steps, AGENT_STEPS_AT_ONCE):
+                end = min(begin + AGENT_STEPS_AT_ONCE, num_agent_steps)
                 with waiting():
-                    now = jax.block_until_ready(self._play_rows(population, noise, now, first, end))
+                    now = jax.block_until_ready(self._play_rows(population, noise, now, begin, end))
         self._handle, newest, tape, answers = now
         steps = self._pool.interpret(jax.device_get(answers))
         sample = Seconds(*(now - then for now, then in zip(self._clock.seconds, before, strict=True)))

@@ -8,16 +8,12 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
-from tensorboardX.event_file_writer import EventsWriter
-from tensorboardX.proto.event_pb2 import Event, SessionLog
-from tensorboardX.proto.summary_pb2 import Summary
-from tensorboardX.summary import text
-
 from jaxpg.core.errors import UserError
 from jaxpg.core.foreign_files import from_json, open_regular
 from jaxpg.core.registry import Registry
 from jaxpg.core.types import Episodes
 from jaxpg.machine.durable_files import write_parts
+from jaxpg.run.event_files import Event, EventsWriter, SessionLog, Summary, text
 from jaxpg.run.trackers.tracker import TRACKERS, Tracker
 
 Record = dict[str, float | int | None]

@@ -2,8 +2,11 @@
 
 import csv
 import json
+import os
 import resource
 import struct
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -262,3 +265,12 @@ def test_a_failing_writer_of_ones_own_is_named_with_its_place_and_the_others_wri
         f"Failing: {__file__}:{close}: KeyError: 'closed already'; it could not be closed",
     ]
     assert (tmp_path / "metrics.jsonl").read_text().count("\n") == 1
+
+
+def test_pytorch_stays_where_it_is(tmp_path: Path) -> None:
+    """tensorboardX imports PyTorch where it is installed: a stand-in says whether anybody asked for it."""
+    (tmp_path / "torch.py").write_text("print('imported')\n")
+    code = "import jaxpg.run.writers, sys; assert 'torch' not in sys.modules; import torch"
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(tmp_path), *sys.path])}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "imported\n", "")
