@@ -10,6 +10,7 @@ from jaxpg.core.types import CompiledEmulators, EmulatorNeeds, EnvSpec, RawAnswe
 from jaxpg.envs import envpool_suites as suites
 from jaxpg.envs.actions import ActionTable
 from jaxpg.envs.config import EnvConfig
+from jaxpg.envs.envpool_registry import atari_rom_ids, registry
 from jaxpg.envs.games import SHORT_PICTURE_ROWS, cartridge, check_game, game_name, offered_actions, rom_ids_by_game
 from jaxpg.envs.pictures import channels_last
 from jaxpg.envs.seeds import check_seeds
@@ -31,15 +32,13 @@ def kind(game: str) -> Literal["pixels", "vector", "picture"]:
     """
     if game in rom_ids_by_game():  # without importing EnvPool, which takes seconds
         return "pixels"
-    if game not in suites.registered():
+    if not suites.package_of(game):
         check_game(game, _atari_games(), "envpool", suites.offered())
     return suites.task(game).kind
 
 
 def _atari_games() -> list[str]:
-    from envpool.atari.registration import atari_game_list
-
-    return [game_name(rom_id) for rom_id in atari_game_list]
+    return [game_name(rom_id) for rom_id in atari_rom_ids()]
 
 
 class EnvPool:
@@ -52,9 +51,7 @@ class EnvPool:
     """
 
     def __init__(self, config: EnvConfig, needs: EmulatorNeeds, num_lanes: int):
-        import envpool  # imported here: the import takes seconds, and other backends do not need it
-
-        self._make = envpool.make_gymnasium
+        self._make = registry().make_gymnasium
         self.num_lanes = num_lanes
         self._other = suites.task(config.game) if kind(config.game) != "pixels" else None
         self._ram = needs.kind == "ram"
@@ -167,10 +164,8 @@ class EnvPool:
 @cache
 def _spaces(task: str, options: tuple[tuple[str, Any], ...]) -> tuple[int, Any]:
     """Number of actions and the observation space. Cached, because EnvPool takes a tenth of a second."""
-    import envpool
-
     with suites.unbounded_spaces():
-        spec = envpool.make_spec(task, **dict(options))
+        spec = registry().make_spec(task, **dict(options))
         return int(spec.action_space.n), spec.observation_space
 
 

@@ -13,6 +13,7 @@ from jaxpg.core.errors import UserError
 from jaxpg.core.types import EmulatorNeeds
 from jaxpg.envs.action_names import action_names_of
 from jaxpg.envs.config import EnvConfig
+from jaxpg.envs.envpool_registry import complete_registry, registry
 from jaxpg.envs.games import refuse_atari_settings
 
 CONTINUOUS_SUITES = ("envpool.mujoco", "envpool.vizdoom")
@@ -47,10 +48,14 @@ class Task(NamedTuple):
 @cache
 def registered() -> dict[str, str]:
     """EnvPool's package of each task id that is not an Atari game."""
-    import envpool  # noqa: F401  # fills the registry; imported here, because it takes seconds
-    from envpool.registration import registry
+    return {name: spec[0] for name, spec in complete_registry().specs.items() if spec[0] != "envpool.atari"}
 
-    return {name: spec[0] for name, spec in registry.specs.items() if spec[0] != "envpool.atari"}
+
+@cache
+def package_of(game: str) -> str | None:
+    """EnvPool's package of a task id, or None where EnvPool has no such environment besides its Atari games."""
+    package = registry().specs[game][0] if game in registry().specs else registered().get(game)
+    return None if package == "envpool.atari" else package
 
 
 def offered() -> list[str]:
@@ -65,10 +70,10 @@ def task(game: str) -> Task:
     Raises:
       UserError: EnvPool cannot load it, or its actions or observations are of a kind that jaxpg does not take.
     """
-    import envpool
-
+    package = package_of(game)
+    assert package, game
     try:
-        spec = envpool.make_spec(game)
+        spec = registry().make_spec(game)
     except (ImportError, RuntimeError, ValueError) as error:  # Procgen needs Qt 5, MJLab's tracking a file of motions
         raise UserError(f"env.game: EnvPool cannot load {game}: {str(error).strip().rstrip('.')}") from error
     with unbounded_spaces():
@@ -76,10 +81,10 @@ def task(game: str) -> Task:
         num_actions = int(spec.action_space.n)
         kind, shape, dtype, read, remark = _observations(game, spec.observation_space)
     limit = int(spec.config.max_episode_steps)
-    can_be_cut = registered()[game] in CUTTING_SUITES and limit < NO_LIMIT
+    can_be_cut = package in CUTTING_SUITES and limit < NO_LIMIT
     if "CliffWalking" in game:
         raise UserError(f"env.game: a game of {game} may last forever, and EnvPool sets it no time limit")
-    names = action_names_of(registered()[game], game, num_actions)
+    names = action_names_of(package, game, num_actions)
     return Task(names, kind, shape, dtype, limit, can_be_cut, read, remark)
 
 
@@ -127,7 +132,7 @@ def _check_actions(game: str, spec: Any) -> None:
             raise UserError(f"env.game: {game} is for several players, and a policy of jaxpg plays alone")
         return
     sibling = game.replace("Continuous", "")
-    instead = f"; {sibling} takes one of a few" if sibling != game and sibling in registered() else ""
+    instead = f"; {sibling} takes one of a few" if sibling != game and package_of(sibling) else ""
     kind = "continuous actions" if spec.action_space.dtype.kind == "f" else "several numbers as one action"
     raise UserError(f"env.game: {game} takes {kind}, and a policy of jaxpg chooses one of a few{instead}")
 
@@ -135,7 +140,7 @@ def _check_actions(game: str, spec: Any) -> None:
 def _observations(game: str, space: Any) -> tuple[Any, tuple[int, ...], np.dtype, Callable[[Any], Any], str]:
     """The kind, shape, dtype, reader and remark of an environment's observations."""
     if hasattr(space, "spaces"):
-        if registered()[game] == "envpool.minigrid":
+        if package_of(game) == "envpool.minigrid":
             image = space.spaces["image"]
             remark = f"{game}: the policy sees the picture around the agent, and neither its direction nor its mission"
             return "picture", image.shape, image.dtype, lambda given: given["image"] * MINIGRID_SCALE, remark
