@@ -1,7 +1,7 @@
 """Draws pictures of the documentation.
 
 python docs/pictures.py architecture               docs/img/architecture.svg
-python docs/pictures.py game RUN VIDEO [SECOND]    docs/img/learning-beside-game.png and frame.png
+python docs/pictures.py game RUN VIDEO [SECOND]    docs/img/learning-beside-game.png, learning.png and frame.png
 python docs/pictures.py page REPORT                docs/img/report-desktop.png and report-phone.png
 
 RUN is a run folder, VIDEO a file of ``jaxpg record RUN``, and REPORT one of ``jaxpg report RUN`` (``page`` needs
@@ -52,7 +52,7 @@ def architecture() -> str:
             f'<text x="{left + 12}" y="{top + 25}" font-weight="bold" fill="{INK}">{escape(title)}</text>'
         )
         parts += [
-            f'<text x="{left + 12}" y="{top + 47 + 20 * i}" fill="{PALE}">{escape(line)}</text>'
+            f'<text x="{left + 12}" y="{top + 47 + 20 * i}" font-size="13" fill="{PALE}">{escape(line)}</text>'
             for i, line in enumerate(lines)
         ]
     for path, words, x, y, anchor in ARROWS:
@@ -64,7 +64,7 @@ def architecture() -> str:
 
 
 def game(run: str, video: str, second: float) -> None:
-    """The learning curve of a run beside a frame of its video, and the frame alone."""
+    """The learning curve of a run beside a frame of its video, and each of the two alone, for phones."""
     import imageio_ffmpeg
     from PIL import Image
 
@@ -82,6 +82,7 @@ def game(run: str, video: str, second: float) -> None:
         curve = Image.open(chart).convert("RGB")
     height = 420
     curve = curve.resize((round(curve.width * height / curve.height), height), Image.Resampling.LANCZOS)
+    curve.quantize(128).save(IMG / "learning.png", optimize=True)
     frame = frame.resize((round(frame.width * height / frame.height), height), Image.Resampling.LANCZOS)
     both = Image.new("RGB", (curve.width + 16 + frame.width, height), "white")
     both.paste(curve, (0, 0))
@@ -90,7 +91,7 @@ def game(run: str, video: str, second: float) -> None:
 
 
 def page(report: str) -> None:
-    """The upper part of a report, as a wide screen and as a phone show it."""
+    """The upper part of a report, as a wide screen and as a phone show it, down to the end of a chart."""
     import io
     import shutil
     from base64 import b64decode
@@ -105,7 +106,7 @@ def page(report: str) -> None:
     options.binary_location = str(shutil.which("chromium"))
     browser = webdriver.Chrome(options, Service(shutil.which("chromedriver")))
     try:
-        for name, width, height in (("desktop", 1200, 1420), ("phone", 390, 1900)):
+        for name, width, height in (("desktop", 1200, 1194), ("phone", 390, 1872)):
             screen = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 600}
             browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", screen)
             browser.get(Path(report).absolute().as_uri())
