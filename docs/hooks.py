@@ -16,8 +16,8 @@ WORDS = 40  # letters of a cell that is a sentence rather than a number or a nam
 DEFAULT = re.compile(r"(default:\s*<code>[^\n]*</code>)\s+\)")
 PAGE_OR_LINK = re.compile(r"<(code|a)[ >].*?</\1>|\bdocs/([a-z/-]+)\.md\b", re.DOTALL)
 DATE_OR_EXPONENT = re.compile(r"\b20\d\d-\d\d-\d\d\b|\b\d+(?:\.\d+)?e-\d+\b")
-LONG_NAME = re.compile(r"[\w./=]{12,}")
-NAME_JOINT = re.compile(r"(?<=[A-Za-z0-9][._/=])(?=[A-Za-z])(?!(?:csv|json|md|py|yaml)\b)|(?<=[a-z])(?=[A-Z])")
+LONG_NAME = re.compile(r"[\w./=(\"]{12,}")
+NAME_JOINT = re.compile(r"(?<=[A-Za-z0-9][._/=(])(?=[A-Za-z\"])(?!(?:csv|json|md|py|yaml)\b)|(?<=[a-z])(?=[A-Z])")
 EMPTY = re.compile(
     r">field</span>(?:<[^>]*>)+\((?:<[^>]*>)+default_factory(?:<[^>]*>)+=(?:<[^>]*>)+dict(?:<[^>]*>)+\)<"
 )
