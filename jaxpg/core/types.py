@@ -127,7 +127,7 @@ class VectorEnv(Protocol):
     """``N`` lanes that are stepped together. Call ``recv`` once after ``reset`` and once after each ``send``."""
 
     num_lanes: int
-    """N."""
+    """The number of lanes, N."""
     spec: EnvSpec
     """The actions and observations of every lane."""
 
