@@ -42,6 +42,7 @@ class EmulatorNeeds:
     width: int = 0
     """Width of a frame in pixels. Only for ``pixels``."""
     color: Literal["gray", "rgb"] = "gray"
+    """Whether a frame has one gray value for each pixel, or three colours. Only for ``pixels``."""
     stack: int = 1
     """Frames in one observation, oldest first."""
 
@@ -51,9 +52,11 @@ class EnvSpec:
     """The actions that an environment takes and the observations that it returns."""
 
     num_actions: int
+    """The number of actions, A."""
     observation_shape: tuple[int, ...]
     """Shape of one lane's raw observation, without the lane axis."""
     observation_dtype: np.dtype
+    """Type of the raw observation's numbers."""
     axes: tuple[int, ...]
     """Transposition of one raw observation into ``[stack, H, W]``, ``[stack, 3, H, W]`` or ``[D]``; for a
     ``picture``, into ``[H, W]`` or ``[H, W, C]``."""
@@ -75,12 +78,18 @@ class TimeStep(NamedTuple):
     is 0, and the transition has no weight in any loss.
     """
 
-    observation: np.ndarray  # [N, ...], raw; EnvSpec has shape and dtype
-    reward: np.ndarray  # f32[N], unclipped game score of this agent step
-    terminated: np.ndarray  # bool[N], the episode ended by the game's rules
-    truncated: np.ndarray  # bool[N], the time limit cut the episode
-    life_lost: np.ndarray  # bool[N], a life was lost and the episode continues
-    acted: np.ndarray  # bool[N], False where the action was ignored
+    observation: np.ndarray
+    """``[N, ...]``, raw; ``EnvSpec`` has shape and dtype."""
+    reward: np.ndarray
+    """``f32[N]``, the unclipped game score of this agent step."""
+    terminated: np.ndarray
+    """``bool[N]``, the episode ended by the game's rules."""
+    truncated: np.ndarray
+    """``bool[N]``, the time limit cut the episode."""
+    life_lost: np.ndarray
+    """``bool[N]``, a life was lost and the episode continues."""
+    acted: np.ndarray
+    """``bool[N]``, False where the action was ignored."""
 
 
 class RawAnswers(NamedTuple):
@@ -89,11 +98,16 @@ class RawAnswers(NamedTuple):
     Only the backend that made these answers can read them, with ``CompilableEnv.interpret``.
     """
 
-    reward: jax.Array | np.ndarray  # [K, N]
-    terminated: jax.Array | np.ndarray  # [K, N]
-    truncated: jax.Array | np.ndarray  # [K, N]
-    game_over: jax.Array | np.ndarray  # [K, N]
-    lives: jax.Array | np.ndarray  # [K, N]
+    reward: jax.Array | np.ndarray
+    """``[K, N]``"""
+    terminated: jax.Array | np.ndarray
+    """``[K, N]``"""
+    truncated: jax.Array | np.ndarray
+    """``[K, N]``"""
+    game_over: jax.Array | np.ndarray
+    """``[K, N]``"""
+    lives: jax.Array | np.ndarray
+    """``[K, N]``"""
 
 
 class CompiledEmulators(NamedTuple):
@@ -113,7 +127,9 @@ class VectorEnv(Protocol):
     """``N`` lanes that are stepped together. Call ``recv`` once after ``reset`` and once after each ``send``."""
 
     num_lanes: int
+    """The number of lanes, N."""
     spec: EnvSpec
+    """The actions and observations of every lane."""
 
     def reset(self, seeds: np.ndarray) -> None:
         """Restarts every lane. ``seeds`` is ``int[N]`` in ``[0, 2**31)``, one seed per lane.
@@ -170,11 +186,16 @@ class DrawingEnv(VectorEnv, Protocol):
 class JaxStep(NamedTuple):
     """What a ``JaxEnvironment`` answers to one action, in one lane."""
 
-    observation: jax.Array  # of the same shape and dtype as that of ``reset``
-    reward: jax.Array  # f32[]
-    terminated: jax.Array  # bool[], the episode ended by the rules
-    truncated: jax.Array | bool = False  # bool[], the episode was cut, and could have gone on
-    life_lost: jax.Array | bool = False  # bool[], a life was lost and the episode continues
+    observation: jax.Array
+    """Of the same shape and dtype as the observation of ``reset``."""
+    reward: jax.Array
+    """``f32[]``"""
+    terminated: jax.Array
+    """``bool[]``, the episode ended by the rules."""
+    truncated: jax.Array | bool = False
+    """``bool[]``, the episode was cut, and could have gone on."""
+    life_lost: jax.Array | bool = False
+    """``bool[]``, a life was lost and the episode continues."""
 
 
 class JaxEnvironment(NamedTuple):
@@ -188,6 +209,7 @@ class JaxEnvironment(NamedTuple):
     step: Callable[[jax.Array, Any, jax.Array], tuple[Any, JaxStep]]
     """``(key, state, action i32[]) -> (state, JaxStep)``, with the action in ``[0, num_actions)``."""
     num_actions: int
+    """The number of actions, A."""
     action_names: tuple[str, ...] = ()
     """Name of each action, such as ``UP``; empty for numbers."""
     max_episode_agent_steps: int = 2**31 - 1
@@ -198,22 +220,33 @@ class JaxEnvironment(NamedTuple):
 class Lanes(NamedTuple):
     """All that N lanes of a ``JaxEnvironment`` go on from. Every leaf has the leading axis N."""
 
-    key: jax.Array  # u32[N, 2], the lane's own randomness, which never changes
-    calls: jax.Array  # u32[N], resets and steps so far; with ``key`` they give the key of the next one
-    length: jax.Array  # i32[N], agent steps of the episode so far
-    ended: jax.Array  # bool[N], the episode is over, and the next action is ignored
-    state: Any  # the environment's own states
-    observation: jax.Array  # [N, ...], raw
+    key: jax.Array
+    """``u32[N, 2]``, the lane's own randomness, which never changes."""
+    calls: jax.Array
+    """``u32[N]``, resets and steps so far. With ``key`` they give the key of the next call."""
+    length: jax.Array
+    """``i32[N]``, agent steps of the episode so far."""
+    ended: jax.Array
+    """``bool[N]``, the episode is over, and the next action is ignored."""
+    state: Any
+    """The environment's own states."""
+    observation: jax.Array
+    """``[N, ...]``, raw."""
 
 
 class Answers(NamedTuple):
     """The fields of a ``TimeStep`` besides the observation, on the device until someone fetches them."""
 
     reward: Any
+    """``f32[N]``"""
     terminated: Any
+    """``bool[N]``"""
     truncated: Any
+    """``bool[N]``"""
     life_lost: Any
+    """``bool[N]``"""
     acted: Any
+    """``bool[N]``"""
 
 
 @runtime_checkable
@@ -232,32 +265,48 @@ class InJax(VectorEnv, Protocol):
 class Tape(NamedTuple):
     """What a rollout leaves on the device for the learner. Row ``T`` holds only the bootstrap observation and value."""
 
-    observation: jax.Array  # [T+1, N, ...], encoded
-    action: jax.Array  # i32[T+1, N]
-    logits: jax.Array  # f32[T+1, N, A]
-    value: jax.Array  # f32[T+1, N], 0 if the policy has no value head
+    observation: jax.Array
+    """``[T+1, N, ...]``, encoded."""
+    action: jax.Array
+    """``i32[T+1, N]``"""
+    logits: jax.Array
+    """``f32[T+1, N, A]``"""
+    value: jax.Array
+    """``f32[T+1, N]``, 0 if the policy has no value head."""
 
 
 class Episodes(NamedTuple):
     """The K episodes that ended in a rollout, sorted by the agent step of their end, then by lane."""
 
-    step: np.ndarray  # i64[K], agent step of the rollout (0 .. T-1) at which the episode ended
-    lane: np.ndarray  # i64[K], the lane's number among all lanes of the run
-    candidate: np.ndarray  # i64[K], id of the candidate that played; 0 for a gradient learner
-    episode_return: np.ndarray  # f64[K], unclipped game score of the whole episode
-    length_agent_steps: np.ndarray  # i64[K]
+    step: np.ndarray
+    """``i64[K]``, the agent step of the rollout, 0 to T-1, at which the episode ended."""
+    lane: np.ndarray
+    """``i64[K]``, the lane's number among all lanes of the run."""
+    candidate: np.ndarray
+    """``i64[K]``, the id of the candidate that played; 0 for a gradient learner."""
+    episode_return: np.ndarray
+    """``f64[K]``, the unclipped game score of the whole episode."""
+    length_agent_steps: np.ndarray
+    """``i64[K]``, the agent steps of the whole episode."""
 
 
 class Experience(NamedTuple):
     """The result of one rollout, for the ``N`` lanes of one device."""
 
-    tape: Tape | None  # None if the learner needs no tape
-    reward: np.ndarray  # f32[T, N]
-    terminated: np.ndarray  # bool[T, N]
-    truncated: np.ndarray  # bool[T, N]
-    life_lost: np.ndarray  # bool[T, N]
-    acted: np.ndarray  # bool[T, N], False on autoreset steps and if no candidate plays: no weight
+    tape: Tape | None
+    """None if the learner needs no tape."""
+    reward: np.ndarray
+    """``f32[T, N]``"""
+    terminated: np.ndarray
+    """``bool[T, N]``"""
+    truncated: np.ndarray
+    """``bool[T, N]``"""
+    life_lost: np.ndarray
+    """``bool[T, N]``"""
+    acted: np.ndarray
+    """``bool[T, N]``, False on autoreset steps and where no candidate plays. Such agent steps have no weight."""
     episodes: Episodes
+    """The episodes that ended in this rollout."""
 
 
 class PolicyFunctions(NamedTuple):
@@ -266,5 +315,6 @@ class PolicyFunctions(NamedTuple):
     init: Callable[[jax.Array], Params]
     """``key -> params``"""
     apply: Callable[[Params, jax.Array], Outputs]
-    """``(params, observations [..., *shape]) -> (logits f32[..., A], value f32[...])`` with any batch axes, or none"""
+    """``(params, observations [..., *shape]) -> (logits f32[..., A], value f32[...])``, with any batch axes or none."""
     has_value: bool
+    """Whether the policy has a value head; without one the value is 0."""

@@ -61,7 +61,7 @@ class EnvConfig:
     maxpool: bool = True
     """Whether a frame is the maximum of the last two frames, which removes flicker (EnvPool always pools)."""
     resize: Literal["area", "bilinear"] = "area"
-    """How EnvPool scales frames (ALE always uses area)."""
+    """How EnvPool scales frames, area or bilinear (ALE always uses area)."""
     full_action_space: bool = False
     """Whether the game offers all 18 actions (Machado et al. 2018, section 5.4) or only its minimal set."""
     actions: Annotated[tuple[int | ActionName, ...], Field(max_length=18)] = ()

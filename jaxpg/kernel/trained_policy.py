@@ -18,9 +18,9 @@ class Decision(NamedTuple):
     action: jax.Array
     """``i32[]`` or ``i32[B]``, an index into ``TrainedPolicy.action_names``."""
     probabilities: jax.Array
-    """``f32[A]`` or ``f32[B, A]``."""
+    """``f32[A]`` or ``f32[B, A]``, the probability of each action."""
     value: jax.Array
-    """``f32[]`` or ``f32[B]``; 0 where the policy has no value head."""
+    """``f32[]`` or ``f32[B]``, the value head's estimate; 0 where the policy has no value head."""
 
 
 class TrainedPolicy:
@@ -35,11 +35,15 @@ class TrainedPolicy:
     def __init__(self, experiment: Experiment, params: Params, checkpoint: int):
         spec = experiment.rollout.pools[0].spec
         self.checkpoint = checkpoint
+        """The iteration at which the weights were saved."""
         self.params = params
+        """The weights."""
         self.observation_shape: tuple[int, ...] = spec.observation_shape
         """Shape of one observation as the environment gives it, frames of a stack first."""
         self.observation_dtype = spec.observation_dtype
+        """Type of an observation's numbers."""
         self.action_names: tuple[str, ...] = spec.action_names
+        """Name of each action, such as ``UP``. Its number if the emulator has no names."""
         self.task = experiment.task
         """What the policy's inputs and actions mean."""
         self.is_greedy = experiment.rollout.greedy

@@ -39,8 +39,8 @@ class EvolutionConfig:
     noise_std: PositiveFloat = 0.05
     """Standard deviation of the noise on every weight (sigma; nu in ARS)."""
     weighting: Literal["centred_ranks", "reward_std"] = "centred_ranks"
-    """How a candidate's return weighs in the gradient: by its rank, scaled to [-0.5, 0.5] (OpenAI-ES), or by the return
-    itself over the standard deviation of all returns (ARS)."""
+    """How a candidate's return weighs in the gradient: by its rank, scaled to [-0.5, 0.5] (centred_ranks, as in
+    OpenAI-ES), or by the return itself over the standard deviation of all returns (reward_std, as in ARS)."""
     top_pairs: NonNegativeInt = 0
     """Pairs used for the gradient: those with the best single return (b in ARS); 0 for all."""
     weight_decay: NonNegativeFloat = 0.0

@@ -30,7 +30,8 @@ class OptimizerConfig:
     learning_rate: PositiveFloat = 5e-4
     """Step size at the start."""
     schedule: Literal["constant", "linear", "cosine"] = "linear"
-    """How the learning rate goes from its start to its end over run.schedule_agent_steps."""
+    """How the learning rate goes from its start to its end over run.schedule_agent_steps: linear or cosine. With
+    constant it stays as it starts."""
     final_learning_rate_fraction: Fraction = 0.1
     """Learning rate at the end of the schedule, as a share of the learning rate at the start."""
     max_gradient_norm: NonNegativeFloat = 0.5

@@ -20,13 +20,15 @@ class ReinforceConfig:
     discount: Fraction = 0.99
     """Weight of a reward one agent step later."""
     weighting: Literal["return_to_go", "total_minus_step"] = "return_to_go"
-    """The credit of an action. total_minus_step is the whole return of the game minus the number of the agent step in
-    the game, a beginner's estimator kept for comparison; it learns only from games that lie within one rollout."""
+    """The credit of an action. return_to_go counts the discounted rewards from the action on. total_minus_step is the
+    whole return of the game minus the number of the agent step in the game, a beginner's estimator kept for comparison;
+    it learns only from games that lie within one rollout."""
     td_lambda: Fraction = 1.0
     """Mix of full returns (1) and values (0) in the return-to-go; below 1 needs the value baseline."""
     baseline: Literal["none", "batch", "ema", "value"] = "value"
-    """What is subtracted from the return: nothing, the batch's mean, a running mean, or the output of a value head.
-    batch and ema also divide by the standard deviation; ema uses the batch's own deviation where that is larger."""
+    """What is subtracted from the return: nothing (none), the batch's mean (batch), a running mean (ema), or the output
+    of a value head (value). batch and ema also divide by the standard deviation; ema uses the batch's own deviation
+    where that is larger."""
     ema_decay: Fraction = 0.99
     """How slowly the running mean and deviation of the return forget (ema baseline, normalize_value): each batch
     multiplies the weight of all earlier batches by this number. The first batch alone determines their start."""
@@ -35,8 +37,9 @@ class ReinforceConfig:
     cut_at_life_loss: bool = False
     """Whether a lost life ends the credit."""
     reward_transform: RewardTransform = "none"
-    """What the learner sees of a reward: the reward itself, clipped to [-1, 1] (Mnih et al. 2015), or its signed root
-    sign(r) (sqrt(|r| + 1) - 1) (Pohlen et al. 2018). Reported returns are never transformed."""
+    """What the learner sees of a reward: the reward itself (none), the reward clipped to [-1, 1] (clip; Mnih et al.
+    2015), or its signed root sign(r) (sqrt(|r| + 1) - 1) (root; Pohlen et al. 2018). Reported returns are never
+    transformed."""
     reward_scale: PositiveFloat = 1.0
     """Factor on the rewards that the learner sees. It should make returns-to-go of order 1, so that the value loss does
     not outweigh the policy loss."""

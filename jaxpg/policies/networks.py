@@ -41,8 +41,9 @@ class PolicyConfig:
     layer_norm: bool = False
     """Whether each hidden layer is normalised before its ReLU (mlp only; Ba et al. 2016)."""
     precision: Precision = "float32"
-    """Type to which the operands of convolutions are rounded (not for linear and mlp). bfloat16 is faster on processors
-    with bfloat16 instructions and slower on others; sums, weights and the optimizer stay float32."""
+    """Type to which the operands of convolutions are rounded, float32 or bfloat16 (not for linear and mlp). bfloat16 is
+    faster on processors with bfloat16 instructions and slower on others; sums, weights and the optimizer stay float32.
+    """
 
 
 def _orthogonal(scale: float) -> nnx.Initializer:
@@ -252,7 +253,7 @@ def make_policy(config: PolicyConfig, shape: tuple[int, ...], num_actions: int, 
     Args:
       config: the policy's name and options.
       shape: shape of one observation, as ``Observation.decode`` gives it.
-      num_actions: A.
+      num_actions: the number of actions, A.
       value: whether the policy also estimates the return-to-go.
 
     Returns:

@@ -23,13 +23,20 @@ Record = dict[str, float | int | None]
 class EpisodeRow(NamedTuple):
     """One finished episode, a line of ``episodes.csv``."""
 
-    agent_steps: int  # agent steps of the whole run when the episode ended
-    wall_seconds: float  # seconds of training when the iteration ended
+    agent_steps: int
+    """Agent steps of the whole run when the episode ended."""
+    wall_seconds: float
+    """Seconds of training when the iteration ended."""
     lane: int
+    """Number of the lane."""
     candidate: int
+    """Id of the candidate that played; 0 for a gradient learner."""
     episode_return: float
+    """The episode's return."""
     length_agent_steps: int
-    member: int = 0  # of a population
+    """Agent steps of the episode."""
+    member: int = 0
+    """Number of the member, in a population."""
 
 
 def episode_rows(episodes: Episodes, agent_steps_before: int, num_lanes: int, wall_seconds: float) -> list[EpisodeRow]:

@@ -30,6 +30,7 @@ class Evaluation:
     actions: Name
     """How actions were chosen: ``greedy``, ``sampled``, or ``random``, which takes all alike."""
     seed: Count
+    """The seed that was given to the evaluation."""
     env: dict[str, Any]
     """The settings of the emulators."""
     episodes: Count
@@ -45,10 +46,13 @@ class Evaluation:
     mean_high: Measured | None
     """Upper end of the mean's 95 % interval; None where too few episodes are different."""
     median: Measured
+    """Median of the returns."""
     iqm: Measured
     """Interquartile mean: the mean of the middle half of the returns."""
     min: Measured
+    """The lowest return."""
     max: Measured
+    """The highest return."""
     human_normalized: Measured | None
     """The mean on a scale from 0 for a random player to 1 for a human; None where they cannot be compared."""
     seconds: Measured

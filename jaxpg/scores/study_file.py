@@ -20,6 +20,7 @@ class StudyTrial:
     """One choice of settings, and what came of it."""
 
     number: Count
+    """Number of the trial."""
     state: str
     """``complete``, ``pruned``, ``failed`` or ``running``."""
     settings: dict[str, Any]
@@ -41,6 +42,7 @@ class StudyResults:
     about: str
     """What the value is, in words."""
     seeds: list[Count]
+    """The seeds of each trial."""
     settings: list[str]
     """The settings that vary."""
     logarithmic: list[str]
@@ -48,6 +50,7 @@ class StudyResults:
     best: Count | None
     """Number of the best trial; None where none is complete."""
     trials: list[StudyTrial]
+    """One entry for each trial."""
 
 
 _RESULTS = TypeAdapter(StudyResults)

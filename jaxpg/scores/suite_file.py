@@ -33,6 +33,7 @@ class SuiteScore:
     human_normalized: Measured | None
     """The mean on a scale from 0 for a random player to 1 for a human; None where they cannot be compared."""
     episodes: Count
+    """How many episodes were played."""
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
@@ -40,8 +41,11 @@ class SuiteRow:
     """One run of the suite."""
 
     recipe: Name
+    """Name of the recipe."""
     game: Name
+    """The game, ``env.game``."""
     seed: Count
+    """The seed, ``run.seed``."""
     folder: FolderName
     """Name of the run folder, beside the file."""
     failure: str | None
@@ -49,6 +53,7 @@ class SuiteRow:
     ended: str | None
     """How the training ended; None while it is not over."""
     agent_steps: Count
+    """Agent steps of the training."""
     seconds: Measured
     """Seconds of training."""
     scores: dict[str, SuiteScore]
@@ -71,6 +76,7 @@ class SuiteResults:
     checkpoint: str
     """Which checkpoint was evaluated, ``latest`` or ``best``."""
     rows: list[SuiteRow]
+    """One row for each run."""
 
 
 _RESULTS = TypeAdapter(SuiteResults)

@@ -7,7 +7,7 @@ import re
 import shlex
 import tomllib
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 from urllib.parse import urlparse
 
 import pytest
@@ -213,6 +213,19 @@ def test_lines_are_broken_between_the_parts_of_a_flag_and_of_a_name_alone() -> N
         assert shown(f"<td><code>{name.replace('|', '')}</code></td>") == f"<td><code>{name}</code></td>"
     made = "".join(f'<span class="n">{part}</span>' for part in ("field", "(", "default_factory", "=", "dict", ")"))
     assert shown(made) == '<span class="n">{}</span>'
+    assert shown("<code>--a_flag_that_is_much_too_long_for_a_telephone x</code>").count("(") == 0
+    assert shown("<code>f(x) -&gt; y</code>") == "<code>f(x) (-&gt;) y</code>"
+    assert shown("<td>32 x 64, 1.5 +- 0.2</td>") == "<td>32\xa0x\xa064, 1.5 \xb1\xa00.2</td>"
+    assert shown(f"<td>{'word ' * 20}</td>").startswith('<td class="words">word')
+    assert shown("(default:\n <code>1</code>\n)") == "(default:\n <code>1</code>)"
+
+
+def test_the_path_of_a_page_is_a_link() -> None:
+    page = SimpleNamespace(url="reference/settings/")
+    shown = _module("hooks").on_page_content
+    assert shown("(docs/guides/tune.md)", page) == '(<a href="../../guides/tune/">docs/guides/tune.md</a>)'
+    for same in ("<code>docs/guides/tune.md</code>", '<a href="x">docs/guides/tune.md</a>', "docs/guides/nothing.md"):
+        assert shown(same, page) == same
 
 
 def test_blocks_are_read_as_they_are_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
