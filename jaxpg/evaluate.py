@@ -142,8 +142,8 @@ def load_policy(
     prepare_process(learns=False)
     experiment = build(config, Player(config.env))
     try:
-        params, iteration, _ = restore_params(Path(run), experiment, str(checkpoint), member)
-        return TrainedPolicy(experiment, params, iteration)
+        restored = restore_params(Path(run), experiment, str(checkpoint), member)
+        return TrainedPolicy(experiment, restored.params, restored.iteration, restored.value_scale)
     finally:
         experiment.fleet.close()
 
@@ -160,7 +160,7 @@ def _evaluate(asked: EvaluateArguments, config: Config) -> Evaluation:
     prepare_process(learns=False)
     with said_while_waiting("building the network and the emulators"):
         experiment = build(config, Player(env, asked.actions))
-        params, iteration, member = restore_params(folder, experiment, asked.checkpoint, asked.member)
+        params, iteration, member, _ = restore_params(folder, experiment, asked.checkpoint, asked.member)
     results = folder / "evaluation.json"
     with only_writer(results):  # raises before the episodes are played if the file is damaged or cannot be written
         read_evaluations(results)

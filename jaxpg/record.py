@@ -123,11 +123,10 @@ def _record(arguments: RecordArguments, config: Config) -> list[Path]:
     with said_while_waiting("building the network and the emulators"):
         experiment = build(config, Player(arguments.env, arguments.actions, keeps_tape=True))
         chosen = [restore_params(folder, experiment, which, arguments.member) for which in arguments.checkpoint]
-    restored = {one.iteration: one.params for one in chosen}  # the latest and the best may be the same
+    restored = {one.iteration: one for one in chosen}  # the latest and the best may be the same
     for remark in experiment.remarks:
         say(f"jaxpg: {remark}")
-    members = {one.iteration: one.member for one in chosen}
-    filming = Filming(config, arguments.env, experiment, arguments.episodes, arguments.seed, members)
+    filming = Filming(config, arguments.env, experiment, arguments.episodes, arguments.seed)
     if arguments.grid:
         paths = [_path(arguments, "grid", alone=True)]
         film_grid(filming, restored, paths[0])

@@ -234,6 +234,19 @@ class Lanes(NamedTuple):
     """``[N, ...]``, raw."""
 
 
+class ValueScale(NamedTuple):
+    """The scale of a value head's outputs, where the head learns standardised returns-to-go."""
+
+    mean: Any = 0.0
+    """``f32[]``, mean of the returns-to-go."""
+    deviation: Any = 1.0
+    """``f32[]``, their standard deviation."""
+
+    def returns_of(self, outputs: Any) -> Any:
+        """Turns the outputs into estimates of the return-to-go."""
+        return self.mean + self.deviation * outputs
+
+
 class Answers(NamedTuple):
     """The fields of a ``TimeStep`` besides the observation, on the device until someone fetches them."""
 

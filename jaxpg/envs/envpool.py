@@ -10,7 +10,7 @@ from jaxpg.core.types import CompiledEmulators, EmulatorNeeds, EnvSpec, RawAnswe
 from jaxpg.envs import envpool_suites as suites
 from jaxpg.envs.actions import ActionTable
 from jaxpg.envs.config import EnvConfig
-from jaxpg.envs.envpool_registry import atari_rom_ids, registry
+from jaxpg.envs.envpool_registry import atari_rom_ids, package_of, registry
 from jaxpg.envs.games import SHORT_PICTURE_ROWS, cartridge, check_game, game_name, offered_actions, rom_ids_by_game
 from jaxpg.envs.pictures import channels_last
 from jaxpg.envs.seeds import check_seeds
@@ -32,7 +32,7 @@ def kind(game: str) -> Literal["pixels", "vector", "picture"]:
     """
     if game in rom_ids_by_game():  # without importing EnvPool, which takes seconds
         return "pixels"
-    if not suites.package_of(game):
+    if package_of(game) in (None, suites.ATARI):
         check_game(game, _atari_games(), "envpool", suites.offered())
     return suites.task(game).kind
 

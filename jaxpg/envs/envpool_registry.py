@@ -12,8 +12,9 @@ from typing import Any
 
 ENTRY = "envpool.entry"
 """EnvPool's module that imports all suites. The package imports it first of all."""
-LIGHT_SUITES = ("atari", "box2d", "classic_control", "minigrid", "procgen", "toy_text")
-"""Suites that are imported in milliseconds."""
+ATARI_GAMES = "envpool.atari.registration"
+LIGHT_SUITES = ("classic_control", "box2d", "minigrid", "toy_text", "procgen")
+"""Suites besides Atari that are imported in milliseconds."""
 
 
 class _Module(ModuleType):
@@ -28,7 +29,7 @@ class _Module(ModuleType):
 
 @cache
 def registry() -> Any:
-    """EnvPool's registry with at least the light suites. Programs that use EnvPool themselves see all suites."""
+    """EnvPool's registry with at least its Atari games. Programs that use EnvPool themselves see all suites."""
     if "envpool" in sys.modules:
         return import_module("envpool.registration").registry
     sys.modules[ENTRY] = ModuleType(ENTRY)
@@ -38,20 +39,30 @@ def registry() -> Any:
         del sys.modules[ENTRY]
     registration = import_module("envpool.registration")
     found = registration.registry
-    for suite in LIGHT_SUITES:
-        import_module(f"envpool.{suite}.registration")
+    import_module(ATARI_GAMES)
     package.__class__ = registration.__class__ = _Module
-    return found
-
-
-def complete_registry() -> Any:
-    """EnvPool's registry with all suites."""
-    found = registry()
-    import_module(ENTRY)
     return found
 
 
 def atari_rom_ids() -> list[str]:
     """The names of EnvPool's Atari games as they are written in ROM files."""
     registry()
-    return list(import_module("envpool.atari.registration").atari_game_list)
+    return list(import_module(ATARI_GAMES).atari_game_list)
+
+
+@cache
+def package_of(task_id: str) -> str | None:
+    """The package of EnvPool that has an environment, or None. Imports one suite after another until one has it."""
+    specs = registry().specs
+    for name in (*(f"envpool.{suite}.registration" for suite in LIGHT_SUITES), ENTRY):
+        if task_id in specs:
+            break
+        import_module(name)
+    return specs[task_id][0] if task_id in specs else None
+
+
+def packages() -> dict[str, str]:
+    """The package of each environment, with all suites imported."""
+    specs = registry().specs
+    import_module(ENTRY)
+    return {task_id: spec[0] for task_id, spec in specs.items()}

@@ -13,9 +13,10 @@ from jaxpg.core.errors import UserError
 from jaxpg.core.types import EmulatorNeeds
 from jaxpg.envs.action_names import action_names_of
 from jaxpg.envs.config import EnvConfig
-from jaxpg.envs.envpool_registry import complete_registry, registry
+from jaxpg.envs.envpool_registry import package_of, packages, registry
 from jaxpg.envs.games import refuse_atari_settings
 
+ATARI = "envpool.atari"
 CONTINUOUS_SUITES = ("envpool.mujoco", "envpool.vizdoom")
 """Packages of EnvPool whose environments all take continuous actions."""
 CUTTING_SUITES = ("envpool.classic_control", "envpool.box2d", "envpool.minigrid", "envpool.toy_text")
@@ -48,14 +49,7 @@ class Task(NamedTuple):
 @cache
 def registered() -> dict[str, str]:
     """EnvPool's package of each task id that is not an Atari game."""
-    return {name: spec[0] for name, spec in complete_registry().specs.items() if spec[0] != "envpool.atari"}
-
-
-@cache
-def package_of(game: str) -> str | None:
-    """EnvPool's package of a task id, or None where EnvPool has no such environment besides its Atari games."""
-    package = registry().specs[game][0] if game in registry().specs else registered().get(game)
-    return None if package == "envpool.atari" else package
+    return {task_id: package for task_id, package in packages().items() if package != ATARI}
 
 
 def offered() -> list[str]:

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxpg.core.errors import UserError, first_line
-from jaxpg.core.types import Params
+from jaxpg.core.types import Params, ValueScale
 from jaxpg.kernel.pieces import Experiment
 from jaxpg.policies.networks import on_tape
 
@@ -20,7 +20,8 @@ class Decision(NamedTuple):
     probabilities: jax.Array
     """``f32[A]`` or ``f32[B, A]``, the probability of each action."""
     value: jax.Array
-    """``f32[]`` or ``f32[B]``, the value head's estimate; 0 where the policy has no value head."""
+    """``f32[]`` or ``f32[B]``, the value head's estimate of the return-to-go, as the learner sees rewards; 0 where the
+    policy has no value head."""
 
 
 class TrainedPolicy:
@@ -30,9 +31,10 @@ class TrainedPolicy:
       experiment: the parts of the run.
       params: the weights.
       checkpoint: the iteration at which they were saved.
+      value_scale: turns the outputs of the value head into returns-to-go.
     """
 
-    def __init__(self, experiment: Experiment, params: Params, checkpoint: int):
+    def __init__(self, experiment: Experiment, params: Params, checkpoint: int, value_scale: ValueScale):
         spec = experiment.rollout.pools[0].spec
         self.checkpoint = checkpoint
         """The iteration at which the weights were saved."""
@@ -55,7 +57,7 @@ class TrainedPolicy:
             encoded = jax.vmap(lambda x: observation.encode(jnp.transpose(x, axes)))(raw)
             logits, value = apply(params, encoded)
             action = jnp.argmax(logits, axis=-1) if key is None else jax.random.categorical(key, logits)
-            return Decision(action.astype(jnp.int32), jax.nn.softmax(logits), value)
+            return Decision(action.astype(jnp.int32), jax.nn.softmax(logits), value_scale.returns_of(value))
 
         self._decide = decide
 

@@ -13,7 +13,7 @@ import jax
 import numpy as np
 
 from jaxpg.core.errors import UserError
-from jaxpg.core.types import Answers, Episodes, Experience, Params, PolicyFunctions, Population, Tape
+from jaxpg.core.types import Answers, Episodes, Experience, Params, PolicyFunctions, Population, Tape, ValueScale
 from jaxpg.core.validation import STRICT
 from jaxpg.learners.optimizers import OptimizerConfig
 from jaxpg.machine.memory_estimate import Part
@@ -66,6 +66,8 @@ class Learner(NamedTuple):
     """``state -> (params, remark)``: the best policy found so far, and a sentence about it, which is empty once the
     search is over. Raises UserError where nothing has been found yet. None where ``params`` are a result at any
     time."""
+    value_scale: Callable[[Any], ValueScale] = lambda state: ValueScale()
+    """``state -> scale``: what turns the outputs of the policy's value head into returns-to-go, for display."""
 
 
 Section = TypeVar("Section")

@@ -18,7 +18,7 @@ import numpy as np
 import optax
 
 from jaxpg.core.errors import UserError
-from jaxpg.core.types import Episodes, Experience, Params, PolicyFunctions, Population
+from jaxpg.core.types import Episodes, Experience, Params, PolicyFunctions, Population, ValueScale
 from jaxpg.learners.base import Ingredients, Learner, LearnerKind, Metrics, Sizes
 from jaxpg.learners.learn_program import SWEPT, make_learn
 from jaxpg.learners.minibatches import minibatches, rows_per_chunk, rows_per_update, with_fitting_minibatch
@@ -27,7 +27,7 @@ from jaxpg.learners.observation_statistics import add_seen, input_clip_fraction,
 from jaxpg.learners.optimizers import learning_rate_at, make_optimizer
 from jaxpg.learners.reinforce_config import ReinforceConfig
 from jaxpg.learners.returns import credit, lambda_returns, transformed
-from jaxpg.learners.statistics import Statistics, no_statistics
+from jaxpg.learners.statistics import Statistics, deviation, no_statistics
 from jaxpg.learners.targets import Targets, Transitions, make_targets, transitions_of
 from jaxpg.learners.update import (
     Gradient,
@@ -91,6 +91,7 @@ def make_reinforce(
         keeps_tape=True,
         learn=learner.learn,
         scheduled=learner.scheduled,
+        value_scale=learner.value_scale,
     )
 
 
@@ -193,6 +194,11 @@ class _Reinforce:
             "learning_rate": self._learning_rate(progress),
             "entropy_bonus": config.entropy_bonus * (1 + progress * (config.final_entropy_bonus_fraction - 1)),
         }
+
+    def value_scale(self, state: ReinforceState) -> ValueScale:
+        if not self._config.normalize_value:
+            return ValueScale()
+        return ValueScale(state.returns.mean, deviation(state.returns))
 
     def _targets(
         self, running: Statistics, experiences: Sequence[Experience]

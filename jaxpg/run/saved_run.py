@@ -9,7 +9,7 @@ from typing import NamedTuple
 import jax
 
 from jaxpg.core.errors import UserError
-from jaxpg.core.types import Params
+from jaxpg.core.types import Params, ValueScale
 from jaxpg.kernel.pieces import Experiment
 from jaxpg.kernel.task import Task, check_player
 from jaxpg.machine.console import say
@@ -26,6 +26,8 @@ class Restored(NamedTuple):
     """The checkpoint's."""
     member: int | None
     """Whose policy it is in a population; None where there is none."""
+    value_scale: ValueScale
+    """Turns the outputs of the policy's value head into returns-to-go."""
 
 
 def restore_params(folder: Path, experiment: Experiment, which: str, member: int | None = None) -> Restored:
@@ -69,7 +71,7 @@ def restore_params(folder: Path, experiment: Experiment, which: str, member: int
         raise UserError(f"{folder}: checkpoint {iteration}: {error}") from error
     if remark:
         say(f"jaxpg: {folder}: checkpoint {iteration}: {remark}")
-    return Restored(params, iteration, member)
+    return Restored(params, iteration, member, jax.device_get(learner.value_scale(state)))
 
 
 def _member(folder: Path, progress: RunProgress, asked: int | None) -> int | None:

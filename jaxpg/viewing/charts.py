@@ -143,18 +143,19 @@ def draw_svg(chart: Chart) -> Drawing:
 
 
 def draw_file(chart: Chart, folder: Path, kind: Format) -> Path:
-    """Draws a chart with its legend as a file into ``folder`` and returns the file's path.
+    """Draws a chart as a file into ``folder`` and returns the file's path.
 
-    The same chart always makes the same bytes: the file names neither its maker nor a date.
+    The legend names every line, because a file has no page around it that would say what the lines are. The same chart
+    always makes the same bytes: the file names neither its maker nor a date.
     """
     path = folder / f"{chart.key}.{kind}"
     metadata = {"png": ("Software",), "pdf": ("Creator", "Producer", "CreationDate")}[kind]
     with _style():
-        figure, axes = _draw(chart)
-        if len(chart.legend) > 1:
-            handles, labels = axes.get_legend_handles_labels()
+        figure, axes = _draw(chart, with_faint_lines=True)
+        handles, labels = axes.get_legend_handles_labels()
+        if labels:
             figure.legend(handles, labels, loc="outside lower left", frameon=False, ncols=1, fontsize=8)
-            figure.set_size_inches(chart.size_inches[0], chart.size_inches[1] + 0.2 * len(chart.legend))
+            figure.set_size_inches(chart.size_inches[0], chart.size_inches[1] + 0.2 * len(labels))
         unfinished = folder / f".{secrets.token_hex(8)}.{kind}"
         try:
             figure.savefig(unfinished, dpi=PNG_DOTS_PER_INCH, metadata=dict.fromkeys(metadata))
@@ -164,13 +165,15 @@ def draw_file(chart: Chart, folder: Path, kind: Format) -> Path:
     return path
 
 
-def _draw(chart: Chart) -> tuple[Figure, Any]:
+def _draw(chart: Chart, *, with_faint_lines: bool = False) -> tuple[Figure, Any]:
+    """Draws a chart, and labels what its legend names; with ``with_faint_lines`` those in the background, too."""
     figure = Figure(figsize=chart.size_inches, layout="constrained")
     axes = figure.add_subplot()
     named: set[str] = set()
     for one in chart.series:
         label = one.label or one.name
-        new = one.in_legend and label not in named
+        is_named = one.in_legend or (with_faint_lines and one.kind == "line")
+        new = is_named and label not in named
         _draw_series(axes, one, printable(label) if new else None)
         named |= {label} if new else set()
     axes.set(xlabel=printable(chart.x_label), ylabel=printable(chart.y_label))
@@ -203,6 +206,10 @@ def _draw_series(axes: Any, one: Series, label: str | None) -> None:
             axes.barh(one.y, one.x - one.low, left=one.low, height=0.5, color=color, label=label)
         case "level":
             axes.axhline(one.y[0], color=color, linewidth=1, linestyle=(0, (4, 3)), label=label)
+            place = axes.get_yaxis_transform()
+            axes.text(
+                0.99, one.y[0], printable(one.name), color=MUTED, fontsize=8, ha="right", va="bottom", transform=place
+            )
 
 
 def _marks(chart: Chart, axes: Any) -> list[tuple[float, float, str]]:

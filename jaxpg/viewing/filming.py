@@ -3,18 +3,18 @@
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, closing
 from pathlib import Path
-from types import MappingProxyType
 from typing import NamedTuple
 
 import jax
 import numpy as np
 
 from jaxpg.config import Config
-from jaxpg.core.types import Params, VectorEnv
+from jaxpg.core.types import VectorEnv
 from jaxpg.envs.config import EnvConfig
 from jaxpg.kernel.pieces import Experiment
 from jaxpg.machine.console import say
 from jaxpg.machine.waiting import count_up
+from jaxpg.run.saved_run import Restored
 from jaxpg.viewing.grid import Grid, Shot, pictures
 from jaxpg.viewing.member_logs import config_of
 from jaxpg.viewing.panel import GAME_SIZE, SIZE, Moment, Panel, scale_game
@@ -31,15 +31,14 @@ class Filming(NamedTuple):
     experiment: Experiment  # with one lane, whose rollout keeps its tape
     episodes: int  # how many whole episodes a video shows
     seed: int  # the episodes are a function of this number, the policy and env
-    members: Mapping[int, int | None] = MappingProxyType({})  # whose policy each checkpoint's is, in a population
 
 
-def film_checkpoints(filming: Filming, checkpoints: Mapping[int, Params], paths: Mapping[int, Path]) -> None:
+def film_checkpoints(filming: Filming, checkpoints: Mapping[int, Restored], paths: Mapping[int, Path]) -> None:
     """Writes a video of each checkpoint, and its trace beside it.
 
     Args:
       filming: what all videos have in common.
-      checkpoints: the params by iteration.
+      checkpoints: the policies by iteration.
       paths: the path of each iteration's video.
 
     Raises:
@@ -50,16 +49,16 @@ def film_checkpoints(filming: Filming, checkpoints: Mapping[int, Params], paths:
             places.enter_context(video_place(path))
             trace_path(path)
         display = places.enter_context(closing(_display(filming)))
-        for iteration, params in checkpoints.items():
-            _film_checkpoint(filming, display, params, iteration, paths[iteration])
+        for iteration, restored in checkpoints.items():
+            _film_checkpoint(filming, display, restored, paths[iteration])
 
 
-def film_grid(filming: Filming, checkpoints: Mapping[int, Params], path: Path) -> None:
+def film_grid(filming: Filming, checkpoints: Mapping[int, Restored], path: Path) -> None:
     """Writes one video of all checkpoints. Each checkpoint has its own emulator, so that no frame is kept in memory.
 
     Args:
       filming: what all tiles have in common.
-      checkpoints: the params by iteration.
+      checkpoints: the policies by iteration.
       path: where the video goes.
 
     Raises:
@@ -68,11 +67,11 @@ def film_grid(filming: Filming, checkpoints: Mapping[int, Params], path: Path) -
     grid = Grid(len(checkpoints))
     with video_place(path), write_video(path, grid.size) as video, ExitStack() as opened:
         tiles = []
-        for iteration, params in checkpoints.items():
+        for iteration, restored in checkpoints.items():
             games: dict[str, Moves] = {}
             for game in range(filming.episodes):
                 title = _title(filming.env, iteration, game)
-                played = play(filming.experiment, params, filming.seed + game)
+                played = play(filming.experiment, restored.params, filming.seed + game)
                 games[title] = Moves(filming.seed + game, played.actions, played.rewards)
                 _say_game(title, games[title], filming.env)
             display = opened.enter_context(closing(_display(filming)))
@@ -84,16 +83,17 @@ def film_grid(filming: Filming, checkpoints: Mapping[int, Params], path: Path) -
     _say_video(video, path)
 
 
-def _film_checkpoint(filming: Filming, display: VectorEnv, params: Params, iteration: int, path: Path) -> None:
+def _film_checkpoint(filming: Filming, display: VectorEnv, restored: Restored, path: Path) -> None:
     """Writes the video of one checkpoint, and then the trace beside it."""
     experiment, env = filming.experiment, filming.env
-    names, member = list(experiment.task.actions), filming.members.get(iteration)
+    names, iteration, member = list(experiment.task.actions), restored.iteration, restored.member
     config = filming.config if member is None else config_of(filming.config, member)
     trace, panel, games = trace_path(path), Panel(names), []
     with write_video(path, SIZE) as video:
         for game in range(filming.episodes):
             title = _title(env, iteration, game)
-            played = play(experiment, params, filming.seed + game)
+            played = play(experiment, restored.params, filming.seed + game)
+            played = played._replace(values=restored.value_scale.returns_of(played.values))
             moves = Moves(filming.seed + game, played.actions, played.rewards)
             _film(played, experiment, frames_of_agent_steps(display, moves, experiment.frame_skip), panel, video, title)
             games.append(trace_of_game(played, config, has_value=experiment.policy.has_value))

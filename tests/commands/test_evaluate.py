@@ -120,9 +120,9 @@ def test_a_checkpoint_is_chosen_by_number_age_or_return(folder: Path) -> None:
     returns = np.array([float(game["return"]) for game in games(folder)])
     ends = np.array([int(game["agent_steps"]) for game in games(folder)])
     means = {i: returns[ends <= i * 32][-100:].mean() for i in (15, 20)}
-    newest, iteration, _ = restore_params(folder, experiment, "latest")
+    newest, iteration, *_ = restore_params(folder, experiment, "latest")
     assert iteration == 20
-    older, iteration, _ = restore_params(folder, experiment, "15")
+    older, iteration, *_ = restore_params(folder, experiment, "15")
     assert iteration == 15
     assert not jnp.array_equal(*(jax.tree.leaves(params)[0] for params in (newest, older)))
     assert restore_params(folder, experiment, "best")[1] == max(means, key=means.__getitem__)

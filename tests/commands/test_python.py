@@ -1,6 +1,7 @@
 """The public functions called from Python: a wrong argument is one sentence, and nothing wrong stays silent."""
 
 import dataclasses
+import json
 import shutil
 from pathlib import Path
 
@@ -10,7 +11,9 @@ import pytest
 
 import jaxpg
 from jaxpg.config import Config, load_run
+from jaxpg.experiment import Player, build
 from jaxpg.kernel.trained_policy import TrainedPolicy
+from jaxpg.run.saved_run import restore_params
 from tests.runs import records, saved
 
 COUNT = {
@@ -149,3 +152,26 @@ def test_what_is_infinite_at_once_is_not_blamed_on_the_learning_rate_alone(tmp_p
         jaxpg.train(config, tmp_path / "run")
     assert " in iteration 1; there is no checkpoint yet; a setting such as optimizer." in str(refused.value)
     assert str(refused.value).endswith(", or the policy itself returns such numbers")
+
+
+def test_a_value_is_a_return_to_go_although_the_head_learns_standardised_ones(tmp_path: Path) -> None:
+    settings = {"env.game": "CartPole-v1", "env.num_lanes": 8, "run.budget_agent_steps": 16 * 8 * 64}
+    settings |= {"reinforce.rollout_agent_steps": 64, "reinforce.minibatch_agent_steps": 0}
+    config = jaxpg.load_recipe("vector", settings)
+    assert config.reinforce.normalize_value
+    folder = tmp_path / "run"
+    jaxpg.train(config, folder)
+    experiment = build(config, Player(config.env))
+    restored = restore_params(folder, experiment, "latest")
+    scale = restored.value_scale
+    means = [record["return_to_go_mean"] for record in records(folder)]
+    assert 5 < min(means) < scale.mean < max(means), "of a pole that stands for some twenty agent steps"
+    standing = np.zeros(4, np.float32)
+    _, output = experiment.policy.apply(restored.params, standing)
+    experiment.fleet.close()
+    value = jaxpg.load_policy(folder)(standing).value
+    assert value == pytest.approx(scale.mean + scale.deviation * output, rel=1e-5)
+    (video,) = jaxpg.record(folder)
+    (game,) = json.loads(video.with_suffix(".json").read_text())["games"]
+    assert np.abs(np.array(game["values"]) - scale.mean).max() < 4 * scale.deviation
+    assert np.mean(game["values"]) > 5

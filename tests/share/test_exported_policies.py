@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from jaxpg.config import Config
+from jaxpg.core.types import ValueScale
 from jaxpg.envs.config import EnvConfig
 from jaxpg.experiment import Player, build
 from jaxpg.kernel.trained_policy import TrainedPolicy
@@ -53,7 +54,7 @@ def _policy_and_observations(network: PolicyConfig, observation: ObservationConf
     experiment = build(config, Player(env))
     random = np.random.default_rng(0)
     weights = jax.jit(experiment.policy.init)(jax.random.key(3))
-    policy = TrainedPolicy(experiment, weights, 0)
+    policy = TrainedPolicy(experiment, weights, 0, ValueScale())
     pool = experiment.rollout.pools[0]
     pool.reset(np.arange(pool.num_lanes))
     seen = [pool.recv().observation]
