@@ -12,6 +12,7 @@ from typing import Any
 
 ENTRY = "envpool.entry"
 """EnvPool's module that imports all suites. The package imports it first of all."""
+REGISTRATION = "envpool.registration"
 ATARI_GAMES = "envpool.atari.registration"
 LIGHT_SUITES = ("classic_control", "box2d", "minigrid", "toy_text", "procgen")
 """Suites besides Atari that are imported in milliseconds."""
@@ -31,13 +32,13 @@ class _Module(ModuleType):
 def registry() -> Any:
     """EnvPool's registry with at least its Atari games. Programs that use EnvPool themselves see all suites."""
     if "envpool" in sys.modules:
-        return import_module("envpool.registration").registry
+        return import_module(REGISTRATION).registry
     sys.modules[ENTRY] = ModuleType(ENTRY)
     try:
         package = import_module("envpool")
     finally:
         del sys.modules[ENTRY]
-    registration = import_module("envpool.registration")
+    registration = import_module(REGISTRATION)
     found = registration.registry
     import_module(ATARI_GAMES)
     package.__class__ = registration.__class__ = _Module
@@ -57,8 +58,21 @@ def package_of(task_id: str) -> str | None:
     for name in (*(f"envpool.{suite}.registration" for suite in LIGHT_SUITES), ENTRY):
         if task_id in specs:
             break
-        import_module(name)
+        _import_suite(name)
     return specs[task_id][0] if task_id in specs else None
+
+
+def _import_suite(name: str) -> None:
+    """Imports a module of EnvPool that registers environments. What that module asks EnvPool for imports no others."""
+    modules = [sys.modules["envpool"], sys.modules[REGISTRATION]]
+    kinds = [module.__class__ for module in modules]
+    try:
+        for module in modules:
+            module.__class__ = ModuleType
+        import_module(name)
+    finally:
+        for module, kind in zip(modules, kinds, strict=True):
+            module.__class__ = kind
 
 
 def packages() -> dict[str, str]:

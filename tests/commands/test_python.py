@@ -170,7 +170,7 @@ def test_a_value_is_a_return_to_go_although_the_head_learns_standardised_ones(tm
     _, output = experiment.policy.apply(restored.params, standing)
     experiment.fleet.close()
     value = jaxpg.load_policy(folder)(standing).value
-    assert value == pytest.approx(scale.mean + scale.deviation * output, rel=1e-5)
+    assert float(value) == pytest.approx(float(scale.mean + scale.deviation * output), rel=1e-5)
     (video,) = jaxpg.record(folder)
     (game,) = json.loads(video.with_suffix(".json").read_text())["games"]
     assert np.abs(np.array(game["values"]) - scale.mean).max() < 4 * scale.deviation
