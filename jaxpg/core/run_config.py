@@ -29,7 +29,7 @@ class RunConfig:
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 1
     """Seed of all randomness. A run is a function of its configuration and this number."""
     budget_agent_steps: Annotated[int, Field(ge=1, le=2**53)] = 2_500_000
-    """Agent steps over all lanes after which the run ends."""
+    """Agent steps over all lanes after which the run ends, with the iteration that reaches them."""
     schedule_agent_steps: Annotated[int, Field(ge=0, le=2**53)] = 0
     """Agent steps that the schedules of learning rate and entropy bonus span. 0 stands for the budget with which the
     run begins; config.yaml stores that number, so that a larger budget on resume does not stretch the schedules. After

@@ -4,6 +4,7 @@ import io
 import os
 import re
 import secrets
+import textwrap
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -22,6 +23,7 @@ INK, MUTED, GRID = "#1d2024", "#666b73", "#dfe2e6"
 DASHES = ("-", "--", ":", "-.")
 WIDTH_INCHES, HEIGHT_INCHES, ROW_INCHES = 4.8, 3.0, 0.5
 LONGEST_ROW_NAME = 62
+LONGEST_TITLE_LINE = 70
 PNG_DOTS_PER_INCH = 220
 STYLE: Any = {
     "font.size": 10,
@@ -145,13 +147,16 @@ def draw_svg(chart: Chart) -> Drawing:
 def draw_file(chart: Chart, folder: Path, kind: Format) -> Path:
     """Draws a chart as a file into ``folder`` and returns the file's path.
 
-    The legend names every line, because a file has no page around it that would say what the lines are. The same chart
-    always makes the same bytes: the file names neither its maker nor a date.
+    The legend names every line, because a file has no page around it that would say what the lines are. A PNG has the
+    chart's title, too; a PDF has none, because a figure of a paper has a caption. The same chart always makes the same
+    bytes: the file names neither its maker nor a date.
     """
     path = folder / f"{chart.key}.{kind}"
     metadata = {"png": ("Software",), "pdf": ("Creator", "Producer", "CreationDate")}[kind]
     with _style():
         figure, axes = _draw(chart, with_faint_lines=True)
+        if kind == "png":
+            axes.set_title(textwrap.fill(printable(chart.title), LONGEST_TITLE_LINE), fontsize=9, loc="left")
         handles, labels = axes.get_legend_handles_labels()
         if labels:
             figure.legend(handles, labels, loc="outside lower left", frameon=False, ncols=1, fontsize=8)

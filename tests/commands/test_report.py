@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 
 import jaxpg.report as report_module
 from jaxpg.learners.random_search import RandomSearchConfig
@@ -260,6 +261,22 @@ def test_a_picture_with_several_names_has_a_legend(tmp_path: Path) -> None:
     )
     low, high = (len(colors_of(draw_file(chart, tmp_path, "png"))) for chart in (one, two))
     assert high > low
+
+
+def test_a_file_says_by_itself_what_it_shows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    figures: list[Figure] = []
+    monkeypatch.setattr(Figure, "savefig", lambda self, path, **_: (figures.append(self), Path(path).touch()))
+    line = Series("seed 1", "line", np.arange(3.0), np.arange(3.0), faint=True)
+    target = Series("target 18", "level", np.zeros(1), np.full(1, 18.0), faint=True)
+    chart = Chart("curve", "Two seeds", "", "", (line, line._replace(name="seed 2", dash=1), target))
+    assert chart.legend == [], "on the page a table says so"
+    for kind in ("png", "pdf"):
+        draw_file(chart, tmp_path, kind)
+    for figure in figures:
+        (legend,), (axes,) = figure.legends, figure.axes
+        assert [text.get_text() for text in legend.get_texts()] == ["seed 1", "seed 2"]
+        assert [text.get_text() for text in axes.texts] == ["target 18"]
+    assert [figure.axes[0].get_title(loc="left") for figure in figures] == ["Two seeds", ""]
 
 
 def test_the_page_has_the_colours_of_the_charts() -> None:
