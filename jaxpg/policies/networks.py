@@ -306,10 +306,11 @@ def _check_state(what: str, weights: Any, others: Any) -> None:
     if not jax.tree.leaves(weights):
         raise UserError(f"{what}: the module has no weights (nnx.Param), so there is nothing to learn")
     if jax.tree.leaves(others):
-        names = ", ".join(".".join(map(str, path)) for path, _ in nnx.to_flat_state(others))
+        names = [".".join(map(str, path)) for path, _ in nnx.to_flat_state(others)]
+        are = "are" if names[1:] else "is"
         raise UserError(
-            f"{what}: {names} is no nnx.Param; a policy is a function of its weights alone, without dropout, batch "
-            "statistics or counters"
+            f"{what}: {', '.join(names)} {are} no nnx.Param; a policy is a function of its weights alone, without "
+            "dropout, batch statistics or counters"
         )
 
 

@@ -200,18 +200,19 @@ def evaluation_chart(runs: Sequence[Run]) -> Chart | None:
         else:
             series.append(Series(rows[-1], "interval", mean, row, run.color, low, high))
     of_all = "" if len(evaluations) <= MOST_ROWS else f", the last {MOST_ROWS} of {len(evaluations)} evaluations"
-    title = f"Returns of evaluated games, mean and 95 % interval{of_all}"
+    why = "; cut: by the time limit" if any(evaluation.cut for _, evaluation in evaluations[-MOST_ROWS:]) else ""
+    title = f"Returns of evaluated games, mean and 95 % interval{of_all}{why}"
     return Chart("evaluations", title, "return", "", tuple(series), tuple(rows)) if series else None
 
 
 def describe(evaluation: Evaluation) -> str:
-    """Describes an evaluation, such as "checkpoint 7, greedy, 64 games (25 different, 3 cut by the time limit)"."""
+    """Describes an evaluation, such as "checkpoint 7, greedy, 64 games (25 different, 3 cut)"."""
     seed = f", seed {evaluation.seed}" if evaluation.seed else ""
     remarks = []
     if evaluation.distinct is not None and evaluation.distinct < evaluation.episodes:
         remarks.append(f"{evaluation.distinct} different")
     if evaluation.cut:
-        remarks.append(f"{evaluation.cut} cut by the time limit")
+        remarks.append(f"{evaluation.cut} cut")
     games = f"{evaluation.episodes} games" + (f" ({', '.join(remarks)})" if remarks else "")
     return f"checkpoint {evaluation.checkpoint}, {evaluation.actions}{seed}, {games}"
 

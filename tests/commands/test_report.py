@@ -121,7 +121,7 @@ def test_each_evaluation_is_a_row_with_its_interval(tmp_path: Path) -> None:
     assert chart.rows == (
         "mine: checkpoint 7, sampled, 3 games",
         "mine: checkpoint 9, sampled, 2 games",
-        "mine: checkpoint 9, sampled, 3 games (1 different, 1 cut by the time limit)",
+        "mine: checkpoint 9, sampled, 3 games (1 different, 1 cut)",
     )
     means = [one for one in chart.series if one.kind == "interval"]
     assert [(m.x[0], m.low[0], m.high[0], m.y[0]) for m in means] == [

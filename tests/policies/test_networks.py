@@ -300,7 +300,7 @@ def _make_mine(monkeypatch, module_class):
             _mine(lambda logits, value: logits if value > 0 else value),
             "; JAX traces this code, so choose with jax.",
         ),
-        (_WithDropout, "drop.rngs.count, drop.rngs.key is no nnx.Param; a policy is a function of its weights alone"),
+        (_WithDropout, "drop.rngs.count, drop.rngs.key are no nnx.Param; a policy is a function of its weights alone"),
         (_WithoutWeights, "the module has no weights (nnx.Param), so there is nothing to learn"),
         (_Listed, "test_networks._Listed'>'; put layers into nnx.List([...]) or nnx.Dict(...)"),
         (
