@@ -129,13 +129,13 @@ def _record(arguments: RecordArguments, config: Config) -> list[Path]:
     filming = Filming(config, arguments.env, experiment, arguments.episodes, arguments.seed)
     if arguments.grid:
         paths = [_path(arguments, "grid", alone=True)]
-        film_grid(filming, restored, paths[0])
+        film_grid(filming, restored.values(), paths[0])
     else:
         alone = len(arguments.checkpoint) == 1
         whose = "" if arguments.member is None else f"-member{arguments.member}"
         whose += "-random" if experiment.acts == "random" else ""
         paths_by_iteration = {iteration: _path(arguments, f"{iteration}{whose}", alone=alone) for iteration in restored}
-        film_checkpoints(filming, restored, paths_by_iteration)
+        film_checkpoints(filming, restored.values(), paths_by_iteration)
         paths = list(paths_by_iteration.values())
     experiment.rollout.close()
     if not arguments.out:

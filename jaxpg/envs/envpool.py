@@ -30,7 +30,7 @@ def kind(game: str) -> Literal["pixels", "vector", "picture"]:
     Raises:
       UserError: EnvPool has no such environment, or jaxpg cannot take it.
     """
-    if game in rom_ids_by_game():  # without importing EnvPool, which takes seconds
+    if game in rom_ids_by_game():  # without importing EnvPool
         return "pixels"
     if package_of(game) in (None, suites.ATARI):
         check_game(game, _atari_games(), "envpool", suites.offered())

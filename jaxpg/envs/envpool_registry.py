@@ -10,6 +10,8 @@ from importlib import import_module
 from types import ModuleType
 from typing import Any
 
+from jaxpg.core.stand_in import stand_in
+
 ENTRY = "envpool.entry"
 """EnvPool's module that imports all suites. The package imports it first of all."""
 REGISTRATION = "envpool.registration"
@@ -23,32 +25,35 @@ class _Module(ModuleType):
 
     def __getattribute__(self, name: str) -> Any:
         if not name.startswith("_"):
-            self.__class__ = ModuleType  # type: ignore[assignment]  # from now on the module is what it would be
-            import_module(ENTRY)
+            _import(ENTRY)
         return ModuleType.__getattribute__(self, name)
 
 
-@cache
+def _import(name: str) -> ModuleType:
+    """Imports a module of EnvPool. What that module itself asks EnvPool for imports no other suites."""
+    offering = [sys.modules["envpool"], sys.modules[REGISTRATION]]
+    for module in offering:
+        module.__class__ = ModuleType
+    try:
+        return import_module(name)
+    finally:
+        for module in offering:
+            module.__class__ = ModuleType if ENTRY in sys.modules else _Module
+
+
 def registry() -> Any:
     """EnvPool's registry with at least its Atari games. Programs that use EnvPool themselves see all suites."""
-    if "envpool" in sys.modules:
-        return import_module(REGISTRATION).registry
-    sys.modules[ENTRY] = ModuleType(ENTRY)
-    try:
-        package = import_module("envpool")
-    finally:
-        del sys.modules[ENTRY]
-    registration = import_module(REGISTRATION)
-    found = registration.registry
-    import_module(ATARI_GAMES)
-    package.__class__ = registration.__class__ = _Module
-    return found
+    if "envpool" not in sys.modules:
+        with stand_in(ENTRY, ModuleType(ENTRY)):
+            import_module("envpool")
+        _import(ATARI_GAMES)
+    return vars(sys.modules[REGISTRATION])["registry"]
 
 
 def atari_rom_ids() -> list[str]:
     """The names of EnvPool's Atari games as they are written in ROM files."""
     registry()
-    return list(import_module(ATARI_GAMES).atari_game_list)
+    return list(_import(ATARI_GAMES).atari_game_list)
 
 
 @cache
@@ -58,25 +63,12 @@ def package_of(task_id: str) -> str | None:
     for name in (*(f"envpool.{suite}.registration" for suite in LIGHT_SUITES), ENTRY):
         if task_id in specs:
             break
-        _import_suite(name)
+        _import(name)
     return specs[task_id][0] if task_id in specs else None
-
-
-def _import_suite(name: str) -> None:
-    """Imports a module of EnvPool that registers environments. What that module asks EnvPool for imports no others."""
-    modules = [sys.modules["envpool"], sys.modules[REGISTRATION]]
-    kinds = [module.__class__ for module in modules]
-    try:
-        for module in modules:
-            module.__class__ = ModuleType
-        import_module(name)
-    finally:
-        for module, kind in zip(modules, kinds, strict=True):
-            module.__class__ = kind
 
 
 def packages() -> dict[str, str]:
     """The package of each environment, with all suites imported."""
     specs = registry().specs
-    import_module(ENTRY)
+    _import(ENTRY)
     return {task_id: spec[0] for task_id, spec in specs.items()}

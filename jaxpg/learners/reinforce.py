@@ -27,8 +27,8 @@ from jaxpg.learners.observation_statistics import add_seen, input_clip_fraction,
 from jaxpg.learners.optimizers import learning_rate_at, make_optimizer
 from jaxpg.learners.reinforce_config import ReinforceConfig
 from jaxpg.learners.returns import credit, lambda_returns, transformed
-from jaxpg.learners.statistics import Statistics, deviation, no_statistics
-from jaxpg.learners.targets import Targets, Transitions, make_targets, transitions_of
+from jaxpg.learners.statistics import Statistics, no_statistics
+from jaxpg.learners.targets import Targets, Transitions, make_targets, transitions_of, value_scale
 from jaxpg.learners.update import (
     Gradient,
     Objective,
@@ -196,9 +196,7 @@ class _Reinforce:
         }
 
     def value_scale(self, state: ReinforceState) -> ValueScale:
-        if not self._config.normalize_value:
-            return ValueScale()
-        return ValueScale(state.returns.mean, deviation(state.returns))
+        return value_scale(state.returns) if self._config.normalize_value else ValueScale()
 
     def _targets(
         self, running: Statistics, experiences: Sequence[Experience]

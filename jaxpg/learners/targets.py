@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxpg.core.types import Experience
+from jaxpg.core.types import Experience, ValueScale
 from jaxpg.learners import losses
 from jaxpg.learners.base import Metrics
 from jaxpg.learners.reinforce_config import ReinforceConfig
@@ -61,7 +61,7 @@ def make_targets(
     chex.assert_shape(transitions.value, (transitions.reward.shape[0] + 1, transitions.reward.shape[1]))
     value = transitions.value
     if config.normalize_value:
-        value = running.mean + value * deviation(running)  # about 0 before the first batch
+        value = value_scale(running).returns_of(value)  # about 0 before the first batch
     returns, weight = returns_to_go(config, transitions, value)
     batch = of_sample(returns, weight)
     following = follow(running, batch, config.ema_decay)
@@ -71,6 +71,11 @@ def make_targets(
     advantage = advantages(config, returns, weight, value[:-1], running, following)
     value_target = (returns - following.mean) / deviation(following) if config.normalize_value else returns
     return Targets(advantage, value_target, weight), following, metrics
+
+
+def value_scale(running: Statistics) -> ValueScale:
+    """The scale of a value head that learns returns-to-go standardised by these statistics."""
+    return ValueScale(running.mean, deviation(running))
 
 
 def returns_to_go(config: ReinforceConfig, transitions: Transitions, value: jax.Array) -> tuple[jax.Array, jax.Array]:

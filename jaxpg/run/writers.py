@@ -11,10 +11,18 @@ from typing import Any, NamedTuple, Protocol
 from jaxpg.core.errors import UserError
 from jaxpg.core.foreign_files import from_json, open_regular
 from jaxpg.core.registry import Registry
+from jaxpg.core.stand_in import stand_in
 from jaxpg.core.types import Episodes
 from jaxpg.machine.durable_files import write_parts
-from jaxpg.run.event_files import Event, EventsWriter, SessionLog, Summary, text
 from jaxpg.run.trackers.tracker import TRACKERS, Tracker
+
+# tensorboardX imports PyTorch wherever it is installed, to know its tensors. jaxpg writes none, and the import would
+# take a second and more of every start, and 180 MB.
+with stand_in("torch", None):
+    from tensorboardX.event_file_writer import EventsWriter
+    from tensorboardX.proto.event_pb2 import Event, SessionLog
+    from tensorboardX.proto.summary_pb2 import Summary
+    from tensorboardX.summary import text
 
 Record = dict[str, float | int | None]
 """The numbers of one iteration by name. None stands for a number that does not exist yet; JSON writes it as null."""

@@ -1,6 +1,6 @@
 """Films checkpoints: plays whole episodes with their policies, and writes them as videos."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import NamedTuple
@@ -33,12 +33,12 @@ class Filming(NamedTuple):
     seed: int  # the episodes are a function of this number, the policy and env
 
 
-def film_checkpoints(filming: Filming, checkpoints: Mapping[int, Restored], paths: Mapping[int, Path]) -> None:
+def film_checkpoints(filming: Filming, checkpoints: Collection[Restored], paths: Mapping[int, Path]) -> None:
     """Writes a video of each checkpoint, and its trace beside it.
 
     Args:
       filming: what all videos have in common.
-      checkpoints: the policies by iteration.
+      checkpoints: the policies.
       paths: the path of each iteration's video.
 
     Raises:
@@ -49,16 +49,16 @@ def film_checkpoints(filming: Filming, checkpoints: Mapping[int, Restored], path
             places.enter_context(video_place(path))
             trace_path(path)
         display = places.enter_context(closing(_display(filming)))
-        for iteration, restored in checkpoints.items():
-            _film_checkpoint(filming, display, restored, paths[iteration])
+        for restored in checkpoints:
+            _film_checkpoint(filming, display, restored, paths[restored.iteration])
 
 
-def film_grid(filming: Filming, checkpoints: Mapping[int, Restored], path: Path) -> None:
+def film_grid(filming: Filming, checkpoints: Collection[Restored], path: Path) -> None:
     """Writes one video of all checkpoints. Each checkpoint has its own emulator, so that no frame is kept in memory.
 
     Args:
       filming: what all tiles have in common.
-      checkpoints: the policies by iteration.
+      checkpoints: the policies.
       path: where the video goes.
 
     Raises:
@@ -67,10 +67,10 @@ def film_grid(filming: Filming, checkpoints: Mapping[int, Restored], path: Path)
     grid = Grid(len(checkpoints))
     with video_place(path), write_video(path, grid.size) as video, ExitStack() as opened:
         tiles = []
-        for iteration, restored in checkpoints.items():
+        for restored in checkpoints:
             games: dict[str, Moves] = {}
             for game in range(filming.episodes):
-                title = _title(filming.env, iteration, game)
+                title = _title(filming.env, restored.iteration, game)
                 played = play(filming.experiment, restored.params, filming.seed + game)
                 games[title] = Moves(filming.seed + game, played.actions, played.rewards)
                 _say_game(title, games[title], filming.env)
