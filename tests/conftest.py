@@ -14,8 +14,8 @@ collect_ignore_glob = ["*/conftest.py"]
 """They have no doctests, and two files of one name cannot both be collected as modules."""
 
 LONGEST_FIRST = [
-    *("docs/test_documents.py", "run/test_tracked_runs.py", "parallel/test_processes.py", "faults/test_faults.py"),
-    *("benchmarks/test_accelerator.py", "suite/test_suite.py", "suite/test_tuning.py"),
+    *("docs/test_documents.py", "viewing/test_page.py", "parallel/test_processes.py", "run/test_tracked_runs.py"),
+    *("faults/test_faults.py", "benchmarks/test_accelerator.py", "suite/test_suite.py", "suite/test_tuning.py"),
     *("share/test_exported_policies.py", "commands/test_envpool_runs.py"),
     *("kernel/test_jax_iteration.py", "commands/test_notebook.py"),
     *("learners/test_reinforce.py", "envs/test_every_game.py", "commands/test_recipes.py", "commands/test_record.py"),

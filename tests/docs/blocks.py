@@ -84,6 +84,7 @@ def run_page(page: str, folder: Path) -> None:
         **os.environ,
         "PATH": f"{programs}{os.pathsep}{os.environ['PATH']}",
         "PYTHONPATH": os.pathsep.join([".", str(ROOT), os.environ.get("PYTHONPATH", "")]),
+        "JAX_DISABLE_MOST_OPTIMIZATIONS": "1",  # most of a page's time is compilation
     }
     for block in blocks_of(page):
         if block.title:

@@ -26,13 +26,13 @@ pytestmark = pytest.mark.long
 PONG = [
     *("--env.game", "Pong", "--env.num-lanes", "2", "--env.max-episode-agent-steps", "20"),
     *("--reinforce.rollout-agent-steps", "32", "--policy.hidden", "8", "--run.target-return", "None"),
-    *("--checkpoint.every-iterations", "20", "--run.budget-agent-steps", "32000"),
-    *("--run.writers", "tensorboard", "wandb", "mlflow", "trackio"),
+    *("--checkpoint.every-iterations", "20", "--run.writers", "tensorboard", "wandb", "mlflow", "trackio"),
 ]
+PER_ITERATION = 64
 Curve = list[tuple[int, float]]
 
 
-def jaxpg(*words: str | Path, env: dict[str, str], code: int = 0) -> str:
+def jaxpg(*words: str | Path | int, env: dict[str, str], code: int = 0) -> str:
     """Runs a command; returns what it says on stderr."""
     command = [sys.executable, "-m", *map(str, words)]
     done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=600, check=False)
@@ -87,9 +87,9 @@ def resumed(environment: dict[str, str], tmp_path_factory: pytest.TempPathFactor
         _wait_until(lambda: _is_shown(folder, environment) or training.poll() is not None)
         training.send_signal(signal.SIGKILL)
         assert training.wait() == -signal.SIGKILL, "there was something left to do"
-    told = len(records(folder))
-    jaxpg("jaxpg.train", "--resume", folder, env=environment)
-    assert len(records(folder)) > told
+    whole = len(records(folder)) + 20
+    jaxpg(*("jaxpg.train", "--resume", folder, "--run.budget-agent-steps", whole * PER_ITERATION), env=environment)
+    assert len(records(folder)) == whole
     jaxpg("jaxpg.evaluate", folder, "--episodes", "2", env=environment)
     jaxpg("jaxpg.record", folder, env=environment)
     with pytest.MonkeyPatch.context() as patch:
@@ -164,7 +164,8 @@ def test_every_tracker_shows_the_same_curve_of_a_run_that_was_killed(
     resumed: Path, environment: dict[str, str], name: str
 ) -> None:
     expected = curve(resumed, name)
-    assert [step for step, _ in curve(resumed, "iteration")] == list(range(64, 32001, 64))
+    iterations = range(1, len(records(resumed)) + 1)
+    assert curve(resumed, "iteration") == [(iteration * PER_ITERATION, iteration) for iteration in iterations]
     assert mlflow_curve(resumed, environment, name) == expected
     rows = wandb_rows(resumed, environment)
     assert [(row["_step"], row[name]) for row in rows if name in row] == expected
@@ -181,16 +182,16 @@ def test_settings_episodes_evaluation_video_and_report_are_there_once(
     resumed: Path, environment: dict[str, str]
 ) -> None:
     [evaluation] = json.loads((resumed / "evaluation.json").read_bytes())
-    played = len(games(resumed))
+    played, last = len(games(resumed)), records(resumed)[-1]
 
     client, run_id = mlflow_client(environment), tracked_id(resumed, "mlflow")
     run = client.get_run(run_id)
     assert run.info.status == "FINISHED"
     assert run.data.params["env.game"] == "Pong"
-    assert mlflow_curve(resumed, environment, "evaluation/mean") == [(32000, evaluation["mean"])]
+    assert mlflow_curve(resumed, environment, "evaluation/mean") == [(last["agent_steps"], evaluation["mean"])]
     there = {file.path for place in ("", "videos") for file in client.list_artifacts(run_id, place) if not file.is_dir}
     assert {"config.yaml", "episodes.csv", "evaluation.json", "report.html"} <= there
-    assert {path for path in there if path.endswith(".mp4")} == {"videos/500.mp4"}
+    assert {path for path in there if path.endswith(".mp4")} == {f"videos/{last['iteration']}.mp4"}
     assert len(client.search_runs([run.info.experiment_id], f"tags.mlflow.runName = '{resumed.name}'")) == 1
 
     rows = wandb_rows(resumed, environment)
@@ -245,7 +246,7 @@ def test_trackers_that_cannot_be_reached_cost_a_sentence_each(why: str, refusing
         trackers |= {"MLFLOW_TRACKING_TOKEN": "x", "TRACKIO_SERVER_URL": f"{refusing}/?write_token=x"}
     else:
         trackers = {"MLFLOW_TRACKING_URI": "http://127.0.0.1:9", "TRACKIO_DIR": str(tmp_path / "file")}
-    words = [*PONG, "--run.dir", tmp_path / "run", "--run.budget-agent-steps", "640"]
+    words = [*PONG, "--run.dir", tmp_path / "run", "--run.budget-agent-steps", 10 * PER_ITERATION]
     said = jaxpg("jaxpg.train", *words, env={**unset, **trackers}).splitlines()
     assert sorted(line.split(": ")[1] for line in said) == ["mlflow", "trackio", "wandb"]
     assert len(records(tmp_path / "run")) == 10

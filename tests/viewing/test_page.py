@@ -57,8 +57,8 @@ def page(walked: Path) -> Path:
 def chromium(tmp_path_factory) -> Iterator[webdriver.Chrome]:
     """A browser of its own, which notes what it logs and what it asks the network for."""
     program, driver = shutil.which("chromium"), shutil.which("chromedriver")
-    assert program, "Debian's packages chromium and chromium-driver are needed, as .ci/run installs them"
-    assert driver, "Debian's package chromium-driver is needed, as .ci/run installs it"
+    assert program, "Debian's packages chromium and chromium-driver are needed, as .ci/browser installs them"
+    assert driver, "Debian's package chromium-driver is needed, as .ci/browser installs it"
     options = webdriver.ChromeOptions()
     options.binary_location = program
     for flag in (*FLAGS, f"--user-data-dir={tmp_path_factory.mktemp('chromium')}"):
