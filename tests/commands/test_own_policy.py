@@ -172,14 +172,12 @@ def test_the_hash_is_that_of_the_file_as_it_was_imported(tmp_path: Path) -> None
 
 @pytest.mark.long
 def test_real_processes_import_it_by_themselves(tmp_path: Path) -> None:
-    """Also the two of a launch, and the one that makes a video beside the training."""
+    """Also the two of a launch and the one that makes a video beside it. Evaluation: docs/guides/policy.md."""
     shutil.copy(EXAMPLE, tmp_path)
-    argv = [*TINY, "--imports", "two_layers.py", "--run.dir"]
-    process("launch", "--processes", "2", "--", *argv, "two", cwd=tmp_path)
+    argv = [*TINY, "--imports", "two_layers.py", "--run.dir", "two", "--run.record-every", "2"]
+    process("launch", "--processes", "2", "--", *argv, cwd=tmp_path)
     assert len(records(tmp_path / "two")) == 2
-    process("train", *argv, "filmed", "--run.record-every", "2", cwd=tmp_path)
-    assert [path.stem for path in (tmp_path / "filmed" / "videos").glob("*.mp4")] == ["2"]
-    process("evaluate", "filmed", "--episodes", "2", "--trust-imports", cwd=tmp_path)
+    assert [path.stem for path in (tmp_path / "two" / "videos").glob("*.mp4")] == ["2"]
 
 
 def test_from_python(home: Path, tmp_path: Path) -> None:

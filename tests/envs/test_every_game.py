@@ -22,8 +22,6 @@ from jaxpg.policies.networks import PolicyConfig
 from jaxpg.policies.observations import make_observation
 from tests.helpers import SMALL
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
-
 
 def _envpool_games() -> list[str]:
     from envpool.atari.registration import atari_game_list
