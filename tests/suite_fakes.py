@@ -17,9 +17,10 @@ notes = os.path.join(os.path.dirname(os.path.abspath(sys.argv[0])), "calls")
 with open(notes, "a") as file:
     file.write(json.dumps([command, *words]) + "\n")
 
-def write(path, content):
-    with open(path, "w") as file:
+def write(path, content):  # whole or not at all, whenever a signal comes
+    with open(path + ".new", "w") as file:
         file.write(content)
+    os.replace(path + ".new", path)
 
 def value(text, name):
     return next(line.split(":")[1].strip() for line in text.splitlines() if line.strip().startswith(name + ":"))
@@ -41,7 +42,7 @@ else:
     resumed = words[0] == "--resume"
     folder = words[1] if resumed else flags["--run.dir"]
     if not resumed:
-        os.makedirs(folder)
+        os.makedirs(folder, exist_ok=True)  # a signal may have come before the configuration
         write(os.path.join(folder, "config.yaml"), open(words[0]).read())
     recipe = open(os.path.join(folder, "config.yaml")).read()
     asked = words[words.index("--run.budget-agent-steps") + 1] if resumed else value(recipe, "budget_agent_steps")
