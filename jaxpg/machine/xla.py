@@ -27,9 +27,12 @@ FUSIONS_FLAG = "--xla_cpu_experimental_ynn_fusion_type"
 def keep_compiled_code() -> None:
     """Keeps compiled code in the user's cache folder, so that a second start is quick.
 
-    If the folder cannot be written, nothing is kept, and a sentence says so. The user's own
-    ``JAX_COMPILATION_CACHE_DIR`` has precedence.
+    Small programs are kept, too, because a start compiles many of them. If the folder cannot be written, nothing is
+    kept, and a sentence says so. The user's own ``JAX_COMPILATION_CACHE_DIR`` and
+    ``JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS`` have precedence.
     """
+    if LEAST_SECONDS.upper() not in os.environ:
+        jax.config.update(LEAST_SECONDS, 0)
     if "JAX_COMPILATION_CACHE_DIR" in os.environ:
         return
     folder = platformdirs.user_cache_path("jaxpg") / "xla"
@@ -43,7 +46,6 @@ def keep_compiled_code() -> None:
         say(f"jaxpg: compiled code is not kept: {folder}: {error.strerror}", error=True)
         return
     jax.config.update("jax_compilation_cache_dir", str(folder))
-    jax.config.update(LEAST_SECONDS, 0)  # there are many small programs
 
 
 @contextmanager

@@ -84,6 +84,23 @@ def test_a_cache_that_cannot_be_written_is_a_remark(monkeypatch, tmp_path, capsy
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
 
 
+@pytest.mark.parametrize(("wish", "least"), [(None, 0), ("2.5", 1.0)])
+def test_small_programs_are_kept_wherever_the_user_wants_the_cache(monkeypatch, wish: str | None, least: float) -> None:
+    """1.0 is what JAX begins with. A wish of the user's is JAX's own to read."""
+    name = "jax_persistent_cache_min_compile_time_secs"
+    monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", "elsewhere")
+    monkeypatch.delenv(name.upper())
+    if wish:
+        monkeypatch.setenv(name.upper(), wish)
+    before = jax.config.values[name]
+    jax.config.update(name, 1.0)
+    try:
+        keep_compiled_code()
+        assert jax.config.values[name] == least
+    finally:
+        jax.config.update(name, before)
+
+
 def test_a_process_computes_in_32_bits(capsys) -> None:
     jax.config.update("jax_enable_x64", True)
     try:
