@@ -188,7 +188,10 @@ def _run(runs: Sequence[SuiteRun], out: Path, parallel: int, stop: Stop) -> Suit
     results = _write(runs, failures, out)
     if stop.signal is None:
         make_page(out, ["--out", str(out / "suite.html"), "--png", str(out / "charts")], out / "suite.log", stop)
-    say(f"jaxpg: {len(runs) - len(failures)} of {len(runs)} runs without a failure; the results are in {out}")
+        outcome = f"{len(runs) - len(failures)} of {len(runs)} runs without a failure"
+    else:
+        outcome = f"{progress.num_ended} of {len(runs)} runs ended, and the same command goes on with the others"
+    say(f"jaxpg: {outcome}; the results are in {out}")
     return results
 
 
@@ -197,14 +200,14 @@ class _Progress:
 
     def __init__(self, runs: Sequence[SuiteRun], processes: Processes):
         self._num_runs, self._processes = len(runs), processes
-        self._num_ended = 0
+        self.num_ended = 0
         self._said_at = time.monotonic()
 
     def say_end(self, run: SuiteRun, ended: Ended) -> None:
-        self._num_ended += 1
+        self.num_ended += 1
         row = run.row(ended.failure)
         scores = [f"{actions}={score.mean:.2f}" for actions, score in row.scores.items()]
-        counts = f"runs={self._num_ended} of={self._num_runs}"
+        counts = f"runs={self.num_ended} of={self._num_runs}"
         steps = f"agent_steps={row.agent_steps} seconds={row.seconds:.0f}"
         say(" ".join([counts, f"run={run.name}", f"failed={'yes' if ended.failure else 'no'}", steps, *scores]))
 

@@ -128,7 +128,7 @@ def test_a_failed_run_is_a_row_that_says_so_and_is_tried_again_by_the_next_call(
     assert [words[:2] for words in program.calls()] == [["jaxpg.train", "--resume"], ["jaxpg.report", "out"]]
 
 
-def test_a_signal_ends_the_runs_and_the_same_command_goes_on(program, monkeypatch):
+def test_a_signal_ends_the_runs_and_the_same_command_goes_on(program, monkeypatch, capsys):
     program.let_new_trainings_wait(True)
     sent = []
 
@@ -140,6 +140,8 @@ def test_a_signal_ends_the_runs_and_the_same_command_goes_on(program, monkeypatc
     monkeypatch.setattr(suite_module._Progress, "look", look)
     words = ["mine.yaml", "--seeds", "1", "2", "--episodes", "0"]
     _suite(*words, code=143)
+    last = "jaxpg: 0 of 2 runs ended, and the same command goes on with the others; the results are in out"
+    assert capsys.readouterr().out.splitlines()[-1] == last
     assert [row["ended"] for row in _rows()] == [None, None]
     assert [call[0] for call in program.calls()] == ["jaxpg.train"], "neither the second run nor the page was begun"
     program.let_new_trainings_wait(False)
