@@ -48,18 +48,37 @@ def address(folder: Path) -> Iterator[str]:
     server.server_close()
 
 
-@pytest.mark.parametrize(("width", "scheme"), [(390, "dark"), (1280, "light")])
+@pytest.fixture
+def nothing_to_search(folder: Path) -> Iterator[None]:
+    """An empty index, because every page that is opened prepares the whole one, which takes longest."""
+    path = folder / "search" / "search_index.json"
+    index = path.read_text(encoding="utf-8")
+    path.write_text(json.dumps(json.loads(index) | {"docs": []}), encoding="utf-8")
+    yield
+    path.write_text(index, encoding="utf-8")
+
+
+def _emulate(browser: webdriver.Chrome, width: int, scheme: str = "light") -> None:
+    metrics = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": width < 600}
+    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
+    features = [{"name": "prefers-color-scheme", "value": scheme}]
+    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": features})
+    browser.execute_async_script("requestAnimationFrame(() => requestAnimationFrame(arguments[0]))")
+
+
+def _requests(browser: webdriver.Chrome) -> list[str]:
+    sent = [json.loads(entry["message"])["message"] for entry in browser.get_log("performance")]
+    return [one["params"]["request"]["url"] for one in sent if one["method"] == "Network.requestWillBeSent"]
+
+
 def test_every_page_fits_and_asks_nobody_else(
     chromium: webdriver.Chrome,  # noqa: F811
     folder: Path,
     address: str,
-    width: int,
-    scheme: str,
+    nothing_to_search: None,
 ) -> None:
-    metrics = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": width < 600}
-    chromium.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
-    features = [{"name": "prefers-color-scheme", "value": scheme}]
-    chromium.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": features})
+    """On a phone, then on a desktop, in the dark."""
+    _emulate(chromium, 390, "dark")
     chromium.get(address)
     chromium.execute_script("localStorage.clear()")  # where the site keeps the scheme that was seen before
     chromium.get_log("browser")
@@ -68,26 +87,35 @@ def test_every_page_fits_and_asks_nobody_else(
     assert len(pages) > 40
     too_wide = []
     for page in pages:
+        _emulate(chromium, 390, "dark")
         chromium.get(f"{address}/{page}/")
-        if chromium.execute_script("return document.documentElement.scrollWidth") != width:
-            too_wide.append(page)
+        assert chromium.execute_script("return document.body.dataset.mdColorScheme") == "slate"
         shown = chromium.execute_script(
             "return [...document.images].filter(i => !i.complete || !i.naturalWidth).map(i => i.src)"
         )
         assert shown == [], f"{page}: pictures that are not there"
-        broken = chromium.execute_script(
-            "return [...document.querySelectorAll('code .flag')]"
-            ".filter(f => !f.closest('td') && f.getClientRects().length > 1).map(f => f.innerText)"
-        )
-        assert broken == [], f"{page}: flags that go on in the next line"
-        dark = chromium.execute_script("return document.body.dataset.mdColorScheme")
-        assert dark == ("slate" if scheme == "dark" else "default")
+        for width in (390, 1280):
+            _emulate(chromium, width, "dark")
+            if chromium.execute_script("return document.documentElement.scrollWidth") != width:
+                too_wide.append((page, width))
+            broken = chromium.execute_script(
+                "return [...document.querySelectorAll('code .flag')]"
+                ".filter(f => !f.closest('td') && f.getClientRects().length > 1).map(f => f.innerText)"
+            )
+            assert broken == [], f"{page}: flags that go on in the next line"
     assert too_wide == []
-    sent = [json.loads(entry["message"])["message"] for entry in chromium.get_log("performance")]
-    urls = [one["params"]["request"]["url"] for one in sent if one["method"] == "Network.requestWillBeSent"]
+    urls = _requests(chromium)
     assert len(urls) > len(pages)
     assert [url for url in urls if not url.startswith((address, "data:"))] == []
     assert [entry["message"] for entry in chromium.get_log("browser") if "favicon" not in entry["message"]] == []
+
+
+def test_it_is_light_where_the_reader_likes_it_light(chromium: webdriver.Chrome, address: str) -> None:  # noqa: F811
+    _emulate(chromium, 1280)
+    chromium.get(address)
+    chromium.execute_script("localStorage.clear()")
+    chromium.get(f"{address}/get-started/")
+    assert chromium.execute_script("return document.body.dataset.mdColorScheme") == "default"
 
 
 def test_docstrings_are_read_as_they_are_meant(folder: Path) -> None:
@@ -109,8 +137,7 @@ def test_no_date_and_no_flag_of_a_table_is_broken_after_a_hyphen(folder: Path) -
 
 
 def test_the_search_finds(chromium: webdriver.Chrome, address: str) -> None:  # noqa: F811
-    metrics = {"width": 1280, "height": 900, "deviceScaleFactor": 1, "mobile": False}
-    chromium.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
+    _emulate(chromium, 1280)
     chromium.get(f"{address}/?q=cut_at_reward")
     found = WebDriverWait(chromium, 20).until(lambda b: b.find_elements(By.CSS_SELECTOR, ".md-search-result__link"))
     assert any("concepts/credit" in link.get_attribute("href") for link in found)

@@ -3,6 +3,7 @@
 import subprocess
 import sys
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import jax
@@ -47,8 +48,10 @@ assert not any(name.split(".")[0] == "jaxpg" for name in sys.modules)
 """A program that loads exported policies and has no jaxpg. It writes what they answer."""
 
 
-def _policy_and_observations(network: PolicyConfig, observation: ObservationConfig, game: str = "Pong"):
-    """A policy with random weights whose actions vary, and 1,000 observations of games that random actions played."""
+def _policy_and_observations(
+    network: PolicyConfig, observation: ObservationConfig, game: str = "Pong", steps: int = STEPS
+):
+    """A policy with random weights whose actions vary, and observations of games that random actions played."""
     env = EnvConfig(game=game, num_lanes=LANES, num_threads=1)
     config = Config(env=env, policy=network, observation=observation)
     experiment = build(config, Player(env))
@@ -58,11 +61,11 @@ def _policy_and_observations(network: PolicyConfig, observation: ObservationConf
     pool = experiment.rollout.pools[0]
     pool.reset(np.arange(pool.num_lanes))
     seen = [pool.recv().observation]
-    while len(seen) * pool.num_lanes < LANES * STEPS:
+    while len(seen) * pool.num_lanes < LANES * steps:
         pool.send(random.integers(0, pool.spec.num_actions, pool.num_lanes))
         seen.append(pool.recv().observation)
     experiment.fleet.close()
-    observations = np.concatenate(seen)[: LANES * STEPS]
+    observations = np.concatenate(seen)[: LANES * steps]
     head = weights["heads"]["logits"] if "heads" in weights else weights
     head["bias"] -= np.log(policy(observations).probabilities).mean(axis=0)  # so that no action is always the best
     return policy, observations
@@ -82,7 +85,7 @@ def _check_both_formats(folders: dict[Path, tuple[TrainedPolicy, np.ndarray]]) -
     assert done.returncode == 0, done.stderr
     for folder, (policy, observations) in folders.items():
         decision = jax.device_get(policy(observations))
-        assert len(observations) == 1000
+        assert len(observations) >= 200
         assert len(np.unique(decision.action)) > 1, "a policy that always does the same proves little"
         second, first = np.sort(decision.probabilities, axis=-1)[:, -2:].T
         clear = first - second > 1e-6  # where two actions are as good, rounding may choose
@@ -109,20 +112,21 @@ def test_without_jaxpg_both_formats_act_like_the_policy_on_1000_observations(
 
 @pytest.mark.long
 def test_every_network_and_observation_is_exported(tmp_path: Path, quick_compilation: None) -> None:
+    made = partial(_policy_and_observations, steps=200 // LANES)
     stacked, whole = ObservationConfig(name="stack84"), ObservationConfig(name="flat_gray")
     small = ObservationConfig(name="stack42")
     motion = replace(SMALL, name="gray_motion", background=(87, 144))
     red, vector = ObservationConfig(name="red_difference"), ObservationConfig(name="vector")
     _check_both_formats(
         {
-            tmp_path / "compact": _policy_and_observations(PolicyConfig(name="compact"), small),
-            tmp_path / "dqn2013": _policy_and_observations(PolicyConfig(name="dqn2013"), stacked),
-            tmp_path / "nature": _policy_and_observations(PolicyConfig(name="nature"), stacked),
-            tmp_path / "conv3x3": _policy_and_observations(PolicyConfig(name="conv3x3"), stacked),
-            tmp_path / "small": _policy_and_observations(PolicyConfig(name="small_conv"), motion),
-            tmp_path / "norm": _policy_and_observations(PolicyConfig(layer_norm=True), motion),
-            tmp_path / "red": _policy_and_observations(PolicyConfig(), red),
-            tmp_path / "flat": _policy_and_observations(PolicyConfig(name="linear"), whole),
-            tmp_path / "vector": _policy_and_observations(PolicyConfig(), vector, "CartPole-v1"),
+            tmp_path / "compact": made(PolicyConfig(name="compact"), small),
+            tmp_path / "dqn2013": made(PolicyConfig(name="dqn2013"), stacked),
+            tmp_path / "nature": made(PolicyConfig(name="nature"), stacked),
+            tmp_path / "conv3x3": made(PolicyConfig(name="conv3x3"), stacked),
+            tmp_path / "small": made(PolicyConfig(name="small_conv"), motion),
+            tmp_path / "norm": made(PolicyConfig(layer_norm=True), motion),
+            tmp_path / "red": made(PolicyConfig(), red),
+            tmp_path / "flat": made(PolicyConfig(name="linear"), whole),
+            tmp_path / "vector": made(PolicyConfig(), vector, "CartPole-v1"),
         }
     )
