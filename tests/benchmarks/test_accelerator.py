@@ -148,12 +148,12 @@ def test_a_table_has_a_line_for_each_row() -> None:
     assert table([]) == ""
 
 
-SHORT_TURNS = f"""
+SHORTER = f"""
 import sys
 sys.path.insert(0, {str(Path(accelerator.__file__).parent)!r})
 import accelerator
 accelerator.__file__ = __file__  # which the sections run, too
-accelerator.LONGEST_TURN_SECONDS = accelerator.SHORTEST_TURN_SECONDS
+accelerator.LONGEST_TURN_SECONDS, accelerator.GAMES_PLAYED = accelerator.SHORTEST_TURN_SECONDS, 2
 accelerator.main()
 """
 
@@ -161,8 +161,8 @@ accelerator.main()
 @pytest.mark.long
 def test_sections_run_on_a_processor(tmp_path: Path) -> None:
     """The others take as long as they may, or measure in the same way. So much time is the most, and little is used."""
-    script = tmp_path / "short_turns.py"
-    script.write_text(SHORT_TURNS)
+    script = tmp_path / "shorter.py"
+    script.write_text(SHORTER)
     chosen = ["device", "overlap", "cpu_evaluation"]
     small = ["--minutes", "60", "--networks", "linear", "--lanes", "4", "--sections", *chosen]
     command = [sys.executable, str(script), *small, "--out", str(tmp_path)]

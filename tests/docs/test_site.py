@@ -49,13 +49,14 @@ def address(folder: Path) -> Iterator[str]:
 
 
 @pytest.fixture
-def nothing_to_search(folder: Path) -> Iterator[None]:
+def nothing_to_search(folder: Path, chromium: webdriver.Chrome) -> Iterator[None]:  # noqa: F811
     """An empty index, because every page that is opened prepares the whole one, which takes longest."""
     path = folder / "search" / "search_index.json"
     index = path.read_text(encoding="utf-8")
     path.write_text(json.dumps(json.loads(index) | {"docs": []}), encoding="utf-8")
     yield
     path.write_text(index, encoding="utf-8")
+    chromium.execute_cdp_cmd("Network.clearBrowserCache", {})  # otherwise the browser may keep the empty one
 
 
 def _emulate(browser: webdriver.Chrome, width: int, scheme: str = "light") -> None:
