@@ -67,18 +67,13 @@ def _emulate(browser: webdriver.Chrome, width: int, scheme: str = "light") -> No
     browser.execute_async_script("requestAnimationFrame(() => requestAnimationFrame(arguments[0]))")
 
 
-def _requests(browser: webdriver.Chrome) -> list[str]:
-    sent = [json.loads(entry["message"])["message"] for entry in browser.get_log("performance")]
-    return [one["params"]["request"]["url"] for one in sent if one["method"] == "Network.requestWillBeSent"]
-
-
 def test_every_page_fits_and_asks_nobody_else(
     chromium: webdriver.Chrome,  # noqa: F811
     folder: Path,
     address: str,
     nothing_to_search: None,
 ) -> None:
-    """On a phone, then on a desktop, in the dark."""
+    """Each page is opened on a phone in the dark, and then shown on a desktop, too."""
     _emulate(chromium, 390, "dark")
     chromium.get(address)
     chromium.execute_script("localStorage.clear()")  # where the site keeps the scheme that was seen before
@@ -88,14 +83,13 @@ def test_every_page_fits_and_asks_nobody_else(
     assert len(pages) > 40
     too_wide = []
     for page in pages:
-        _emulate(chromium, 390, "dark")
         chromium.get(f"{address}/{page}/")
         assert chromium.execute_script("return document.body.dataset.mdColorScheme") == "slate"
         shown = chromium.execute_script(
             "return [...document.images].filter(i => !i.complete || !i.naturalWidth).map(i => i.src)"
         )
         assert shown == [], f"{page}: pictures that are not there"
-        for width in (390, 1280):
+        for width in (1280, 390):
             _emulate(chromium, width, "dark")
             if chromium.execute_script("return document.documentElement.scrollWidth") != width:
                 too_wide.append((page, width))
@@ -105,7 +99,8 @@ def test_every_page_fits_and_asks_nobody_else(
             )
             assert broken == [], f"{page}: flags that go on in the next line"
     assert too_wide == []
-    urls = _requests(chromium)
+    sent = [json.loads(entry["message"])["message"] for entry in chromium.get_log("performance")]
+    urls = [one["params"]["request"]["url"] for one in sent if one["method"] == "Network.requestWillBeSent"]
     assert len(urls) > len(pages)
     assert [url for url in urls if not url.startswith((address, "data:"))] == []
     assert [entry["message"] for entry in chromium.get_log("browser") if "favicon" not in entry["message"]] == []

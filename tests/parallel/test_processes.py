@@ -27,8 +27,6 @@ from tests.runs import games, records, run, untimed
 
 pytestmark = pytest.mark.long
 ROOT = Path(__file__).parents[2]
-QUICK = {"JAX_DISABLE_MOST_OPTIMIZATIONS": "1"}
-"""Most of the time of several processes is compilation."""
 TOGETHER = [sys.executable, "-m", "tests.parallel.together"]
 WAYS = {"2 processes": list(RUNS), "4 processes": ["reinforce"], "8 devices": ["reinforce", "random_search"]}
 """How many work together, and which runs they make: each compiles its own programs."""
@@ -62,7 +60,12 @@ def _together(
             stderr=subprocess.PIPE,
             text=True,
             cwd=ROOT,
-            env={**os.environ, **QUICK, **(_slurm(job, processes, process) if slurm else {}), **environment},
+            env={
+                **os.environ,
+                "JAX_DISABLE_MOST_OPTIMIZATIONS": "1",  # most of their time is compilation
+                **(_slurm(job, processes, process) if slurm else {}),
+                **environment,
+            },
         )
         for process in range(processes)
     ]

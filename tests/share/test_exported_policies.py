@@ -20,7 +20,7 @@ from jaxpg.policies.observations import ObservationConfig
 from jaxpg.share.exporting import BatchFunction, onnx_bytes, stablehlo_bytes
 from tests.helpers import SMALL
 
-LANES, STEPS = 8, 125
+LANES = 8
 ALONE = """
 import sys
 
@@ -49,9 +49,9 @@ assert not any(name.split(".")[0] == "jaxpg" for name in sys.modules)
 
 
 def _policy_and_observations(
-    network: PolicyConfig, observation: ObservationConfig, game: str = "Pong", steps: int = STEPS
+    network: PolicyConfig, observation: ObservationConfig, game: str = "Pong", number: int = 1000
 ):
-    """A policy with random weights whose actions vary, and observations of games that random actions played."""
+    """A policy with random weights whose actions vary, and so many observations of games that random actions played."""
     env = EnvConfig(game=game, num_lanes=LANES, num_threads=1)
     config = Config(env=env, policy=network, observation=observation)
     experiment = build(config, Player(env))
@@ -61,17 +61,17 @@ def _policy_and_observations(
     pool = experiment.rollout.pools[0]
     pool.reset(np.arange(pool.num_lanes))
     seen = [pool.recv().observation]
-    while len(seen) * pool.num_lanes < LANES * steps:
+    while len(seen) * pool.num_lanes < number:
         pool.send(random.integers(0, pool.spec.num_actions, pool.num_lanes))
         seen.append(pool.recv().observation)
     experiment.fleet.close()
-    observations = np.concatenate(seen)[: LANES * steps]
+    observations = np.concatenate(seen)[:number]
     head = weights["heads"]["logits"] if "heads" in weights else weights
     head["bias"] -= np.log(policy(observations).probabilities).mean(axis=0)  # so that no action is always the best
     return policy, observations
 
 
-def _check_both_formats(folders: dict[Path, tuple[TrainedPolicy, np.ndarray]]) -> None:
+def _check_both_formats(folders: dict[Path, tuple[TrainedPolicy, np.ndarray]], number: int = 1000) -> None:
     """Exports each policy into its folder; a program without jaxpg must answer as the policy does."""
     for folder, (policy, observations) in folders.items():
         function = BatchFunction(policy.of_batch, policy.observation_shape, policy.observation_dtype)
@@ -85,7 +85,7 @@ def _check_both_formats(folders: dict[Path, tuple[TrainedPolicy, np.ndarray]]) -
     assert done.returncode == 0, done.stderr
     for folder, (policy, observations) in folders.items():
         decision = jax.device_get(policy(observations))
-        assert len(observations) >= 200
+        assert len(observations) == number
         assert len(np.unique(decision.action)) > 1, "a policy that always does the same proves little"
         second, first = np.sort(decision.probabilities, axis=-1)[:, -2:].T
         clear = first - second > 1e-6  # where two actions are as good, rounding may choose
@@ -112,7 +112,7 @@ def test_without_jaxpg_both_formats_act_like_the_policy_on_1000_observations(
 
 @pytest.mark.long
 def test_every_network_and_observation_is_exported(tmp_path: Path, quick_compilation: None) -> None:
-    made = partial(_policy_and_observations, steps=200 // LANES)
+    made = partial(_policy_and_observations, number=200)
     stacked, whole = ObservationConfig(name="stack84"), ObservationConfig(name="flat_gray")
     small = ObservationConfig(name="stack42")
     motion = replace(SMALL, name="gray_motion", background=(87, 144))
@@ -128,5 +128,6 @@ def test_every_network_and_observation_is_exported(tmp_path: Path, quick_compila
             tmp_path / "red": made(PolicyConfig(), red),
             tmp_path / "flat": made(PolicyConfig(name="linear"), whole),
             tmp_path / "vector": made(PolicyConfig(), vector, "CartPole-v1"),
-        }
+        },
+        number=200,
     )
